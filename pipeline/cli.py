@@ -1,0 +1,196 @@
+"""The command line: one click layer, where a typed error becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import msgspec
+
+from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
+from pipeline.errors import Corrupt, PipelineError, Stopped
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
+
+
+def job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """CONFIG and the options that change it."""
+    for option in reversed(
+        [
+            click.argument("config", required=False, type=click.Path(path_type=Path)),
+            click.option("--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."),
+            click.option("--output", metavar="DIR", help="The output folder."),
+            click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
+            click.option("--provider", metavar="NAME", help="An execution provider, or auto."),
+            click.option("--max-quarantined", type=click.IntRange(min=0), help="Rows that may be quarantined."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="embedmill", prog_name="embedmill")
+def cli() -> None:
+    """Turn a corpus (Parquet, JSONL, CSV) into committed shards of text embeddings."""
+
+
+@cli.command("run")
+@job_options
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@as_json
+def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
+    """Embed a corpus, or finish what an earlier run began."""
+    from pipeline.report.summary import run_summary
+    from pipeline.run import run
+
+    config = _config(**options)
+    result = run(config, quiet=quiet)
+    _print(result, run_summary, as_json)
+
+
+@cli.command("plan")
+@job_options
+@as_json
+def plan_command(as_json: bool, **options: Any) -> None:
+    """Show what a run would do: rows, tokens, truncation, time, memory. Nothing is written."""
+    from pipeline.preview import preview
+    from pipeline.report.summary import plan_summary
+
+    _print(preview(_config(**options)), plan_summary, as_json)
+
+
+@cli.command("verify")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@as_json
+def verify_command(folder: Path, as_json: bool) -> None:
+    """Check the checksums, counts, identity and vectors of an output, finished or not."""
+    from pipeline.report.summary import verify_summary
+    from pipeline.sink.verify import verify
+
+    found = verify(folder)
+    _print(found, verify_summary, as_json)
+    if found.problems:
+        raise Corrupt(f"{folder}: {len(found.problems)} problem(s), the first: {found.problems[0]}")
+
+
+@cli.group("model")
+def model_group() -> None:
+    """The models that are kept on this machine."""
+
+
+@model_group.command("add")
+@click.argument("place", metavar="PATH|ORG/NAME[@REVISION]", default=DEFAULT_MODEL)
+@click.option("--name", help="What to call it; default: the folder's or the hub's name.")
+@click.option("--pooling", help="mean, cls, last or max, where the folder has no modules.json.")
+@click.option("--normalize/--no-normalize", default=None, help="Likewise.")
+@click.option("--dim", type=click.IntRange(min=1), help="Keep the first dimensions only (Matryoshka models).")
+@as_json
+def model_add(place: str, as_json: bool, **options: Any) -> None:
+    """Build a bundle from a model folder, a wheel or the hub, and keep it."""
+    from pipeline.bundles import add_model
+    from pipeline.report.summary import model_summary
+
+    _print(add_model(place, **options), model_summary, as_json)
+
+
+@model_group.command("list")
+@as_json
+def model_list(as_json: bool) -> None:
+    """List the kept models."""
+    from pipeline.bundles import list_bundles, models_folder
+    from pipeline.report.summary import models_summary
+
+    bundles = list_bundles()
+    _print(bundles, lambda found: models_summary(found, models_folder()), as_json)
+
+
+@model_group.command("show")
+@click.argument("name", default=DEFAULT_MODEL)
+@as_json
+def model_show(name: str, as_json: bool) -> None:
+    """Show a model's pooling, length, prompts and files."""
+    from pipeline.bundles import find_bundle
+    from pipeline.report.summary import model_summary
+
+    _print(find_bundle(name), model_summary, as_json)
+
+
+def _config(
+    config: Path | None,
+    inputs: Sequence[str],
+    output: str | None,
+    model: str | None,
+    provider: str | None,
+    max_quarantined: int | None,
+    overrides: Sequence[str],
+) -> RunConfig:
+    """The job: a config file, then the short options, then --set."""
+    short: dict[str, Any] = {
+        "input.paths": list(inputs) or None,
+        "output.path": output,
+        "model": model,
+        "engine.provider": provider,
+        "rows.max_quarantined": max_quarantined,
+    }
+    given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
+    return load_config(config, [*given, *overrides])
+
+
+def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str)))
+    else:
+        click.echo(summary(value))
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """The first signal ends the run in good order; a second one is not heard meanwhile."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise Stopped(
+        f"stopped by {signal.Signals(signum).name}; everything committed is kept, the same command goes on from there",
+        signum=signum,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        cli.main(words, prog_name="embedmill", standalone_mode=False)
+    except PipelineError as error:
+        _report(error, as_json="--json" in words)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, BrokenPipeError):
+        return 1
+    return 0
+
+
+def _report(error: PipelineError, *, as_json: bool) -> None:
+    kind = type(error).__name__
+    if as_json:
+        click.echo(json.dumps({"error": kind, "message": str(error), "exit_code": error.exit_code}), err=True)
+    else:
+        click.echo(f"{kind}: {error}", err=True)
+
+
+def entry_point() -> None:
+    """The `embedmill` command. Leaves at once: a thread that is still in native code is not waited for."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

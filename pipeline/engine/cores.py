@@ -1,0 +1,39 @@
+"""How many cores this process may really use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import psutil
+
+
+def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """The least of: physical cores, the affinity mask, the cgroup quota (v2 `cpu.max`, v1 `cfs_quota`).
+
+    Hyper-threads are not counted: two streams of matrix products on one core share its arithmetic units.
+    """
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed, _cgroup_cores(root)))
+
+
+def _cgroup_cores(root: Path) -> int:
+    quota, period = _read_quota(root)
+    return math.ceil(quota / period) if quota > 0 and period > 0 else os.cpu_count() or 1
+
+
+def _read_quota(root: Path) -> tuple[int, int]:
+    """Microseconds of CPU per period, and the period; (0, 0) where there is no limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return (int(quota), int(period)) if quota != "max" else (0, 0)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+        period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota), int(period)
+    except (OSError, ValueError):
+        return 0, 0

@@ -1,0 +1,126 @@
+"""A small writer of ONNX graphs whose weights lie in one file that several graphs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+MICROSOFT = "com.microsoft"
+OPSET = 17
+IR_VERSION = 9
+_INLINE_BYTES = 1024
+_ALIGNMENT = 4096
+
+Array = npt.NDArray[Any]
+
+
+class WeightFile:
+    """Tensors written one after another, each once, page-aligned so that a runtime can map them."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._tensors: dict[str, TensorProto] = {}
+
+    def add(self, name: str, array: Array) -> TensorProto:
+        """Write `array` under `name`, unless it was written before; its reference for a graph."""
+        if name not in self._tensors:
+            self._tensors[name] = self._write(name, np.ascontiguousarray(array))
+        return self._tensors[name]
+
+    def _write(self, name: str, array: Array) -> TensorProto:
+        self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+        tensor = TensorProto(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+            dims=array.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        place = {"location": self._name, "offset": self._file.tell(), "length": array.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self._file.write(memoryview(array).cast("B"))
+        return tensor
+
+
+class GraphWriter:
+    """Nodes and weights as they are added; every method returns the name of a value."""
+
+    def __init__(self, weights: WeightFile | None = None, *, opset: int = OPSET, prefix: str = "") -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.opset = opset
+        self._weights = weights
+        self._prefix = prefix
+        self._names: set[str] = set()
+
+    def op(self, kind: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
+        """One node with one output."""
+        return self.ops(kind, *inputs, outputs=1, name=name, domain=domain, **attributes)[0]
+
+    def ops(
+        self, kind: str, *inputs: str, outputs: int, name: str = "", domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """One node with several outputs."""
+        node = name or f"{self._prefix}{kind}_{len(self.nodes)}"
+        names = [node] if outputs == 1 else [f"{node}_{number}" for number in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=node, domain=domain, **attributes))
+        return names
+
+    def weight(self, name: str, array: Array) -> str:
+        """A named tensor; a large one goes to the weight file."""
+        if name not in self._names:
+            self._names.add(name)
+            external = self._weights is not None and array.nbytes >= _INLINE_BYTES
+            tensor = (
+                self._weights.add(name, array)
+                if external and self._weights is not None
+                else numpy_helper.from_array(np.ascontiguousarray(array), name)
+            )
+            self.initializers.append(tensor)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 [n]."""
+        return self.weight(f"{self._prefix}ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def scalar(self, value: float) -> str:
+        """A constant float32 scalar."""
+        return self.weight(f"{self._prefix}scalar_{value!r}", np.array(value, np.float32))
+
+    def reduce(self, kind: str, value: str, axis: int, *, keepdims: bool) -> str:
+        """A reduction over one axis, spelt as the opset wants it (axes became an input in 13 and 18)."""
+        by_input = self.opset >= (13 if kind == "ReduceSum" else 18)
+        if by_input:
+            return self.op(kind, value, self.ints(axis), keepdims=int(keepdims))
+        return self.op(kind, value, axes=[axis], keepdims=int(keepdims))
+
+    def unsqueeze(self, value: str, axis: int) -> str:
+        """One more axis, spelt as the opset wants it (axes became an input in 13)."""
+        if self.opset >= 13:
+            return self.op("Unsqueeze", value, self.ints(axis))
+        return self.op("Unsqueeze", value, axes=[axis])
+
+    def linear(self, value: str, name: str, weight: Array, bias: Array | None) -> str:
+        """`value` [..., in] times `weight` [in, out], plus `bias` [out]."""
+        product = self.op("MatMul", value, self.weight(f"{name}.weight", weight))
+        return product if bias is None else self.op("Add", product, self.weight(f"{name}.bias", bias))
+
+    def save(self, path: Path, *, inputs: Sequence[str], output: str, dim: int) -> None:
+        """Write the model: int64 [batch, sequence] inputs, one float32 [batch, dim] output."""
+        graph = helper.make_graph(
+            self.nodes,
+            "embedmill",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", dim])],
+            self.initializers,
+        )
+        domains = {"": self.opset} | {node.domain: 1 for node in self.nodes if node.domain}
+        opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+        onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION), path)

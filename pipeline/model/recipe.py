@@ -1,0 +1,195 @@
+"""What a sentence-transformers folder says of itself: pooling, normalisation, length, prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from pipeline.errors import ModelError
+
+Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last", "max", "mean_sqrt_len")
+
+# Names in 1_Pooling/config.json, in the order in which sentence-transformers concatenates several
+# (sentence_transformers/sentence_transformer/modules/pooling.py, 6.2).
+_LEGACY_MODES: dict[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_lasttoken": "last",
+}
+_MODES: dict[str, Pooling] = {
+    "cls": "cls",
+    "max": "max",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "lasttoken": "last",
+}
+_ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
+
+
+class Dense(Struct, frozen=True, kw_only=True):
+    """A linear layer after pooling: its folder below the model's, and the ONNX activation ("" for none)."""
+
+    path: str
+    activation: str
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """How token embeddings become one vector, and what a text is given to the model as.
+
+    `max_tokens` counts special tokens. Several poolings are concatenated in their order.
+    """
+
+    pooling: tuple[Pooling, ...]
+    normalize: bool
+    max_tokens: int
+    lowercase: bool
+    prompts: dict[str, str]
+    default_prompt: str
+    dense: tuple[Dense, ...] = ()
+
+
+def read_recipe(
+    folder: Path, *, pooling: Pooling | None = None, normalize: bool | None = None
+) -> Recipe:
+    """The recipe of a model folder.
+
+    `pooling` and `normalize` speak only where the folder has no `modules.json`; nothing is assumed.
+    Raises ModelError naming the file that is missing or says something this program cannot do.
+    """
+    modules = _read_modules(folder)
+    if modules is None:
+        if pooling is None or normalize is None:
+            raise ModelError(
+                f"{folder} has no modules.json, so its pooling is unknown; give both --pooling"
+                f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize"
+            )
+        poolings: tuple[Pooling, ...] = (pooling,)
+        dense: tuple[Dense, ...] = ()
+    else:
+        poolings, dense, normalize = _read_head(folder, modules)
+    prompts, default_prompt = _read_prompts(folder)
+    sentence_config = _read_json(folder / "sentence_bert_config.json", required=False)
+    return Recipe(
+        pooling=poolings,
+        normalize=normalize,
+        max_tokens=_max_tokens(folder, sentence_config),
+        lowercase=bool(sentence_config.get("do_lower_case", False)),
+        prompts=prompts,
+        default_prompt=default_prompt,
+        dense=dense,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder. Raises ModelError if it is missing or not a JSON object."""
+    return _read_json(folder / "config.json", required=True)
+
+
+def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
+    """(kind, path) of each module in order; None where there is no `modules.json`."""
+    path = folder / "modules.json"
+    if not path.exists():
+        return None
+    try:
+        listed = json.loads(path.read_text("utf-8"))
+        return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in listed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a list of sentence-transformers modules; fetch the model again") from error
+
+
+def _read_head(
+    folder: Path, modules: list[tuple[str, str]]
+) -> tuple[tuple[Pooling, ...], tuple[Dense, ...], bool]:
+    """Pooling, dense layers and normalisation out of the modules after the transformer."""
+    poolings: tuple[Pooling, ...] = ()
+    dense: list[Dense] = []
+    normalize = False
+    for kind, path in modules:
+        if kind == "Transformer":
+            continue
+        if kind == "Pooling":
+            poolings = _read_pooling(folder / path / "config.json")
+        elif kind == "Dense" and not normalize:
+            dense.append(_read_dense(folder, path))
+        elif kind == "Normalize":
+            normalize = True
+        else:
+            raise ModelError(
+                f"{folder / 'modules.json'}: module {kind!r} is not supported here; only Transformer, Pooling,"
+                " Dense and Normalize, in this order, can be put into the graph"
+            )
+    if not poolings:
+        raise ModelError(f"{folder / 'modules.json'}: it has no Pooling module, so there is no vector per text")
+    return poolings, tuple(dense), normalize
+
+
+def _read_pooling(path: Path) -> tuple[Pooling, ...]:
+    config = _read_json(path, required=True)
+    if config.get("include_prompt") is False:
+        raise ModelError(f"{path}: include_prompt = false (prompt left out of pooling) is not supported")
+    named = config.get("pooling_mode")
+    if named is None:
+        known = [mode for key, mode in _LEGACY_MODES.items() if config.get(key)]
+        named = [key for key in config if key.startswith("pooling_mode_") and config[key]]
+        unknown = [key for key in named if key not in _LEGACY_MODES]
+    else:
+        names = [named] if isinstance(named, str) else list(named)
+        known = [_MODES[name] for name in names if name in _MODES]
+        unknown = [name for name in names if name not in _MODES]
+    if unknown or not known:
+        raise ModelError(f"{path}: pooling {unknown or 'nothing'} is not supported; {', '.join(POOLINGS)} are")
+    return tuple(known)
+
+
+def _read_dense(folder: Path, path: str) -> Dense:
+    config = _read_json(folder / path / "config.json", required=True)
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
+    if activation not in _ACTIVATIONS or config.get("use_residual"):
+        raise ModelError(f"{folder / path}: a Dense layer with {activation} or a residual is not supported")
+    return Dense(path=path, activation=_ACTIVATIONS[activation])
+
+
+def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
+    config = _read_json(folder / "config_sentence_transformers.json", required=False)
+    prompts = {str(name): str(prompt) for name, prompt in (config.get("prompts") or {}).items()}
+    name = config.get("default_prompt_name")
+    if name is not None and name not in prompts:
+        raise ModelError(
+            f"{folder / 'config_sentence_transformers.json'}: default_prompt_name {name!r} is not among its prompts"
+        )
+    return prompts, prompts[name] if name is not None else ""
+
+
+def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
+    """The stated max_seq_length, bounded by the positions that the model has embeddings for."""
+    tokenizer_config = _read_json(folder / "tokenizer_config.json", required=False)
+    stated = [
+        sentence_config.get("max_seq_length") or tokenizer_config.get("model_max_length"),
+        read_config(folder).get("max_position_embeddings"),
+    ]
+    limits = [int(limit) for limit in stated if isinstance(limit, int | float) and 0 < limit < 1e9]
+    if not limits:
+        raise ModelError(
+            f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length"
+        )
+    return min(limits)
+
+
+def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if not required:
+            return {}
+        raise ModelError(f"{path} is missing; the model folder is incomplete, fetch it again") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}); fetch the model again") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} is not a JSON object; fetch the model again")
+    return values

@@ -1,0 +1,229 @@
+"""The frozen types that flow between rooms; they hold data and do nothing.
+
+Rows are counted from 0 inside the program and shown from 1 to people.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+# Spelt as strings, so that importing this module does not import NumPy.
+IntArray: TypeAlias = "npt.NDArray[np.int64]"
+TokenArray: TypeAlias = "npt.NDArray[np.int32]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
+FloatArray: TypeAlias = "npt.NDArray[np.float32]"
+
+
+class InputFile(Struct, frozen=True, kw_only=True):
+    """One input file.
+
+    `path` is what is opened; `name` is its path below the input root, with `/`, the same on every
+    machine; `size_bytes` is its size on disk; `digest` identifies its content.
+    """
+
+    path: str
+    name: str
+    format: str
+    compression: str
+    size_bytes: int
+    digest: str
+
+
+class Graph(Struct, frozen=True, kw_only=True):
+    """An ONNX file, and whether the runtime should still fuse operators in it."""
+
+    path: str
+    optimise: bool
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A model as one job uses it.
+
+    `identity` is sha256 over all that decides a vector; `graphs` are by flavour (`fused`, `unfused`);
+    `tokenizer` is a path; `max_tokens` counts special tokens; `prompt` is put before every text.
+    """
+
+    name: str
+    identity: str
+    graphs: dict[str, Graph]
+    tokenizer: str
+    dim: int
+    pad_id: int
+    max_tokens: int
+    prompt: str
+    lowercase: bool
+    normalized: bool
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """Consecutive rows of one file as a survey finds them.
+
+    `marks` is int64 [rows + 1]: the byte position before each row and after the last one. Positions
+    are those of the decompressed text; for Parquet they are accumulated bytes of text, spread evenly
+    over each row group.
+    """
+
+    file: int
+    first_row: int
+    marks: IntArray
+
+
+class Piece(Struct, frozen=True, kw_only=True, array_like=True):
+    """`rows` rows of file number `file`, from `first_row`; bytes `start` to `stop` (see `Span.marks`)."""
+
+    file: int
+    first_row: int
+    rows: int
+    start: int
+    stop: int
+
+
+class Shard(Struct, frozen=True, kw_only=True):
+    """What becomes one output file: pieces of one or more input files, in input order."""
+
+    ordinal: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all pieces."""
+        return sum(piece.rows for piece in self.pieces)
+
+
+class Rejected(Struct, frozen=True, kw_only=True):
+    """A row that is not embedded: `row` counts from 1, `excerpt` shows at most 200 characters of it."""
+
+    file: str
+    row: int
+    reason: str
+    id: str | None
+    excerpt: str
+
+
+class Documents(Struct, frozen=True, kw_only=True):
+    """The rows of one shard, column by column, in input order.
+
+    `ids` and `texts` have one entry per good row and `carried` one row each; `rejected` holds the
+    quarantined ones; `rows_read` = good + quarantined + `rows_skipped`.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    carried: pa.Table
+    rejected: list[Rejected]
+    rows_read: int
+    rows_skipped: int
+
+
+class Passages(Struct, frozen=True, kw_only=True):
+    """The texts that are embedded: whole documents, or chunks of them.
+
+    `document` is int64 [n], the document each passage comes from; `chunk` its number within that
+    document; `start` and `stop` its characters there. All are [n].
+    """
+
+    texts: list[str]
+    document: IntArray
+    chunk: IntArray
+    start: IntArray
+    stop: IntArray
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """Token ids of n texts, end to end: text i has `ids[offsets[i]:offsets[i + 1]]`.
+
+    `ids` int32 [total], `offsets` int64 [n + 1], `truncated` bool [n].
+    """
+
+    ids: TokenArray
+    offsets: IntArray
+    truncated: BoolArray
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens per text, special tokens included: int64 [n]."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """Texts that run together: their numbers, int64 [batch], and the padded length in tokens."""
+
+    rows: IntArray
+    sequence: int
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What an engine embeds in one go: the tokens and the batches that cover each of them once."""
+
+    tokens: Tokens
+    batches: list[Batch]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """The ledger's word on one committed shard.
+
+    `rows_read` = `rows_written` + `rows_quarantined` + `rows_skipped`; `vectors` counts the rows of
+    the output file (more than `rows_written` where documents are chunked). `sha256` and `bytes` are
+    of the output file; `quarantine_sha256` is empty where nothing was quarantined.
+    """
+
+    ordinal: int
+    file: str
+    pieces: tuple[Piece, ...]
+    rows_read: int
+    rows_written: int
+    rows_quarantined: int
+    rows_skipped: int
+    vectors: int
+    tokens: int
+    padded_tokens: int
+    truncated: int
+    bytes: int
+    sha256: str
+    quarantine_sha256: str
+    identity: str
+
+
+class Totals(Struct, kw_only=True):
+    """Sums over the entries of a ledger; rows and tokens as in `Entry`."""
+
+    shards: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_quarantined: int = 0
+    rows_skipped: int = 0
+    vectors: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated: int = 0
+    bytes: int = 0
+
+
+class ShardFile(Struct, frozen=True, kw_only=True):
+    """One output file as the manifest lists it."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """`_manifest.json`: written last; its presence says that the run is complete."""
+
+    version: str
+    identity: str
+    model: dict[str, Any]
+    fingerprint: dict[str, Any]
+    totals: Totals
+    shards: list[ShardFile]
+    environment: dict[str, str]
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)

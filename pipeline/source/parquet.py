@@ -1,0 +1,132 @@
+"""Parquet files before they are read: their schema, and their rows by the metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import MIB, RunConfig
+from pipeline.errors import InputError
+from pipeline.records import InputFile, Span
+from pipeline.source.columns import STRINGS, Resolved, require, require_types, wanted
+from pipeline.source.cut import SPAN_ROWS
+from pipeline.source.stream import translated
+
+if TYPE_CHECKING:
+    from pipeline.records import IntArray
+
+
+def open_parquet(file: InputFile, config: RunConfig, columns: Resolved) -> Any:
+    """The pyarrow ParquetFile, checked: it streams pages and verifies their checksums.
+
+    Raises InputError where it is no Parquet file or lacks a column.
+    """
+    with translated(file):
+        parquet = _opened(file)
+        check_schema(file, parquet.schema_arrow, config, columns)
+    return parquet
+
+
+def read_schema(file: InputFile) -> pa.Schema:
+    """The file's columns and types. Raises InputError where it is no Parquet file."""
+    with translated(file):
+        return pq.read_schema(file.path)
+
+
+def carried_schema(schema: pa.Schema, config: RunConfig) -> pa.Schema:
+    """The carried columns of a file's schema; a dictionary-encoded column has the type of its values."""
+    return pa.schema([(name, _values_type(schema.field(name).type)) for name in config.columns.carry])
+
+
+def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: Resolved) -> None:
+    """Raises InputError unless the schema has the job's columns, with usable types."""
+    id = [] if columns.id is None else [(columns.id, "columns.id")]
+    require(file, schema.names, [*wanted(config.columns), *id])
+    text = _values_type(schema.field(columns.text).type)
+    if text not in STRINGS:
+        raise _wrong_type(file, columns.text, text, "strings", "columns.text")
+    if columns.id is not None:
+        found = _values_type(schema.field(columns.id).type)
+        if found not in STRINGS and not pa.types.is_integer(found):
+            raise _wrong_type(file, columns.id, found, "strings or integers", "columns.id")
+    require_types(file, carried_schema(schema, config), columns.carried)
+
+
+def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: Resolved) -> Iterator[Span]:
+    """The rows of file `number`, from the metadata alone; see Span for the marks. Raises InputError."""
+    parquet = open_parquet(file, config, columns)
+    groups = range(parquet.num_row_groups)
+    sizes = [_row_group(file, parquet.metadata, group, columns.text) for group in groups]
+    parquet.close()
+    row = position = 0
+    for rows, size in sizes:
+        for at in range(0, rows, SPAN_ROWS):
+            steps = np.arange(at, min(at + SPAN_ROWS, rows) + 1, dtype=np.int64)
+            yield Span(file=number, first_row=row + at, marks=position + spread(size, rows, steps))
+        row, position = row + rows, position + size
+
+
+def spread(size: int, rows: int, steps: IntArray) -> IntArray:
+    """`size * steps // rows`, int64, for steps up to `rows`; no overflow below 3e9 rows."""
+    return size // rows * steps + size % rows * steps // rows
+
+
+def chunk_bytes(metadata: Any, group: int, name: str) -> int:
+    """Uncompressed bytes of a column, with all its leaves, in a row group."""
+    chunks = (metadata.row_group(group).column(leaf) for leaf in _leaves(metadata, name))
+    return sum(chunk.total_uncompressed_size for chunk in chunks)
+
+
+def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> int:
+    """Bytes of the longest text in the dictionary of a row group; 0 where it has none.
+
+    Each row may repeat that text: a file of a few KiB can hold terabytes.
+    """
+    chunks = [metadata.row_group(group).column(leaf) for leaf in _leaves(metadata, name)]
+    if not any(chunk.has_dictionary_page for chunk in chunks):
+        return 0
+    with translated(file), _opened(file, read_dictionary=[name], metadata=metadata) as parquet:
+        rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False)
+        first = next(rows).column(name)
+        if not pa.types.is_dictionary(first.type):
+            return 0
+        return int(pc.max(pc.binary_length(first.dictionary)).as_py() or 0)
+
+
+def _opened(file: InputFile, **options: Any) -> Any:
+    return pq.ParquetFile(
+        file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options
+    )
+
+
+def _row_group(file: InputFile, metadata: Any, group: int, text: str) -> tuple[int, int]:
+    """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError."""
+    rows = metadata.row_group(group).num_rows
+    size = chunk_bytes(metadata, group, text)
+    values = [metadata.row_group(group).column(leaf).num_values for leaf in _leaves(metadata, text)]
+    if values != [rows] or rows < 0 or size < 0:
+        raise InputError(
+            f"{file.path}: truncated or damaged (parquet): row group {group + 1} claims {rows} rows and"
+            f" {values} texts; replace the file or leave it out"
+        )
+    return rows, size
+
+
+def _leaves(metadata: Any, name: str) -> list[int]:
+    paths = [metadata.schema.column(leaf).path for leaf in range(metadata.num_columns)]
+    return [leaf for leaf, path in enumerate(paths) if path == name or path.startswith(f"{name}.")]
+
+
+def _values_type(type: Any) -> Any:
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def _wrong_type(file: InputFile, name: str, found: Any, expected: str, setting: str) -> InputError:
+    return InputError(
+        f"{file.path}: the column {name!r} is {found}; expected {expected}, so convert it or change {setting}"
+    )

@@ -1,0 +1,104 @@
+"""The bytes of an input file, decompressed, by position."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.records import InputFile
+
+BLOCK_BYTES = 4 << 20
+
+_FOREIGN = (
+    (b"\x1f\x8b", "gzip data", "let its name end in .gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd data", "let its name end in .zst"),
+    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
+)
+
+
+class ByteStream:
+    """Reads a text file forward; `position` counts decompressed bytes from the start of the file.
+
+    Every method raises InputError where the file is gone, damaged or no longer as it was listed.
+    """
+
+    def __init__(self, file: InputFile) -> None:
+        self._file = file
+        self._raw: Any = None
+        self.position = 0
+        self._open()
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes; fewer only at the end of the file."""
+        parts: list[bytes] = []
+        missing = size
+        with translated(self._file):
+            while missing and (part := self._raw.read(missing)):
+                parts.append(part)
+                missing -= len(part)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.position == 0:
+            _refuse_foreign(data, self._file)
+        self.position += len(data)
+        return data
+
+    def seek(self, position: int) -> None:
+        """Goes to `position`: at once in plain files, else by decompressing what lies before it."""
+        if not self._file.compression:
+            with translated(self._file):
+                self._raw.seek(position)
+            self.position = position
+            return
+        if position < self.position:
+            self.close()
+            self._open()
+        while self.position < position:
+            if not self.read(min(BLOCK_BYTES, position - self.position)):
+                raise changed(self._file)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._raw.close()
+
+    def _open(self) -> None:
+        self.position = 0
+        with translated(self._file):
+            if Path(self._file.path).stat().st_size != self._file.size_bytes:
+                raise changed(self._file)
+            if self._file.compression:
+                self._raw = pa.input_stream(self._file.path, compression=self._file.compression)
+            else:
+                self._raw = io.FileIO(self._file.path)
+
+
+@contextmanager
+def translated(file: InputFile) -> Iterator[None]:
+    """Turns what reading `file` raises into an InputError that names it and the remedy."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise InputError(f"{file.path}: cannot be opened: {error.strerror or error}; put it back") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        kind = file.compression or file.format
+        problem = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"{file.path}: truncated or damaged ({kind}): {problem}; replace the file or leave it out"
+        ) from error
+
+
+def changed(file: InputFile) -> InputError:
+    """The error for a file that is not what it was when the run was planned."""
+    return InputError(f"{file.path}: changed since the run was planned; start again once it stays as it is")
+
+
+def _refuse_foreign(head: bytes, file: InputFile) -> None:
+    for magic, what, remedy in _FOREIGN:
+        if head.startswith(magic):
+            raise InputError(f"{file.path}: holds {what}, not {file.format.upper()} in UTF-8; {remedy}")
