@@ -140,7 +140,7 @@ def long_texts(chance: random.Random, documented: list[list[str]]) -> Iterator[s
 
 def make_documents(count: int) -> list[str]:
     """`count` different texts, half of them docstrings, always the same ones on one machine."""
-    chance = random.Random(SEED)  # noqa: S311
+    chance = random.Random(SEED)
     documented = [docstrings(path) for path in library_files()]
     short = list(dict.fromkeys(text for texts in documented for text in texts if len(text) >= SHORTEST))
     chosen = dict.fromkeys(chance.sample(short, min(len(short), count - count // 2)))
@@ -167,7 +167,7 @@ def describe(setup: Setup, documents: list[str]) -> dict[str, Any]:
     """Size, digest and token counts of the corpus, and the peer's versions."""
     command = [str(setup.peer_python), str(PEER_SCRIPT), "--model", str(setup.model)]
     command += ["--texts", str(setup.texts), "--survey"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     tokens: dict[str, Any] = json.loads(done.stdout)
     sizes = [len(text) for text in documents]
     return {
@@ -207,16 +207,14 @@ def measure(side: str, pair: int, command: list[str], scratch: Path) -> Run:
     """Runs the command and waits for it; its own messages show only where it fails."""
     with (scratch / "stdout").open("w+b") as out, (scratch / "stderr").open("w+b") as err:
         busy, start = busy_seconds(), time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)  # noqa: S603
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)
         _, status, usage = os.wait4(process.pid, 0)
         seconds, busy = time.perf_counter() - start, busy_seconds() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode:
-            raise SystemExit(
-                f"{side} ended with {process.returncode}:\n{err.read().decode(errors='replace')}"
-            )
+            raise SystemExit(f"{side} ended with {process.returncode}:\n{err.read().decode(errors='replace')}")
         printed = last_json(out.read().decode(errors="replace"))
     cpu = usage.ru_utime + usage.ru_stime
     peak = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)

@@ -25,7 +25,9 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         [
             click.argument("config", required=False, type=click.Path(path_type=Path)),
-            click.option("--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."),
+            click.option(
+                "--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."
+            ),
             click.option("--output", metavar="DIR", help="The output folder."),
             click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
             click.option("--provider", metavar="NAME", help="An execution provider, or auto."),

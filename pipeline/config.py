@@ -33,7 +33,7 @@ class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of every config table."""
 
 
-class InputTable(Table):
+class InputTable(Table, frozen=True):
     """What is read."""
 
     paths: Annotated[
@@ -49,7 +49,7 @@ class InputTable(Table):
     ] = ","
 
 
-class ColumnsTable(Table):
+class ColumnsTable(Table, frozen=True):
     """Which columns are used."""
 
     text: Annotated[str, about("The column that is embedded.")] = "text"
@@ -73,7 +73,7 @@ class ColumnsTable(Table):
     ] = {}
 
 
-class RowsTable(Table):
+class RowsTable(Table, frozen=True):
     """What happens to rows that cannot be embedded.
 
     `quarantine` writes the row with its reason to OUT/quarantine, `skip` only counts it, `fail` ends
@@ -99,16 +99,14 @@ class RowsTable(Table):
     ] = 0
 
 
-class ShardTable(Table):
+class ShardTable(Table, frozen=True):
     """How the input is cut: a shard is one output file, and the unit of commit and resume."""
 
-    rows: Annotated[PositiveInt, about("At most so many rows.")] = 4096
-    text_bytes: Annotated[PositiveInt, about("At most so many bytes of input text (one row may exceed it).")] = (
-        16 * MIB
-    )
+    rows: Annotated[PositiveInt, about("At most so many rows.")] = 2048
+    text_bytes: Annotated[PositiveInt, about("At most so many bytes of input text (one row may exceed it).")] = 16 * MIB
 
 
-class TextTable(Table):
+class TextTable(Table, frozen=True):
     """What is done to a text before the model sees it."""
 
     prompt: Annotated[
@@ -129,22 +127,20 @@ class TextTable(Table):
     chunk_overlap: Annotated[NaturalInt, about("Tokens that a chunk shares with the one before it.")] = 0
 
 
-class EngineTable(Table):
+class EngineTable(Table, frozen=True):
     """What computes; nothing here changes the output, so all of it may differ on a resume."""
 
     provider: Annotated[str, about("An execution provider of `embedmill doctor`, or `auto`.")] = "auto"
-    streams: Annotated[
-        PositiveInt | None, about("Batches that run at the same time. Unset: one per usable core.")
-    ] = None
+    streams: Annotated[PositiveInt | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
+        None
+    )
     threads: Annotated[
         PositiveInt | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
     ] = None
-    budget_tokens: Annotated[
-        PositiveInt, about("Padded tokens per batch: batch times sequence stays below it.")
-    ] = 512
+    budget_tokens: Annotated[PositiveInt, about("Padded tokens per batch: batch times sequence stays below it.")] = 512
 
 
-class OutputTable(Table):
+class OutputTable(Table, frozen=True):
     """What is written."""
 
     path: Annotated[str, about("The output folder; made if absent, resumed if it holds this same job.")] = "out"
@@ -153,16 +149,14 @@ class OutputTable(Table):
     ] = "zstd"
 
 
-class LimitsTable(Table):
+class LimitsTable(Table, frozen=True):
     """Bounds on hostile or broken input."""
 
-    record_bytes: Annotated[PositiveInt, about("A longer JSONL line or CSV row is not read into memory.")] = (
-        64 * MIB
-    )
+    record_bytes: Annotated[PositiveInt, about("A longer JSONL line or CSV row is not read into memory.")] = 64 * MIB
     text_bytes: Annotated[PositiveInt, about("A longer text (UTF-8 bytes) is not tokenised.")] = 16 * MIB
 
 
-class RunConfig(Table):
+class RunConfig(Table, frozen=True):
     """One job: everything `embedmill run` can be told."""
 
     model: Annotated[
@@ -340,6 +334,4 @@ def _check(config: RunConfig, place: str) -> None:
         raise ConfigError(f"{place}: `columns.types` has {sorted(stray)[0]!r}, which `columns.carry` lacks")
 
 
-OUTPUT_COLUMNS = frozenset(
-    {"id", "chunk", "char_start", "char_end", "embedding", "n_tokens", "truncated", "text_hash"}
-)
+OUTPUT_COLUMNS = frozenset({"id", "chunk", "char_start", "char_end", "embedding", "n_tokens", "truncated", "text_hash"})

@@ -1,17 +1,17 @@
 """Every error a user can meet, in one tree; each class carries its process exit code.
 
-    PipelineError
-    ├── ConfigError             2   the configuration or the command line is wrong
-    ├── InputError              3   an input file is missing, unreadable or of the wrong shape
-    ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
-    ├── DeviceError             5   a provider cannot be used, or a session failed
-    ├── OutputError             6   the output folder cannot be used
-    │   ├── Locked                  another run owns the output folder
-    │   ├── FingerprintMismatch     the folder holds the output of another job
-    │   └── Corrupt                 a committed file is missing or damaged
-    ├── TooManyQuarantined      7   the run finished, with more bad rows than allowed
-    ├── ConservationError       1   rows went missing inside the program: a defect, never the user's doing
-    └── Stopped                 128 + signal number; everything committed is kept
+PipelineError
+├── ConfigError             2   the configuration or the command line is wrong
+├── InputError              3   an input file is missing, unreadable or of the wrong shape
+├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
+├── DeviceError             5   a provider cannot be used, or a session failed
+├── OutputError             6   the output folder cannot be used
+│   ├── Locked                  another run owns the output folder
+│   ├── FingerprintMismatch     the folder holds the output of another job
+│   └── Corrupt                 a committed file is missing or damaged
+├── TooManyQuarantined      7   the run finished, with more bad rows than allowed
+├── ConservationError       1   rows went missing inside the program: a defect, never the user's doing
+└── Stopped                 128 + signal number; everything committed is kept
 """
 
 

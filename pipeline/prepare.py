@@ -45,7 +45,9 @@ class Preparation:
         """Raises InputError for missing columns, ConfigError for chunks longer than the model takes."""
         text = config.text
         if text.chunk_tokens > model.max_tokens:
-            raise ConfigError(f"`text.chunk_tokens` = {text.chunk_tokens}, but {model.name} takes {model.max_tokens} at most")
+            raise ConfigError(
+                f"`text.chunk_tokens` = {text.chunk_tokens}, but {model.name} takes {model.max_tokens} at most"
+            )
         path = Path(model.tokenizer)
         self._tokeniser = Tokeniser(path, max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase)
         self._cut: Callable[[list[str]], Passages] = whole

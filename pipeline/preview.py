@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from pipeline import source
-from pipeline.batch.packer import pack, padded_tokens
+from pipeline.batch.packer import padded_tokens
 from pipeline.bundles import find_bundle
 from pipeline.config import RunConfig
 from pipeline.engine.catalogue import choose_provider

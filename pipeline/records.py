@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,8 +215,24 @@ class ShardFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class Stages(Struct, kw_only=True):
+    """Where the time of a run went, in seconds: `compute` is summed over `streams`, the rest is not.
+
+    The stages overlap: streams that are busy for nearly `streams` times `wall` are what limits the run.
+    """
+
+    wall: float = 0.0
+    prepare: float = 0.0
+    compute: float = 0.0
+    write: float = 0.0
+    streams: int = 0
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
-    """`_manifest.json`: written last; its presence says that the run is complete."""
+    """`_manifest.json`: written last; its presence says that the run is complete.
+
+    `stages` are of the run that completed it.
+    """
 
     version: str
     identity: str
@@ -225,5 +241,4 @@ class Manifest(Struct, frozen=True, kw_only=True):
     totals: Totals
     shards: list[ShardFile]
     environment: dict[str, str]
-    seconds: float
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: Stages

@@ -18,10 +18,10 @@ from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable, fi
 from pipeline.engine.catalogue import choose_provider
 from pipeline.engine.streams import Cancelled, Engine
 from pipeline.errors import InputError, TooManyQuarantined
-from pipeline.model.bundle import Bundle, check_files
+from pipeline.model.bundle import check_files
 from pipeline.plan import cut
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
-from pipeline.records import Batch, FloatArray, InputFile, Manifest, Model, Shard, Totals, Work
+from pipeline.records import Batch, FloatArray, InputFile, Manifest, Model, Shard, Stages, Totals, Work
 from pipeline.report.environment import environment, version
 from pipeline.report.progress import Progress
 from pipeline.sink.ledger import Job, Ledger, check_conservation, read_manifest, shard_files, total
@@ -39,10 +39,9 @@ class RunResult(Struct, frozen=True, kw_only=True):
     identity: str
     totals: Totals
     rows_before: int
-    seconds: float
     provider: str
-    streams: int
     threads: int
+    stages: Stages
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
@@ -61,13 +60,13 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         if ledger.job is None:
             ledger.begin(Job(fingerprint=job_fingerprint, files=files, shards=plan(config, files)))
         before = total(ledger.entries.values())
-        engine = None
+        stages, engine = Stages(), None
         if ledger.pending():
             check_files(bundle)
-            engine = _embed_pending(config, model, ledger, quiet=quiet)
-        seconds = time.monotonic() - started
+            engine = _embed_pending(config, model, ledger, stages, quiet=quiet)
+        stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
-            ledger.complete(_manifest(ledger, model, seconds))
+            ledger.complete(_manifest(ledger, model, stages))
         totals = total(ledger.entries.values())
     _check_quarantine(config, totals)
     return RunResult(
@@ -76,10 +75,9 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         identity=model.identity,
         totals=totals,
         rows_before=before.rows_read,
-        seconds=seconds,
         provider=engine.provider if engine is not None else "",
-        streams=engine.streams if engine is not None else 0,
         threads=engine.threads if engine is not None else 0,
+        stages=stages,
     )
 
 
@@ -89,7 +87,7 @@ def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
     return list(cut(source.survey(files, config), config.shard))
 
 
-def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, *, quiet: bool) -> Engine:
+def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, stages: Stages, *, quiet: bool) -> Engine:
     """Prepare ahead, compute, and commit, all at the same time, shard by shard."""
     assert ledger.job is not None
     rows = sum(shard.rows for shard in ledger.job.shards)
@@ -103,7 +101,7 @@ def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, *, quiet: bo
             for entry in ledger.entries.values():
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
-            _preparing(preparation, pending) as prepared,
+            _preparing(preparation, pending, stages) as prepared,
             Engine(model, choose_provider(config.engine.provider), config.engine) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
@@ -112,31 +110,38 @@ def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, *, quiet: bo
                 f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
             )
             for shard, vectors in embedded:
+                began = time.monotonic()
                 _commit(config, model, ledger, shard, vectors)
+                stages.write += time.monotonic() - began
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
+            stages.compute, stages.streams = engine.busy_s, engine.streams
     return engine
 
 
-def _preparing(preparation: Preparation, pending: list[Shard]) -> Ahead[Prepared]:
+def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:
     """The next shard is read, tokenised and packed while one computes."""
 
     def stop_if_left() -> None:
         if ahead.closed:
             raise Cancelled
 
-    prepared = (preparation.prepare(shard, between=stop_if_left) for shard in pending)
-    ahead = Ahead(prepared, depth=1, name="prepare")
+    def prepared() -> Iterator[Prepared]:
+        for shard in pending:
+            began = time.monotonic()
+            ready = preparation.prepare(shard, between=stop_if_left)
+            stages.prepare += time.monotonic() - began
+            yield ready
+
+    ahead = Ahead(prepared(), depth=1, name="prepare")
     return ahead
 
 
-def _computing(
-    engine: Engine, prepared: Ahead[Prepared], progress: Progress
-) -> Ahead[tuple[Prepared, FloatArray]]:
+def _computing(engine: Engine, prepared: Ahead[Prepared], progress: Progress) -> Ahead[tuple[Prepared, FloatArray]]:
     """The next shard computes while one is written."""
 
     def count(shard: Prepared, batch: Batch) -> None:
-        share = len(batch.rows) / len(shard.work.tokens.truncated)
         tokens = int(shard.work.tokens.lengths[batch.rows].sum())
+        share = tokens / int(shard.work.tokens.offsets[-1])
         progress.advance(share * shard.documents.rows_read, tokens)
 
     def stop() -> None:
@@ -161,7 +166,7 @@ def _commit(config: RunConfig, model: Model, ledger: Ledger, shard: Prepared, ve
     ledger.commit(entry_of(shard, identity=model.identity), data, shard.documents.rejected)
 
 
-def _manifest(ledger: Ledger, model: Model, seconds: float) -> Manifest:
+def _manifest(ledger: Ledger, model: Model, stages: Stages) -> Manifest:
     """Raises ConservationError if the totals do not add up to the plan."""
     assert ledger.job is not None
     totals = total(ledger.entries.values())
@@ -180,7 +185,7 @@ def _manifest(ledger: Ledger, model: Model, seconds: float) -> Manifest:
         totals=totals,
         shards=shard_files(ledger.entries[shard.ordinal] for shard in ledger.job.shards),
         environment=environment(),
-        seconds=round(seconds, 3),
+        stages=stages,
     )
 
 

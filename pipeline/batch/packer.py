@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.records import Batch, IntArray
 
 # What starting a batch costs, in tokens: on CPU a batch of 32 tokens took as long as 52 tokens do in
-# batches of 512, one of 128 no longer than its tokens (bench/batches.py).
+# batches of 512, one of 128 no longer than its tokens (docs/performance.md).
 OVERHEAD_TOKENS = 20
 
 

@@ -22,9 +22,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     streams: Literal["cores", "one"]
 
 
-PROVIDERS = (
-    Provider(name="cpu", ort_name="CPUExecutionProvider", graph="fused", streams="cores"),
-)
+PROVIDERS = (Provider(name="cpu", ort_name="CPUExecutionProvider", graph="fused", streams="cores"),)
 AUTO = "auto"
 
 

@@ -51,7 +51,9 @@ def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarr
     mask = np.arange(batch.sequence) < lengths[:, None]
     ids = np.full(mask.shape, pad_id, np.int64)
     starts = tokens.offsets[batch.rows]
-    ids[mask] = np.concatenate([tokens.ids[start : start + length] for start, length in zip(starts, lengths, strict=True)])
+    ids[mask] = np.concatenate(
+        [tokens.ids[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+    )
     return ids, mask.astype(np.int64)
 
 
@@ -69,7 +71,17 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions: they share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    names = ("Fail", "InvalidGraph", "InvalidArgument", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException", "EPFail", "EngineError")
+    names = (
+        "Fail",
+        "InvalidGraph",
+        "InvalidArgument",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+        "EPFail",
+        "EngineError",
+    )
     return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
 
 

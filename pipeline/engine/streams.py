@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -53,6 +54,8 @@ class Engine:
         )
         self._pool = ThreadPoolExecutor(self.streams, thread_name_prefix="stream")
         self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self.busy_s = 0.0
 
     def __enter__(self) -> Engine:
         return self
@@ -89,11 +92,13 @@ class Engine:
     ) -> None:
         if self._cancelled.is_set():
             raise Cancelled
+        started = time.perf_counter()
         result = self._session.run(work.tokens, batch)
+        with self._lock:
+            self.busy_s += time.perf_counter() - started
         self._check(result, batch)
         vectors[batch.rows] = result
         on_batch(key, batch)
-
 
     def _check(self, vectors: FloatArray, batch: Batch) -> None:
         """Refuse what cannot be an embedding: not finite, or of a length other than 1 where the graph normalises."""

@@ -101,7 +101,9 @@ def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, f
         attended = block.dense(block.attention(value, f"{name}.attention.self"), f"{name}.attention.output.dense")
         value = block.norm(graph.op("Add", attended, value), f"{name}.attention.output.LayerNorm")
         inner = block.gelu(value, f"{name}.intermediate.dense")
-        value = block.norm(graph.op("Add", block.dense(inner, f"{name}.output.dense"), value), f"{name}.output.LayerNorm")
+        value = block.norm(
+            graph.op("Add", block.dense(inner, f"{name}.output.dense"), value), f"{name}.output.LayerNorm"
+        )
     return value
 
 
@@ -127,7 +129,7 @@ class _Encoder:
 
     def norm(self, value: str, name: str) -> str:
         """LayerNormalization. The Add before it stays a node of its own: on CPU the fused
-        SkipLayerNormalization measured slower than the two (docs/design-notes.md)."""
+        SkipLayerNormalization measured slower than the two (docs/performance.md)."""
         scale = self.graph.weight(f"{name}.weight", self.weights[f"{name}.weight"])
         bias = self.graph.weight(f"{name}.bias", self.weights[f"{name}.bias"])
         return self.graph.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=self.shape.epsilon)
@@ -153,9 +155,7 @@ class _Fused(_Encoder):
     def attention(self, value: str, name: str) -> str:
         weight, bias = self.packed(name)
         packed = (self.graph.weight(f"{name}.qkv.weight", weight), self.graph.weight(f"{name}.qkv.bias", bias))
-        return self.graph.op(
-            "Attention", value, *packed, self._lengths, domain=MICROSOFT, num_heads=self.shape.heads
-        )
+        return self.graph.op("Attention", value, *packed, self._lengths, domain=MICROSOFT, num_heads=self.shape.heads)
 
     def gelu(self, value: str, name: str) -> str:
         weight, bias = self.weights.kernel(name)

@@ -62,7 +62,9 @@ class Bundle(Struct, frozen=True, kw_only=True):
         prompt = self._prompt(config)
         max_tokens = config.max_tokens or recipe.max_tokens
         if max_tokens > recipe.max_tokens:
-            raise ConfigError(f"`text.max_tokens` = {max_tokens}, but {self.card.name} takes {recipe.max_tokens} at most")
+            raise ConfigError(
+                f"`text.max_tokens` = {max_tokens}, but {self.card.name} takes {recipe.max_tokens} at most"
+            )
         return Model(
             name=self.card.name,
             identity=self._identity(prompt, max_tokens),

@@ -38,9 +38,7 @@ def write_export(
     graph = GraphWriter(opset=opset, prefix="embedmill_")
     _fit_inputs(model, graph, source)
     tokens, hidden = _token_embeddings(model, graph, source)
-    width = append_head(
-        graph, tokens=tokens, mask="attention_mask", hidden=hidden, recipe=recipe, dense=dense, dim=dim
-    )
+    width = append_head(graph, tokens=tokens, mask="attention_mask", hidden=hidden, recipe=recipe, dense=dense, dim=dim)
     _splice(model, graph, width)
     onnx.save_model(model, target)
     return width, [source, *data]

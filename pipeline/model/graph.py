@@ -45,7 +45,7 @@ class WeightFile:
         place = {"location": self._name, "offset": self._file.tell(), "length": array.nbytes}
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
-        self._file.write(memoryview(array).cast("B"))
+        self._file.write(array.data)
         return tensor
 
 
@@ -81,7 +81,7 @@ class GraphWriter:
             tensor = (
                 self._weights.add(name, array)
                 if external and self._weights is not None
-                else numpy_helper.from_array(np.ascontiguousarray(array), name)
+                else numpy_helper.from_array(np.asarray(array, order="C"), name)
             )
             self.initializers.append(tensor)
         return name

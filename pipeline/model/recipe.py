@@ -30,6 +30,7 @@ _MODES: dict[str, Pooling] = {
     "lasttoken": "last",
 }
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
+_VECTOR = "sentence_embedding"
 
 
 class Dense(Struct, frozen=True, kw_only=True):
@@ -54,9 +55,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     dense: tuple[Dense, ...] = ()
 
 
-def read_recipe(
-    folder: Path, *, pooling: Pooling | None = None, normalize: bool | None = None
-) -> Recipe:
+def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool | None = None) -> Recipe:
     """The recipe of a model folder.
 
     `pooling` and `normalize` speak only where the folder has no `modules.json`; nothing is assumed.
@@ -64,7 +63,7 @@ def read_recipe(
     """
     modules = _read_modules(folder)
     if modules is None:
-        if pooling is None or normalize is None:
+        if pooling not in POOLINGS or normalize is None:
             raise ModelError(
                 f"{folder} has no modules.json, so its pooling is unknown; give both --pooling"
                 f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize"
@@ -103,9 +102,7 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
         raise ModelError(f"{path}: not a list of sentence-transformers modules; fetch the model again") from error
 
 
-def _read_head(
-    folder: Path, modules: list[tuple[str, str]]
-) -> tuple[tuple[Pooling, ...], tuple[Dense, ...], bool]:
+def _read_head(folder: Path, modules: list[tuple[str, str]]) -> tuple[tuple[Pooling, ...], tuple[Dense, ...], bool]:
     """Pooling, dense layers and normalisation out of the modules after the transformer."""
     poolings: tuple[Pooling, ...] = ()
     dense: list[Dense] = []
@@ -113,11 +110,11 @@ def _read_head(
     for kind, path in modules:
         if kind == "Transformer":
             continue
-        if kind == "Pooling":
+        if kind == "Pooling" and not poolings:
             poolings = _read_pooling(folder / path / "config.json")
-        elif kind == "Dense" and not normalize:
+        elif kind == "Dense" and poolings and not normalize:
             dense.append(_read_dense(folder, path))
-        elif kind == "Normalize":
+        elif kind == "Normalize" and poolings:
             normalize = True
         else:
             raise ModelError(
@@ -139,7 +136,7 @@ def _read_pooling(path: Path) -> tuple[Pooling, ...]:
         named = [key for key in config if key.startswith("pooling_mode_") and config[key]]
         unknown = [key for key in named if key not in _LEGACY_MODES]
     else:
-        names = [named] if isinstance(named, str) else list(named)
+        names = [str(name) for name in named] if isinstance(named, list) else [str(named)]
         known = [_MODES[name] for name in names if name in _MODES]
         unknown = [name for name in names if name not in _MODES]
     if unknown or not known:
@@ -150,14 +147,21 @@ def _read_pooling(path: Path) -> tuple[Pooling, ...]:
 def _read_dense(folder: Path, path: str) -> Dense:
     config = _read_json(folder / path / "config.json", required=True)
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    if activation not in _ACTIVATIONS or config.get("use_residual"):
-        raise ModelError(f"{folder / path}: a Dense layer with {activation} or a residual is not supported")
+    rerouted = {config.get(key) or _VECTOR for key in ("module_input_name", "module_output_name")} != {_VECTOR}
+    if activation not in _ACTIVATIONS or config.get("use_residual") or rerouted:
+        raise ModelError(
+            f"{folder / path}: a Dense layer with {activation}, a residual or other inputs than the pooled vector"
+            " is not supported"
+        )
     return Dense(path=path, activation=_ACTIVATIONS[activation])
 
 
 def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     config = _read_json(folder / "config_sentence_transformers.json", required=False)
-    prompts = {str(name): str(prompt) for name, prompt in (config.get("prompts") or {}).items()}
+    named = config.get("prompts") or {}
+    if not isinstance(named, dict):
+        raise ModelError(f"{folder / 'config_sentence_transformers.json'}: its prompts are not a JSON object")
+    prompts = {str(name): str(prompt) for name, prompt in named.items()}
     name = config.get("default_prompt_name")
     if name is not None and name not in prompts:
         raise ModelError(
@@ -175,9 +179,7 @@ def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
     ]
     limits = [int(limit) for limit in stated if isinstance(limit, int | float) and 0 < limit < 1e9]
     if not limits:
-        raise ModelError(
-            f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length"
-        )
+        raise ModelError(f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length")
     return min(limits)
 
 

@@ -19,11 +19,13 @@ def run_summary(result: Any) -> str:
     if fresh == 0:
         lines = [f"nothing to do: all {totals.rows_read} rows are committed in {output}"]
     else:
-        rate = fresh / max(result.seconds, 1e-9)
+        stages = result.stages
+        rate = fresh / max(stages.wall, 1e-9)
+        busy = stages.compute / max(stages.wall * stages.streams, 1e-9)
         before = f" ({result.rows_before} were there before)" if result.rows_before else ""
         lines = [
-            f"embedded {fresh} rows in {duration(result.seconds)} ({rate:.1f} rows/s){before}",
-            f"  {result.model} on {result.provider}, {result.streams} x {result.threads} threads;"
+            f"embedded {fresh} rows in {duration(stages.wall)} ({rate:.1f} rows/s){before}",
+            f"  {result.model} on {result.provider}, {stages.streams} x {result.threads} threads, busy {busy:.0%};"
             f" {short(totals.tokens)} tokens, {_share(totals.padded_tokens - totals.tokens, totals.tokens)} padding,"
             f" {_share(totals.truncated, totals.vectors)} truncated",
         ]
@@ -48,7 +50,9 @@ def plan_summary(preview: Any) -> str:
     below = 0
     bars = []
     for edge, count in preview.histogram:
-        bars.append(f"  {below + 1:>5} - {edge:<5} {'#' * round(_BAR_WIDTH * count / max(most, 1)):<{_BAR_WIDTH}} {count}")
+        bars.append(
+            f"  {below + 1:>5} - {edge:<5} {'#' * round(_BAR_WIDTH * count / max(most, 1)):<{_BAR_WIDTH}} {count}"
+        )
         below = edge
     return "\n".join(
         [

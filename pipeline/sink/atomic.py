@@ -134,4 +134,6 @@ def _failing_clearly(path: Path) -> Iterator[None]:
             raise OutputError(
                 f"no space left to write {path}; everything committed is kept: free some and run again"
             ) from error
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; everything committed is kept") from error
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; everything committed is kept"
+        ) from error

@@ -56,10 +56,11 @@ class Ledger:
         committed file is missing.
         """
         check_ours(self.folder)
-        for name in (LEDGER, _SCRATCH):
-            atomic.make_folder(self.folder / name)
+        atomic.make_folder(self.folder)
         self._acquire()
         try:
+            for name in (LEDGER, _SCRATCH):
+                atomic.make_folder(self.folder / name)
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
             self._check_committed()
@@ -94,7 +95,7 @@ class Ledger:
         if difference is not None:
             field, words = difference
             raise FingerprintMismatch(
-                f"{self.folder} holds the output of another job: {words}; choose another --output, or remove the folder",
+                f"{self.folder} holds the output of another job: {words}; choose another --output, or remove it",
                 field=field,
             )
 
@@ -114,7 +115,7 @@ class Ledger:
         if lines:
             atomic.make_folder(self.folder / QUARANTINE)
             self._write(quarantine_path(self.folder, entry), lines)
-        self._write(self.folder / entry.file, data)
+        atomic.publish_file(self.folder / entry.file, data, scratch=self.folder / _SCRATCH)
         entry = msgspec.structs.replace(
             entry,
             bytes=data.nbytes,
@@ -174,7 +175,7 @@ def check_ours(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be read: {error.strerror}") from error
     if foreign:
         raise OutputError(
-            f"{folder} is not an embedmill output (it holds {foreign[0]!r}); choose an empty or new folder with --output"
+            f"{folder} is not an embedmill output (it holds {foreign[0]!r}); choose an empty or new --output"
         )
 
 
@@ -213,9 +214,7 @@ def total(entries: Iterable[Entry]) -> Totals:
 
 def shard_files(entries: Iterable[Entry]) -> list[ShardFile]:
     """The output files, as the manifest lists them."""
-    return [
-        ShardFile(file=entry.file, rows=entry.vectors, bytes=entry.bytes, sha256=entry.sha256) for entry in entries
-    ]
+    return [ShardFile(file=entry.file, rows=entry.vectors, bytes=entry.bytes, sha256=entry.sha256) for entry in entries]
 
 
 def check_conservation(counts: Entry | Totals, *, planned: int) -> None:

@@ -22,7 +22,7 @@ _METADATA_PREFIX = "embed."
 
 
 def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:
-    """The output rows: `columns` (name -> Arrow array [n]) with `embedding` after those that name a row, then the carried ones.
+    """The output rows: `columns` (name -> Arrow array [n]), `embedding` after those that name a row, then the carried.
 
     `vectors` is float32 [n, dim] and becomes fixed_size_list<float32>[dim] without a copy.
     """

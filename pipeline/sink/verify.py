@@ -66,13 +66,12 @@ def _shard_problems(folder: Path, job: Job, entry: Entry) -> Iterator[str]:
             check_conservation(entry, planned=planned.rows)
         except ConservationError as error:
             yield f"{entry.file}: {error}"
-    if entry.identity != job.fingerprint["model.identity"]:
+    if entry.identity != job.fingerprint.get("model.identity"):
         yield f"{entry.file}: made by another model ({entry.identity[:12]}) than the rest"
-    yield from _file_problems(folder / entry.file, entry.sha256)
     if entry.quarantine_sha256:
         yield from _file_problems(quarantine_path(folder, entry), entry.quarantine_sha256)
-    if (folder / entry.file).is_file():
-        yield from _table_problems(folder / entry.file, entry)
+    damage = list(_file_problems(folder / entry.file, entry.sha256))
+    yield from damage or _table_problems(folder / entry.file, entry)
 
 
 def _file_problems(path: Path, recorded: str) -> Iterator[str]:
@@ -123,3 +122,5 @@ def _manifest_problems(manifest: Manifest, job: Job, entries: list[Entry]) -> It
         yield f"the manifest says complete, but {len(entries)} of {len(job.shards)} shards are committed"
     if manifest.totals != total(entries) or manifest.shards != shard_files(entries):
         yield "the manifest's totals or files are not those of the ledger"
+    if manifest.fingerprint != job.fingerprint or manifest.identity != job.fingerprint.get("model.identity"):
+        yield "the manifest's identity or fingerprint is not that of the ledger"

@@ -13,7 +13,7 @@ from pipeline.config import InputTable
 from pipeline.errors import InputError
 from pipeline.records import InputFile
 from pipeline.source.digest import digests
-from pipeline.source.globbing import expand, has_magic, split_pattern
+from pipeline.source.globbing import expand, has_magic
 
 FORMATS = {
     ".parquet": "parquet",
@@ -72,6 +72,8 @@ def kind(name: str, wanted: str = "auto") -> tuple[str, str] | None:
 
 def _matches(pattern: str, wanted: str) -> list[_Found]:
     """What one path names, in any order."""
+    if not pattern.strip():
+        raise InputError("an input path is empty; name a file, a folder or a glob")
     if "://" in pattern:
         raise InputError(f"{pattern}: only local files are read; copy the data to a local folder first")
     try:
@@ -88,23 +90,21 @@ def _located(pattern: str, wanted: str) -> Iterator[_Found]:
     if path.is_dir():
         yield from _in_folder(path, "", wanted)
     elif os.path.lexists(path):
-        yield _explicit(path, path.name, wanted)
+        yield _explicit(path, path.name, path.resolve(), wanted)
     elif has_magic(path):
-        root, parts = split_pattern(path)
-        for match in expand(root, parts):
-            name = match.relative_to(root).as_posix()
+        for match, name, real in expand(path):
             if match.is_dir():
                 yield from _in_folder(match, f"{name}/", wanted)
             else:
-                yield _explicit(match, name, wanted)
+                yield _explicit(match, name, real, wanted)
     else:
         raise InputError(
             f"{pattern}: no such file or folder; check the path, and the folder the command runs in"
         )
 
 
-def _explicit(path: Path, name: str, wanted: str) -> _Found:
-    found = _found(str(path), name, str(path.resolve()), path.stat())
+def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
+    found = _found(str(path), name, str(real), path.stat())
     if kind(name, wanted) is None:
         raise InputError(f"{path}: its ending is not known; {_endings(wanted)}, so set `input.format`")
     return found

@@ -14,44 +14,51 @@ def has_magic(path: Path) -> bool:
     return glob.has_magic(str(path))
 
 
-def split_pattern(pattern: Path) -> tuple[Path, tuple[str, ...]]:
+def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
+    """What a glob matches, each once, in any order; `**` stands for any depth of folders.
+
+    Gives the path, its name below the last folder before any magic, and the path without symbolic
+    links. As in a shell, wildcards leave out names that begin with a dot; a last `**` gives files
+    only. Raises OSError.
+    """
+    root, parts = _split(pattern)
+    files_only = parts[-1] == "**"
+    entered: set[tuple[Path, int]] = set()
+    waiting = [(root, "", (*parts, "*") if files_only else parts)]
+    while waiting:
+        folder, prefix, left = waiting.pop()
+        if not folder.is_dir():
+            continue
+        real = folder.resolve()
+        if (real, len(left)) in entered:
+            continue
+        entered.add((real, len(left)))
+        head, rest = left[0], left[1:]
+        if head == "**":
+            waiting.append((folder, prefix, rest))
+            rest = left
+        for name in _children(folder, "*" if head == "**" else head):
+            if rest:
+                waiting.append((folder / name, f"{prefix}{name}/", rest))
+            elif not (files_only and (folder / name).is_dir()):
+                child = folder / name
+                yield child, prefix + name, child.resolve() if child.is_symlink() else real / name
+
+
+def _split(pattern: Path) -> tuple[Path, tuple[str, ...]]:
     """A glob as the folder before the first part with magic, and the parts from there."""
     parts = pattern.parts
     first = next(at for at, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:first]), parts[first:]
 
 
-def expand(root: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """What matches `parts` below `root`, in any order, each once; `**` stands for any depth of folders.
-
-    As in a shell, wildcards leave out names that begin with a dot; a last `**` gives files only.
-    """
-    files_only = parts[-1] == "**"
-    entered: set[tuple[str, int]] = set()
-    waiting = [(root, (*parts, "*") if files_only else parts)]
-    while waiting:
-        folder, left = waiting.pop()
-        state = (str(folder.resolve()), len(left))
-        if state in entered or not folder.is_dir():
-            continue
-        entered.add(state)
-        head, rest = left[0], left[1:]
-        if head == "**":
-            waiting.append((folder, rest))
-            waiting += [(below, left) for below in reversed(_children(folder, "*"))]
-        elif rest:
-            waiting += [(child, rest) for child in reversed(_children(folder, head))]
-        else:
-            yield from (child for child in _children(folder, head) if not (files_only and child.is_dir()))
-
-
-def _children(folder: Path, part: str) -> list[Path]:
+def _children(folder: Path, part: str) -> list[str]:
+    """Names in `folder` that one part of a glob matches, in descending order."""
     if not glob.has_magic(part):
-        child = folder / part
-        return [child] if os.path.lexists(child) else []
-    names = sorted(entry.name for entry in os.scandir(folder))
-    return [
-        folder / name
-        for name in names
-        if fnmatch.fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
-    ]
+        return [part] if os.path.lexists(folder / part) else []
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    dots = part.startswith(".")
+    return sorted(
+        (name for name in names if fnmatch.fnmatch(name, part) and (dots or name[0] != ".")), reverse=True
+    )

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.records import InputFile, Span
 from pipeline.source.columns import STRINGS, Resolved, require, require_types, wanted
 from pipeline.source.cut import SPAN_ROWS
-from pipeline.source.stream import translated
+from pipeline.source.stream import require_unchanged, translated
 
 if TYPE_CHECKING:
     from pipeline.records import IntArray
@@ -27,6 +27,7 @@ def open_parquet(file: InputFile, config: RunConfig, columns: Resolved) -> Any:
     Raises InputError where it is no Parquet file or lacks a column.
     """
     with translated(file):
+        require_unchanged(file)
         parquet = _opened(file)
         check_schema(file, parquet.schema_arrow, config, columns)
     return parquet
@@ -61,7 +62,8 @@ def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: Res
     """The rows of file `number`, from the metadata alone; see Span for the marks. Raises InputError."""
     parquet = open_parquet(file, config, columns)
     groups = range(parquet.num_row_groups)
-    sizes = [_row_group(file, parquet.metadata, group, columns.text) for group in groups]
+    leaves = leaves_of(parquet.metadata, columns.text)
+    sizes = [_row_group(file, parquet.metadata, group, leaves) for group in groups]
     parquet.close()
     row = position = 0
     for rows, size in sizes:
@@ -76,10 +78,16 @@ def spread(size: int, rows: int, steps: IntArray) -> IntArray:
     return size // rows * steps + size % rows * steps // rows
 
 
-def chunk_bytes(metadata: Any, group: int, name: str) -> int:
-    """Uncompressed bytes of a column, with all its leaves, in a row group."""
-    chunks = (metadata.row_group(group).column(leaf) for leaf in _leaves(metadata, name))
-    return sum(chunk.total_uncompressed_size for chunk in chunks)
+def leaves_of(metadata: Any, *names: str) -> list[int]:
+    """The leaf columns that make up the columns of these names."""
+    paths = [metadata.schema.column(leaf).path for leaf in range(metadata.num_columns)]
+    below = tuple(f"{name}." for name in names)
+    return [leaf for leaf, path in enumerate(paths) if path in names or path.startswith(below)]
+
+
+def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
+    """Uncompressed bytes of leaf columns in a row group."""
+    return sum(row_group.column(leaf).total_uncompressed_size for leaf in leaves)
 
 
 def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> int:
@@ -87,8 +95,8 @@ def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> i
 
     Each row may repeat that text: a file of a few KiB can hold terabytes.
     """
-    chunks = [metadata.row_group(group).column(leaf) for leaf in _leaves(metadata, name)]
-    if not any(chunk.has_dictionary_page for chunk in chunks):
+    row_group = metadata.row_group(group)
+    if not any(row_group.column(leaf).has_dictionary_page for leaf in leaves_of(metadata, name)):
         return 0
     with translated(file), _opened(file, read_dictionary=[name], metadata=metadata) as parquet:
         rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False)
@@ -104,22 +112,17 @@ def _opened(file: InputFile, **options: Any) -> Any:
     )
 
 
-def _row_group(file: InputFile, metadata: Any, group: int, text: str) -> tuple[int, int]:
+def _row_group(file: InputFile, metadata: Any, group: int, leaves: list[int]) -> tuple[int, int]:
     """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError."""
-    rows = metadata.row_group(group).num_rows
-    size = chunk_bytes(metadata, group, text)
-    values = [metadata.row_group(group).column(leaf).num_values for leaf in _leaves(metadata, text)]
+    row_group = metadata.row_group(group)
+    rows, size = row_group.num_rows, chunk_bytes(row_group, leaves)
+    values = [row_group.column(leaf).num_values for leaf in leaves]
     if values != [rows] or rows < 0 or size < 0:
         raise InputError(
             f"{file.path}: truncated or damaged (parquet): row group {group + 1} claims {rows} rows and"
             f" {values} texts; replace the file or leave it out"
         )
     return rows, size
-
-
-def _leaves(metadata: Any, name: str) -> list[int]:
-    paths = [metadata.schema.column(leaf).path for leaf in range(metadata.num_columns)]
-    return [leaf for leaf, path in enumerate(paths) if path == name or path.startswith(f"{name}.")]
 
 
 def _values_type(type: Any) -> Any:

@@ -12,8 +12,8 @@ from pipeline.config import MIB, RunConfig
 from pipeline.records import InputFile, Piece
 from pipeline.source.cells import Cell, invalid_rows, strings
 from pipeline.source.columns import Resolved
-from pipeline.source.parquet import chunk_bytes, longest_repeated, open_parquet
-from pipeline.source.rows import Block, Fault, RowError, check_text, excerpt, file_and_row
+from pipeline.source.parquet import chunk_bytes, leaves_of, longest_repeated, open_parquet
+from pipeline.source.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken
 from pipeline.source.stream import changed, translated
 
 BATCH_BYTES = 4 * MIB
@@ -30,6 +30,8 @@ class ParquetFile:
         self._columns = columns
         self._parquet = open_parquet(file, config, columns)
         self._metadata = self._parquet.metadata
+        self._text_leaves = leaves_of(self._metadata, columns.text)
+        self._needed_leaves = leaves_of(self._metadata, *columns.needed)
         groups = range(self._metadata.num_row_groups)
         rows = [self._metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *rows], dtype=np.int64)
@@ -66,22 +68,28 @@ class ParquetFile:
 
     def _enter(self, group: int) -> None:
         self._group, self._row, self._rest = group, int(self._starts[group]), None
-        self._batches = self._parquet.iter_batches(
-            batch_size=self._batch_rows(group),
-            row_groups=[group],
-            columns=self._columns.needed,
-            use_threads=False,
-        )
+        with translated(self._file):
+            self._batches = self._parquet.iter_batches(
+                batch_size=self._batch_rows(group),
+                row_groups=[group],
+                columns=self._columns.needed,
+                use_threads=False,
+            )
+
+    def _enter_next(self) -> None:
+        """Goes on to the next row group; one that ended early, or is the last, is an InputError."""
+        following = self._group + 1
+        if following + 1 >= len(self._starts) or self._row != self._starts[following]:
+            raise changed(self._file)
+        self._enter(following)
 
     def _next(self, at_most: int) -> Any:
         """The next rows, 1 to `at_most` of them, as a RecordBatch."""
         while self._rest is None or not self._rest.num_rows:
             with translated(self._file):
                 self._rest = next(self._batches, None)
-            if self._rest is None and self._group + 2 >= len(self._starts):
-                raise changed(self._file)
             if self._rest is None:
-                self._enter(self._group + 1)
+                self._enter_next()
         batch = self._rest.slice(0, at_most)
         self._rest = self._rest.slice(batch.num_rows)
         self._row += batch.num_rows
@@ -89,13 +97,12 @@ class ParquetFile:
 
     def _batch_rows(self, group: int) -> int:
         """Rows per batch: for about 4 MiB of the needed columns, and 64 MiB if all repeat one text."""
-        needed, text = self._columns.needed, self._columns.text
-        size = sum(chunk_bytes(self._metadata, group, name) for name in needed)
-        rows = self._metadata.row_group(group).num_rows
+        row_group = self._metadata.row_group(group)
+        rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
-        if min(fitting, rows) * chunk_bytes(self._metadata, group, text) <= REPEATED_BYTES:
+        if min(fitting, rows) * chunk_bytes(row_group, self._text_leaves) <= REPEATED_BYTES:
             return fitting
-        longest = longest_repeated(self._file, self._metadata, group, text)
+        longest = longest_repeated(self._file, self._metadata, group, self._columns.text)
         return max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
 
     def _block(self, batch: Any, first_row: int, known: dict[str, str]) -> Block:
@@ -117,7 +124,7 @@ class ParquetFile:
             rows=[first_row + at for at, _, _ in good],
             ids=[id for _, id, _ in good],
             texts=[known.setdefault(text, text) for _, _, text in good],
-            carried=carried.take([at for at, _, _ in good]) if faults and carried.num_columns else carried,
+            carried=taken(carried, [at for at, _, _ in good]) if faults else carried,
             faults=faults,
         )
 

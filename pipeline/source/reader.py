@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from pipeline.source.csv import open_csv
 from pipeline.source.ids import SeenIds
 from pipeline.source.jsonl import open_jsonl
 from pipeline.source.parquetfile import ParquetFile
-from pipeline.source.rows import BLANK, Block, Fault, OpenFile, excerpt, file_and_row
+from pipeline.source.rows import BLANK, Block, Fault, OpenFile, excerpt, file_and_row, taken
 
 Opener = Callable[[InputFile, RunConfig, Resolved], OpenFile]
 
@@ -54,11 +55,16 @@ class Reader:
         Raises InputError where a file is damaged or changed, or a policy says "fail"; and
         ConservationError where rows went missing.
         """
+        blocks = [
+            (self._files[piece.file], block)
+            for piece in shard.pieces
+            for block in self._opened(piece.file).blocks(piece)
+        ]
+        fresh = iter(self._fresh([id for _, block in blocks for id in block.ids]))
         gathered = _Gathered(self._config, self._columns)
-        for piece in shard.pieces:
-            file = self._files[piece.file]
-            for block in self._opened(piece.file).blocks(piece):
-                gathered.add(file, self._without_duplicates(block))
+        for file, block in blocks:
+            mine = list(islice(fresh, len(block.ids)))
+            gathered.add(file, block if all(mine) else _without_duplicates(block, mine))
         return gathered.documents(shard)
 
     def remember(self, ids: Sequence[str]) -> None:
@@ -79,21 +85,9 @@ class Reader:
             self._open, self._number = _OPENERS[file.format](file, self._config, self._columns), number
         return self._open
 
-    def _without_duplicates(self, block: Block) -> Block:
-        if self._seen is None:
-            return block
-        fresh = self._seen.fresh(block.ids)
-        if fresh.all():
-            return block
-        kept = [at for at, is_fresh in enumerate(fresh.tolist()) if is_fresh]
-        faults = [_duplicate(block, at) for at, is_fresh in enumerate(fresh.tolist()) if not is_fresh]
-        return Block(
-            rows=[block.rows[at] for at in kept],
-            ids=[block.ids[at] for at in kept],
-            texts=[block.texts[at] for at in kept],
-            carried=block.carried.take(kept) if block.carried.num_columns else block.carried,
-            faults=sorted(block.faults + faults, key=lambda fault: fault.row),
-        )
+    def _fresh(self, ids: list[str]) -> list[bool]:
+        """For each id of a shard whether it is no duplicate."""
+        return [True] * len(ids) if self._seen is None else self._seen.fresh(ids).tolist()
 
 
 class _Gathered:
@@ -140,6 +134,19 @@ class _Gathered:
         self._rejected.append(
             Rejected(file=file.name, row=fault.row + 1, reason=fault.reason, id=id, excerpt=fault.excerpt)
         )
+
+
+def _without_duplicates(block: Block, fresh: list[bool]) -> Block:
+    """The block with the good rows that are not fresh among the faults."""
+    kept = [at for at, is_fresh in enumerate(fresh) if is_fresh]
+    faults = [_duplicate(block, at) for at, is_fresh in enumerate(fresh) if not is_fresh]
+    return Block(
+        rows=[block.rows[at] for at in kept],
+        ids=[block.ids[at] for at in kept],
+        texts=[block.texts[at] for at in kept],
+        carried=taken(block.carried, kept),
+        faults=sorted(block.faults + faults, key=lambda fault: fault.row),
+    )
 
 
 def _duplicate(block: Block, at: int) -> Fault:

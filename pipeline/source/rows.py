@@ -93,6 +93,11 @@ def excerpt(record: bytes | str) -> str:
     return record[:EXCERPT_CHARS]
 
 
+def taken(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """The given rows of a table, which may have no columns."""
+    return table.take(pa.array(rows, pa.int64())) if table.num_columns else table
+
+
 def parsed(
     records: Iterable[bytes | Oversize], first_row: int, parser: Parser, columns: Resolved, limit_bytes: int
 ) -> Block:

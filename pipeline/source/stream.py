@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.records import InputFile
 
 BLOCK_BYTES = 4 << 20
+UNKNOWN = sys.maxsize
 
 _FOREIGN = (
     (b"\x1f\x8b", "gzip data", "let its name end in .gz"),
@@ -26,7 +28,8 @@ _FOREIGN = (
 class ByteStream:
     """Reads a text file forward; `position` counts decompressed bytes from the start of the file.
 
-    Every method raises InputError where the file is gone, damaged or no longer as it was listed.
+    After a failed read the position is unknown until the next `seek`. Every method raises InputError
+    where the file is gone, damaged or no longer as it was listed.
     """
 
     def __init__(self, file: InputFile) -> None:
@@ -37,6 +40,7 @@ class ByteStream:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the file."""
+        start, self.position = self.position, UNKNOWN
         parts: list[bytes] = []
         missing = size
         with translated(self._file):
@@ -44,9 +48,9 @@ class ByteStream:
                 parts.append(part)
                 missing -= len(part)
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self.position == 0:
+        if start == 0:
             _refuse_foreign(data, self._file)
-        self.position += len(data)
+        self.position = start + len(data)
         return data
 
     def seek(self, position: int) -> None:
@@ -70,8 +74,7 @@ class ByteStream:
     def _open(self) -> None:
         self.position = 0
         with translated(self._file):
-            if Path(self._file.path).stat().st_size != self._file.size_bytes:
-                raise changed(self._file)
+            require_unchanged(self._file)
             if self._file.compression:
                 self._raw = pa.input_stream(self._file.path, compression=self._file.compression)
             else:
@@ -91,6 +94,12 @@ def translated(file: InputFile) -> Iterator[None]:
         raise InputError(
             f"{file.path}: truncated or damaged ({kind}): {problem}; replace the file or leave it out"
         ) from error
+
+
+def require_unchanged(file: InputFile) -> None:
+    """Raises InputError where the file has another size than when it was listed."""
+    if Path(file.path).stat().st_size != file.size_bytes:
+        raise changed(file)
 
 
 def changed(file: InputFile) -> InputError:

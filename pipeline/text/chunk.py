@@ -35,7 +35,7 @@ class Chunker:
         spans = [span for windows in cuts for span in windows]
         document = np.repeat(np.arange(len(texts)), [len(windows) for windows in cuts])
         return Passages(
-            texts=[texts[owner][start:stop] for owner, (start, stop) in zip(document, spans, strict=True)],
+            texts=[texts[owner][start:stop] for owner, (start, stop) in zip(document.tolist(), spans, strict=True)],
             document=document,
             chunk=np.array([number for windows in cuts for number in range(len(windows))], np.int64),
             start=np.array([start for start, _ in spans], np.int64),

@@ -1,0 +1,57 @@
+# embedmill: every target is a Python command; this file only names them (README.md has them for PowerShell).
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/default.toml
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sample embed plan verify test check crash bench docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv and install embedmill
+
+sample: data/stdlib-docs.parquet ## build the sample corpus
+
+embed: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## embed a corpus: make embed [CONFIG=configs/mine.toml]
+	@$(PY) -m pipeline run $(CONFIG)
+
+plan: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## show what make embed would do; writes nothing
+	@$(PY) -m pipeline plan $(CONFIG)
+
+test: $(VENV)/.developing ## the tests (fast ones)
+	@$(PY) -m pytest -m "not crash"
+
+crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
+	@$(PY) -m pytest -m crash
+
+check: $(VENV)/.developing ## lint, format and types
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+
+docs: $(VENV)/.developing ## write docs/configuration.md from the config structs
+	@$(PY) -m docs
+
+bench: setup ## time the batch shapes and stream counts that the CPU engine's rules rest on
+	@$(PY) -m bench.streams
+
+clean: ## remove what make built here (.venv, the sample corpus, out/)
+	rm -rf $(VENV) data/stdlib-docs.parquet data/stdlib-docs.jsonl.gz out
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "embedmill needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+data/stdlib-docs.parquet: data/__main__.py | setup
+	@$(PY) -m data

@@ -1,0 +1,37 @@
+"""What every test may ask for: the default bundle, an empty folder of kept models, a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.bundles import find_bundle, models_folder
+from pipeline.config import DEFAULT_MODEL
+from pipeline.model.bundle import Bundle
+from tests.tiny import write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The default model's bundle, built once where this user's models are kept."""
+    return find_bundle(DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="session")
+def bundle_home(bundle: Bundle) -> Path:
+    """The folder in which the default bundle is kept."""
+    return models_folder()
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which no model is kept yet; its folder of models."""
+    monkeypatch.setenv("EMBEDMILL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers folder with a tiny random BERT: 32 dimensions, mean pooling, 32 tokens."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

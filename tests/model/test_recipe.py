@@ -1,0 +1,240 @@
+"""What a sentence-transformers folder says of itself is read, and nothing is assumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.model.recipe import Dense, read_recipe
+from tests.tiny import bert_config, write_json
+
+TRANSFORMER = {"type": "sentence_transformers.models.Transformer", "path": ""}
+POOLING = {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}
+NORMALIZE = {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"}
+DENSE = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
+MEAN = {"pooling_mode_mean_tokens": True}
+
+
+def write_folder(folder: Path, files: dict[str, Any]) -> Path:
+    """A model folder with mean pooling and 128 tokens, where `files` says nothing else."""
+    plain: dict[str, Any] = {
+        "config.json": bert_config() | {"max_position_embeddings": 512},
+        "modules.json": [TRANSFORMER, POOLING],
+        "1_Pooling/config.json": MEAN,
+        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
+    }
+    for name, values in (plain | files).items():
+        if values is not None:
+            write_json(folder / name, values)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ({"pooling_mode_mean_tokens": True}, ("mean",)),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, ("cls",)),
+        ({"pooling_mode_max_tokens": True}, ("max",)),
+        ({"pooling_mode_lasttoken": True}, ("last",)),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, ("mean_sqrt_len",)),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, ("cls", "mean")),
+        ({"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True, "include_prompt": True}, ("mean",)),
+        ({"pooling_mode": "mean"}, ("mean",)),
+        ({"pooling_mode": "cls"}, ("cls",)),
+        ({"pooling_mode": "max"}, ("max",)),
+        ({"pooling_mode": "lasttoken"}, ("last",)),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, ("mean_sqrt_len",)),
+        ({"pooling_mode": ["mean", "cls"]}, ("mean", "cls")),
+        ({"pooling_mode": "cls", "pooling_mode_mean_tokens": True}, ("cls",)),
+    ],
+    ids=str,
+)
+def test_pooling_is_read_in_both_spellings(tmp_path: Path, pooling: dict[str, Any], expected: tuple[str, ...]) -> None:
+    folder = write_folder(tmp_path, {"1_Pooling/config.json": pooling})
+    assert read_recipe(folder).pooling == expected
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        {"pooling_mode_weightedmean_tokens": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_weightedmean_tokens": True},
+        {"pooling_mode": "weightedmean"},
+        {"pooling_mode": ["mean", "weightedmean"]},
+        {"pooling_mode": 3},
+        {"pooling_mode_mean_tokens": False},
+        {},
+        {"pooling_mode_mean_tokens": True, "include_prompt": False},
+    ],
+    ids=str,
+)
+def test_a_pooling_that_cannot_be_done_is_refused(tmp_path: Path, pooling: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path, {"1_Pooling/config.json": pooling})
+    with pytest.raises(ModelError, match=r"1_Pooling/config\.json: .* not supported"):
+        read_recipe(folder)
+
+
+def test_normalisation_is_on_exactly_where_a_normalize_module_stands(tmp_path: Path) -> None:
+    with_it = write_folder(tmp_path / "with", {"modules.json": [TRANSFORMER, POOLING, NORMALIZE]})
+    without = write_folder(tmp_path / "without", {"modules.json": [TRANSFORMER, POOLING]})
+    assert read_recipe(with_it).normalize
+    assert not read_recipe(without).normalize
+
+
+def test_modules_are_known_by_the_last_part_of_their_type(tmp_path: Path) -> None:
+    modules = [
+        {"type": "sentence_transformers.base.modules.transformer.Transformer", "path": ""},
+        {"type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling", "path": "1_Pooling"},
+        {"type": "sentence_transformers.base.modules.normalize.Normalize", "path": "2_Normalize"},
+    ]
+    recipe = read_recipe(write_folder(tmp_path, {"modules.json": modules}))
+    assert (recipe.pooling, recipe.normalize) == (("mean",), True)
+
+
+@pytest.mark.parametrize(
+    ("config", "activation"),
+    [
+        ({}, "Tanh"),
+        ({"activation_function": "torch.nn.modules.activation.Tanh"}, "Tanh"),
+        ({"activation_function": "torch.nn.modules.linear.Identity"}, ""),
+        ({"activation_function": "torch.nn.modules.activation.ReLU"}, "Relu"),
+    ],
+    ids=str,
+)
+def test_a_dense_layer_is_read_with_its_activation(tmp_path: Path, config: dict[str, Any], activation: str) -> None:
+    files = {"modules.json": [TRANSFORMER, POOLING, DENSE], "2_Dense/config.json": config}
+    assert read_recipe(write_folder(tmp_path, files)).dense == (Dense(path="2_Dense", activation=activation),)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"activation_function": "torch.nn.modules.activation.GELU"},
+        {"use_residual": True},
+        {"module_input_name": "token_embeddings"},
+        {"module_output_name": "dense_embedding"},
+    ],
+    ids=str,
+)
+def test_a_dense_layer_that_cannot_be_built_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    files = {"modules.json": [TRANSFORMER, POOLING, DENSE], "2_Dense/config.json": config}
+    with pytest.raises(ModelError, match=r"2_Dense.* not supported"):
+        read_recipe(write_folder(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [TRANSFORMER, POOLING, {"type": "sentence_transformers.models.LSTM", "path": "2_LSTM"}],
+        [{"type": "sentence_transformers.models.WordEmbeddings", "path": ""}, POOLING],
+        [TRANSFORMER, DENSE, POOLING],
+        [TRANSFORMER, POOLING, NORMALIZE, DENSE],
+        [TRANSFORMER, POOLING, POOLING],
+        [TRANSFORMER],
+        [],
+        [{"path": ""}],
+        {"type": "Transformer"},
+        "Transformer",
+    ],
+    ids=["LSTM", "words", "dense first", "dense last", "two poolings", "no pooling", "none", "no type", "dict", "word"],
+)
+def test_modules_that_cannot_be_put_into_a_graph_are_refused(tmp_path: Path, modules: Any) -> None:
+    folder = write_folder(tmp_path, {"modules.json": modules, "2_Dense/config.json": {}})
+    with pytest.raises(ModelError, match=r"modules\.json"):
+        read_recipe(folder)
+
+
+def test_without_modules_json_pooling_and_normalisation_must_be_given(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"modules.json": None, "1_Pooling/config.json": None})
+    for given in ({}, {"pooling": "cls"}, {"normalize": True}):
+        with pytest.raises(ModelError, match=r"no modules\.json.*--pooling.*--normalize"):
+            read_recipe(folder, **given)  # type: ignore[arg-type]  # a subset of the options
+
+
+def test_what_is_given_holds_where_modules_json_is_not_there(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"modules.json": None, "1_Pooling/config.json": None})
+    recipe = read_recipe(folder, pooling="cls", normalize=False)
+    assert (recipe.pooling, recipe.normalize, recipe.dense) == (("cls",), False, ())
+
+
+def test_an_unknown_pooling_on_the_command_line_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"modules.json": None, "1_Pooling/config.json": None})
+    with pytest.raises(ModelError, match=r"give both --pooling \(mean, cls, last, max"):
+        read_recipe(folder, pooling="median", normalize=True)  # type: ignore[arg-type]  # a user's word
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"sentence_bert_config.json": {"max_seq_length": 128}}, 128),
+        ({"sentence_bert_config.json": {"max_seq_length": 2048}}, 512),
+        ({"sentence_bert_config.json": None, "tokenizer_config.json": {"model_max_length": 200}}, 200),
+        ({"sentence_bert_config.json": None, "tokenizer_config.json": {"model_max_length": 1e30}}, 512),
+        ({"sentence_bert_config.json": {"max_seq_length": None}, "tokenizer_config.json": {}}, 512),
+        (
+            {
+                "sentence_bert_config.json": {"max_seq_length": 128},
+                "config.json": {"model_type": "bert"},
+            },
+            128,
+        ),
+    ],
+    ids=str,
+)
+def test_the_longest_text_is_the_stated_length_within_the_positions(
+    tmp_path: Path, files: dict[str, Any], expected: int
+) -> None:
+    assert read_recipe(write_folder(tmp_path, files)).max_tokens == expected
+
+
+def test_a_model_that_states_no_length_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"sentence_bert_config.json": None, "config.json": {"model_type": "bert"}})
+    with pytest.raises(ModelError, match="no maximum length is stated"):
+        read_recipe(folder)
+
+
+def test_prompts_and_the_default_among_them_are_read(tmp_path: Path) -> None:
+    named = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
+    recipe = read_recipe(write_folder(tmp_path, {"config_sentence_transformers.json": named}))
+    assert (recipe.prompts, recipe.default_prompt) == (named["prompts"], "query: ")
+
+
+@pytest.mark.parametrize("named", [None, {}, {"prompts": {}}, {"prompts": None, "default_prompt_name": None}], ids=str)
+def test_a_model_without_prompts_has_an_empty_one(tmp_path: Path, named: dict[str, Any] | None) -> None:
+    recipe = read_recipe(write_folder(tmp_path, {"config_sentence_transformers.json": named}))
+    assert (recipe.prompts, recipe.default_prompt) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"prompts": {"query": "q: "}, "default_prompt_name": "passage"}, {"prompts": ["query: "]}],
+    ids=["an unknown default", "a list"],
+)
+def test_prompts_that_make_no_sense_are_refused(tmp_path: Path, named: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path, {"config_sentence_transformers.json": named})
+    with pytest.raises(ModelError, match=r"config_sentence_transformers\.json.*prompt"):
+        read_recipe(folder)
+
+
+def test_lower_casing_is_read(tmp_path: Path) -> None:
+    files = {"sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": True}}
+    assert read_recipe(write_folder(tmp_path, files)).lowercase
+
+
+@pytest.mark.parametrize("missing", ["config.json", "1_Pooling/config.json"])
+def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
+    folder = write_folder(tmp_path, {missing: None})
+    with pytest.raises(ModelError, match=rf"{missing} is missing"):
+        read_recipe(folder)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "1_Pooling/config.json", "sentence_bert_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"], ids=["empty", "half", "a list", "no UTF-8"])
+def test_a_damaged_json_file_is_named(tmp_path: Path, damaged: str, content: bytes) -> None:
+    folder = write_folder(tmp_path, {})
+    (folder / damaged).write_bytes(content)
+    with pytest.raises(ModelError, match=damaged):
+        read_recipe(folder)
