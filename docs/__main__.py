@@ -62,8 +62,13 @@ def _type(hint: Any) -> str:
     """A type in words a TOML author knows."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        bounds = [meta.ge for meta in hint.__metadata__ if meta.ge is not None]
-        return _type(arguments[0]) + (f" >= {bounds[0]}" if bounds else "")
+        bounds = [
+            f" {sign} {bound}"
+            for meta in hint.__metadata__
+            for sign, bound in ((">=", meta.ge), ("<=", meta.le))
+            if bound is not None
+        ]
+        return _type(arguments[0]) + ",".join(bounds)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (Union, UnionType):

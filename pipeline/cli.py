@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import click
 import msgspec
 
 from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
-from pipeline.errors import Corrupt, PipelineError, Stopped
+from pipeline.errors import Corrupt, OutputError, PipelineError, Stopped
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
 
@@ -82,6 +83,21 @@ def verify_command(folder: Path, as_json: bool) -> None:
     _print(found, verify_summary, as_json)
     if found.problems:
         raise Corrupt(f"{folder}: {len(found.problems)} problem(s), the first: {found.problems[0]}")
+
+
+@cli.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@as_json
+def report_command(folder: Path, as_json: bool) -> None:
+    """Write the HTML report of a finished output again, and say where it is."""
+    from pipeline.report.html import html_report
+    from pipeline.sink.ledger import read_entries, read_manifest, read_rejected, write_report
+
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
+    path = write_report(folder, html_report(manifest, read_rejected(folder, read_entries(folder))))
+    _print({"report": str(path)}, lambda found: f"report: {found['report']}", as_json)
 
 
 @cli.group("model")
@@ -169,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(words, prog_name="embedmill", standalone_mode=False)
     except PipelineError as error:

@@ -21,6 +21,7 @@ MIB = 1 << 20
 RowPolicy = Literal["quarantine", "skip", "fail"]
 CarriedType = Literal["string", "int64", "float64", "bool"]
 PositiveInt = Annotated[int, Meta(ge=1)]
+ThreadCount = Annotated[int, Meta(ge=1, le=1024)]
 NaturalInt = Annotated[int, Meta(ge=0)]
 
 
@@ -131,11 +132,11 @@ class EngineTable(Table, frozen=True):
     """What computes; nothing here changes the output, so all of it may differ on a resume."""
 
     provider: Annotated[str, about("An execution provider of `embedmill doctor`, or `auto`.")] = "auto"
-    streams: Annotated[PositiveInt | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
+    streams: Annotated[ThreadCount | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
         None
     )
     threads: Annotated[
-        PositiveInt | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
+        ThreadCount | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
     ] = None
     budget_tokens: Annotated[PositiveInt, about("Padded tokens per batch: batch times sequence stays below it.")] = 512
 

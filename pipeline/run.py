@@ -23,8 +23,9 @@ from pipeline.plan import cut
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
 from pipeline.records import Batch, FloatArray, InputFile, Manifest, Model, Shard, Stages, Totals, Work
 from pipeline.report.environment import environment, version
+from pipeline.report.html import html_report
 from pipeline.report.progress import Progress
-from pipeline.sink.ledger import Job, Ledger, check_conservation, read_manifest, shard_files, total
+from pipeline.sink.ledger import Job, Ledger, check_conservation, read_manifest, read_rejected, shard_files, total
 from pipeline.sink.shard import read_ids, shard_bytes
 from pipeline.text.tokenise import Tokeniser
 
@@ -66,7 +67,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
             engine = _embed_pending(config, model, ledger, stages, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
-            ledger.complete(_manifest(ledger, model, stages))
+            manifest = _manifest(ledger, model, stages)
+            ledger.complete(manifest, html_report(manifest, read_rejected(ledger.folder, ledger.entries.values())))
         totals = total(ledger.entries.values())
     _check_quarantine(config, totals)
     return RunResult(

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.bundles import find_bundle, models_folder
 from pipeline.config import DEFAULT_MODEL
 from pipeline.model.bundle import Bundle
 from tests.tiny import write_tiny_model
+
+# A busy machine is no reason to fail, and a quick suite is run more often.
+settings.register_profile("embedmill", deadline=None, max_examples=60)
+settings.load_profile("embedmill")
 
 
 @pytest.fixture(scope="session")

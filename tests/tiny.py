@@ -129,11 +129,11 @@ def random_weights(draw: np.random.Generator) -> dict[str, np.ndarray[Any, np.dt
     return weights
 
 
-def write_tokenizer(path: Path, *, truncate: int | None = None, pad: int | None = None) -> Path:
-    """A lower-casing BERT tokenizer; `truncate` and `pad` bake a length into its file, as some models do."""
+def write_tokenizer(path: Path, *, truncate: int | None = None, pad: int | None = None, lowercase: bool = True) -> Path:
+    """A BERT tokenizer; `truncate` and `pad` bake a length into its file, as some models do."""
     numbers = {token: number for number, token in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
     tokenizer.post_processor = TemplateProcessing(

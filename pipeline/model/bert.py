@@ -64,10 +64,11 @@ class BertWeights:
 def open_weights(path: Path) -> Iterator[BertWeights]:
     """The weights of a safetensors file. Raises ModelError if it is missing or damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            yield BertWeights(file, path)
+        opened = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error}); fetch the model again") from error
+    with opened as file:
+        yield BertWeights(file, path)
 
 
 def read_shape(config: dict[str, Any], folder: Path) -> BertShape:

@@ -151,18 +151,9 @@ def build_bundle(
     and `normalize` are for folders without `modules.json`, `dim` keeps the first dimensions only.
     Raises ModelError naming what is missing.
     """
-    from pipeline.model.export import LOCATIONS, find_export
-
     recipe = read_recipe(source, pooling=pooling, normalize=normalize)
-    tokenizer = _find_tokenizer(source)
-    weights, export = source / "model.safetensors", find_export(source)
-    config = read_config(source)
-    if weights.is_file() and (config.get("model_type") == "bert" or export is None):
-        width, graphs, read = _build_bert(source, folder, config, recipe, dim)
-    elif export is not None:
-        width, graphs, read = _build_export(source, folder, export, recipe, dim)
-    else:
-        raise ModelError(f"{source} has neither model.safetensors nor {' nor '.join(LOCATIONS)}; fetch the model again")
+    tokenizer, config = _find_tokenizer(source), read_config(source)
+    width, graphs, read = _build_graphs(source, folder, config, recipe, dim)
     shutil.copyfile(tokenizer, folder / TOKENIZER)
     card = Card(
         format=FORMAT,
@@ -188,6 +179,20 @@ def _find_tokenizer(source: Path) -> Path:
             " (transformers: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER))"
         )
     return path
+
+
+def _build_graphs(
+    source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None
+) -> tuple[int, dict[Flavour, GraphFile], list[Path]]:
+    """The width of a vector, the graphs, and the files that the weights came from."""
+    from pipeline.model.export import LOCATIONS, find_export
+
+    export = find_export(source)
+    if (source / "model.safetensors").is_file() and (config.get("model_type") == "bert" or export is None):
+        return _build_bert(source, folder, config, recipe, dim)
+    if export is not None:
+        return _build_export(source, folder, export, recipe, dim)
+    raise ModelError(f"{source} has neither model.safetensors nor {' nor '.join(LOCATIONS)}; fetch the model again")
 
 
 def _build_bert(

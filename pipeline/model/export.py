@@ -95,7 +95,10 @@ def _name_dimensions(model: onnx.ModelProto, source: Path) -> None:
     """Call the free dimensions `batch` and `sequence`, the names that overrides use."""
     names: dict[str, str] = {}
     for value in model.graph.input:
-        for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", "sequence"), strict=True):
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.INT64 or len(kind.shape.dim) != 2:
+            raise ModelError(f"{source}: its input {value.name} is not int64 [batch, sequence]; export it again")
+        for dimension, name in zip(kind.shape.dim, ("batch", "sequence"), strict=True):
             if not dimension.dim_param:
                 raise ModelError(f"{source} has a fixed {name} size; export it with dynamic axes")
             names[dimension.dim_param] = name

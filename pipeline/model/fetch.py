@@ -69,13 +69,15 @@ def fetch_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    # The client's own error, of which HfHubHTTPError is one: httpx, httpx2 or requests by version of the library.
+    transport: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         commit = HfApi().model_info(repository, revision=revision).sha
         if commit is None:
             raise ModelError(f"the hub names no commit for {repository}@{revision}; give one as {repository}@COMMIT")
         folder = snapshot_download(repository, revision=commit, allow_patterns=list(_HUB_FILES), cache_dir=cache)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = str(error).strip().splitlines()[0]
+    except (transport, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{repository}@{revision} could not be fetched from the hub: {said}") from error
     return Path(folder), commit
 

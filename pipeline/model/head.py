@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 from onnx import TensorProto
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from pipeline.errors import ModelError
@@ -68,11 +69,15 @@ def read_dense(source: Path, recipe: Recipe) -> list[DenseWeights]:
         path = source / layer.path / "model.safetensors"
         if not path.is_file():
             raise ModelError(f"{path} is missing: the model's Dense layer keeps its weights there; fetch it again")
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+            weight = tensors["linear.weight"].T
+        except (SafetensorError, OSError, KeyError) as error:
+            raise ModelError(f"{path} holds no readable `linear.weight` ({error}); fetch the model again") from error
         bias = tensors.get("linear.bias")
         layers.append(
             DenseWeights(
-                weight=np.ascontiguousarray(tensors["linear.weight"].T, np.float32),
+                weight=np.ascontiguousarray(weight, np.float32),
                 bias=None if bias is None else np.asarray(bias, np.float32),
                 activation=layer.activation,
             )

@@ -20,12 +20,13 @@ from pipeline.sink import atomic
 T = TypeVar("T")
 
 MANIFEST = "_manifest.json"
+REPORT = "_report.html"
 LEDGER = "_ledger"
 QUARANTINE = "quarantine"
 _LOCK = "_run.lock"
 _SCRATCH = "_tmp"
 _JOB = "job.json"
-_OURS = frozenset({MANIFEST, LEDGER, QUARANTINE, _LOCK, _SCRATCH, "_report.html", "_tuning.json"})
+_OURS = frozenset({MANIFEST, LEDGER, QUARANTINE, _LOCK, _SCRATCH, REPORT, "_tuning.json"})
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -127,8 +128,9 @@ class Ledger:
         self.entries[entry.ordinal] = entry
         return entry
 
-    def complete(self, manifest: Manifest) -> None:
-        """Write the manifest: the run is complete. Raises OutputError if that fails."""
+    def complete(self, manifest: Manifest, report: str) -> None:
+        """Write the report, then the manifest: the run is complete. Raises OutputError if that fails."""
+        self._write(self.folder / REPORT, report.encode())
         self._write(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
     def _remove_empty(self, *names: str) -> None:
@@ -195,6 +197,24 @@ def read_entries(folder: Path) -> Iterator[Entry]:
         entry = _decode(path, Entry)
         if entry is not None:
             yield entry
+
+
+def write_report(folder: Path, page: str) -> Path:
+    """Put the HTML report into an output folder; where it is. Raises OutputError."""
+    atomic.write_file(folder / REPORT, page.encode(), scratch=folder)
+    return folder / REPORT
+
+
+def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:
+    """The quarantined rows of committed shards, in order. Raises Corrupt if a file is unreadable."""
+    for entry in entries:
+        if not entry.quarantine_sha256:
+            continue
+        path = quarantine_path(folder, entry)
+        try:
+            yield from (msgspec.json.decode(line, type=Rejected) for line in path.read_bytes().splitlines())
+        except (OSError, msgspec.DecodeError) as error:
+            raise Corrupt(f"{path} cannot be read ({error}); run `embedmill verify {folder}`") from error
 
 
 def quarantine_path(folder: Path, entry: Entry) -> Path:

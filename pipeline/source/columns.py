@@ -42,15 +42,11 @@ def wanted(config: ColumnsTable) -> list[tuple[str, str]]:
     return named + [(name, "columns.carry") for name in config.carry]
 
 
-def require(
-    file: InputFile, present: Sequence[str], named: Iterable[tuple[str, str]], *, where: str = ""
-) -> None:
+def require(file: InputFile, present: Sequence[str], named: Iterable[tuple[str, str]], *, where: str = "") -> None:
     """Raises InputError unless each named column is present exactly once."""
     for name, setting in named:
         if present.count(name) > 1:
-            raise InputError(
-                f"{file.path}: the column {name!r} is there twice; rename one or change {setting}"
-            )
+            raise InputError(f"{file.path}: the column {name!r} is there twice; rename one or change {setting}")
         if name not in present:
             raise _missing(file, present, name, setting, where)
 
@@ -62,8 +58,8 @@ def text_carried(config: RunConfig) -> pa.Schema:
 
 
 def same_type(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether values of one type are carried as the other; the kinds of string count as one type."""
-    return bool(one == other) or (one in STRINGS and other in STRINGS)
+    """Whether values of type `one` are carried as `other`: nulls always, any kind of string as any."""
+    return bool(one == other) or one == pa.null() or (one in STRINGS and other in STRINGS)
 
 
 def require_types(file: InputFile, carried: pa.Schema, expected: pa.Schema) -> None:
@@ -73,8 +69,7 @@ def require_types(file: InputFile, carried: pa.Schema, expected: pa.Schema) -> N
         if not same_type(found, before):
             remedy = "convert the file" if file.format == "parquet" else "set its type in `columns.types`"
             raise InputError(
-                f"{file.path}: the carried column {name!r} is {found} here, but {before} in the first file;"
-                f" {remedy}"
+                f"{file.path}: the carried column {name!r} is {found} here, but {before} in the first file; {remedy}"
             )
 
 

@@ -80,9 +80,7 @@ def delimiter(file: InputFile, config: RunConfig) -> str:
         return "\t"
     chosen = config.input.csv_delimiter
     if not chosen.isascii() or chosen in '"\r\n\0':
-        raise ConfigError(
-            f"`input.csv_delimiter` is {chosen!r}; set an ASCII character that is no quote or line end"
-        )
+        raise ConfigError(f"`input.csv_delimiter` is {chosen!r}; set an ASCII character that is no quote or line end")
     return chosen
 
 
@@ -161,7 +159,9 @@ def _allow_long_fields(config: RunConfig) -> None:
 
 
 def _an_integer(field: str) -> int | None:
-    value = int(field) if _INTEGER.fullmatch(field) else None
+    if not _INTEGER.fullmatch(field):
+        return None
+    value = int(field)
     return value if value in INT64 else None
 
 

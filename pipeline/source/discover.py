@@ -13,7 +13,7 @@ from pipeline.config import InputTable
 from pipeline.errors import InputError
 from pipeline.records import InputFile
 from pipeline.source.digest import digests
-from pipeline.source.globbing import expand, has_magic
+from pipeline.source.globbing import expand, has_magic, real_path
 
 FORMATS = {
     ".parquet": "parquet",
@@ -90,7 +90,7 @@ def _located(pattern: str, wanted: str) -> Iterator[_Found]:
     if path.is_dir():
         yield from _in_folder(path, "", wanted)
     elif os.path.lexists(path):
-        yield _explicit(path, path.name, path.resolve(), wanted)
+        yield _explicit(path, path.name, real_path(path), wanted)
     elif has_magic(path):
         for match, name, real in expand(path):
             if match.is_dir():
@@ -98,9 +98,7 @@ def _located(pattern: str, wanted: str) -> Iterator[_Found]:
             else:
                 yield _explicit(match, name, real, wanted)
     else:
-        raise InputError(
-            f"{pattern}: no such file or folder; check the path, and the folder the command runs in"
-        )
+        raise InputError(f"{pattern}: no such file or folder; check the path, and the folder the command runs in")
 
 
 def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
@@ -116,7 +114,7 @@ def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
     waiting = [(folder, prefix)]
     while waiting:
         folder, prefix = waiting.pop()
-        real = folder.resolve()
+        real = real_path(folder)
         if real in entered:
             continue
         entered.add(real)
@@ -125,7 +123,7 @@ def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
         for entry in files:
             known = kind(entry.name)
             if known is not None and wanted in ("auto", known[0]):
-                target = Path(entry.path).resolve() if entry.is_symlink() else real / entry.name
+                target = real_path(Path(entry.path)) if entry.is_symlink() else real / entry.name
                 yield _found(entry.path, prefix + entry.name, str(target), entry.stat())
 
 

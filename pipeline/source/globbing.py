@@ -29,7 +29,7 @@ def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
         folder, prefix, left = waiting.pop()
         if not folder.is_dir():
             continue
-        real = folder.resolve()
+        real = real_path(folder)
         if (real, len(left)) in entered:
             continue
         entered.add((real, len(left)))
@@ -42,7 +42,12 @@ def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
                 waiting.append((folder / name, f"{prefix}{name}/", rest))
             elif not (files_only and (folder / name).is_dir()):
                 child = folder / name
-                yield child, prefix + name, child.resolve() if child.is_symlink() else real / name
+                yield child, prefix + name, real_path(child) if child.is_symlink() else real / name
+
+
+def real_path(path: Path) -> Path:
+    """The path without symbolic links; unlike Path.resolve, it leaves links in a circle to who opens them."""
+    return Path(os.path.realpath(path))
 
 
 def _split(pattern: Path) -> tuple[Path, tuple[str, ...]]:
@@ -59,6 +64,4 @@ def _children(folder: Path, part: str) -> list[str]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
     dots = part.startswith(".")
-    return sorted(
-        (name for name in names if fnmatch.fnmatch(name, part) and (dots or name[0] != ".")), reverse=True
-    )
+    return sorted((name for name in names if fnmatch.fnmatch(name, part) and (dots or name[0] != ".")), reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -22,6 +23,7 @@ INT64 = range(-(2**63), 2**63)
 CUT_OFF = "the line looks cut off: the file ends inside its JSON"
 
 _object = msgspec.json.Decoder(dict[str, Raw])
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _string = msgspec.json.Decoder(str)
 _int = msgspec.json.Decoder(int)
 _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
@@ -153,9 +155,9 @@ def _broken(line: bytes, problem: str) -> str:
     too_early = "truncated" in problem or problem.endswith(f"(byte {len(line)})")
     if too_early and not line.endswith(b"\n"):
         return CUT_OFF
-    if too_early:
-        return "not valid JSON: it ends too early, or holds half of a surrogate pair"
-    return f"not valid JSON: {problem.removeprefix('JSON is malformed: ')}"
+    if _HALF_PAIR.search(line) or "surrogate" in problem:
+        return "not valid JSON: it holds half of a surrogate pair"
+    return f"not valid JSON: {'it ends too early' if too_early else problem.removeprefix('JSON is malformed: ')}"
 
 
 def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:

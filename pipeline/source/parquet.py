@@ -45,15 +45,18 @@ def carried_schema(schema: pa.Schema, config: RunConfig) -> pa.Schema:
 
 
 def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: Resolved) -> None:
-    """Raises InputError unless the schema has the job's columns, with usable types."""
+    """Raises InputError unless the schema has the job's columns, with usable types.
+
+    A column without any value has the type null where its writer did not know better; that is usable.
+    """
     id = [] if columns.id is None else [(columns.id, "columns.id")]
     require(file, schema.names, [*wanted(config.columns), *id])
     text = _values_type(schema.field(columns.text).type)
-    if text not in STRINGS:
+    if text not in (*STRINGS, pa.null()):
         raise _wrong_type(file, columns.text, text, "strings", "columns.text")
     if columns.id is not None:
         found = _values_type(schema.field(columns.id).type)
-        if found not in STRINGS and not pa.types.is_integer(found):
+        if found not in (*STRINGS, pa.null()) and not pa.types.is_integer(found):
             raise _wrong_type(file, columns.id, found, "strings or integers", "columns.id")
     require_types(file, carried_schema(schema, config), columns.carried)
 
@@ -79,9 +82,9 @@ def spread(size: int, rows: int, steps: IntArray) -> IntArray:
 
 
 def leaves_of(metadata: Any, *names: str) -> list[int]:
-    """The leaf columns that make up the columns of these names."""
+    """The leaf columns that make up the columns of these names: itself, or what is nested below it."""
     paths = [metadata.schema.column(leaf).path for leaf in range(metadata.num_columns)]
-    below = tuple(f"{name}." for name in names)
+    below = tuple(f"{name}." for name in names if name not in paths)
     return [leaf for leaf, path in enumerate(paths) if path in names or path.startswith(below)]
 
 
@@ -107,9 +110,7 @@ def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> i
 
 
 def _opened(file: InputFile, **options: Any) -> Any:
-    return pq.ParquetFile(
-        file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options
-    )
+    return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
 
 
 def _row_group(file: InputFile, metadata: Any, group: int, leaves: list[int]) -> tuple[int, int]:
@@ -117,7 +118,7 @@ def _row_group(file: InputFile, metadata: Any, group: int, leaves: list[int]) ->
     row_group = metadata.row_group(group)
     rows, size = row_group.num_rows, chunk_bytes(row_group, leaves)
     values = [row_group.column(leaf).num_values for leaf in leaves]
-    if values != [rows] or rows < 0 or size < 0:
+    if set(values) != {rows} or rows < 0 or size < 0:
         raise InputError(
             f"{file.path}: truncated or damaged (parquet): row group {group + 1} claims {rows} rows and"
             f" {values} texts; replace the file or leave it out"

@@ -135,9 +135,7 @@ class ParquetFile:
 
     def _carried(self, batch: Any) -> pa.Table:
         schema = self._columns.carried
-        return pa.Table.from_arrays(
-            [_column(batch, field.name).cast(field.type) for field in schema], schema=schema
-        )
+        return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
 
     def _checked(self, id: Cell, text: Cell, invalid: str | None) -> tuple[str, str]:
         """The id and text of a good row; raises RowError."""

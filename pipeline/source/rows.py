@@ -123,9 +123,7 @@ def parsed(
 
 def _held(record: bytes | Oversize, limit_bytes: int) -> bytes:
     if isinstance(record, Oversize):
-        raise RowError(
-            "too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit_bytes:,}"
-        )
+        raise RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit_bytes:,}")
     return record
 
 

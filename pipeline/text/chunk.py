@@ -18,9 +18,11 @@ _PIECE_CHARACTERS = 1 << 16
 class Chunker:
     """Cuts texts into windows of `chunk_tokens` tokens, special tokens and prompt included."""
 
-    def __init__(self, path: Path, *, chunk_tokens: int, overlap: int, prompt: str = "") -> None:
+    def __init__(
+        self, path: Path, *, chunk_tokens: int, overlap: int, prompt: str = "", lowercase: bool = False
+    ) -> None:
         """Raises ConfigError where prompt and special tokens leave no room, or less than the overlap."""
-        self._tokenizer = load_tokenizer(path)
+        self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._overlap = overlap
         self._window = chunk_tokens - len(self._tokenizer.encode(prompt).ids)
         if self._window <= overlap:
@@ -45,9 +47,9 @@ class Chunker:
     def _windows(self, text: str) -> Iterator[tuple[int, int]]:
         """(start, stop) characters of each chunk."""
         tokens = list(self._tokens(text))
-        first = 0
+        first = last = 0
         while len(tokens) - first > self._window:
-            last = self._word_start(tokens, first + self._window, above=first)
+            last = self._word_start(tokens, first + self._window, above=max(first, last))
             yield tokens[first][0], tokens[last - 1][1]
             first = self._word_start(tokens, max(last - self._overlap, first + 1), above=first)
         yield (tokens[first][0], tokens[-1][1]) if first else (0, len(text))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from pipeline.errors import ModelError
 from pipeline.records import Tokens
@@ -15,6 +15,8 @@ from pipeline.records import Tokens
 _SLICE_TEXTS = 256
 # A text longer than this many characters per allowed token is first tried by its beginning.
 _CHARACTERS_PER_TOKEN = 32
+# Where every tokenizer splits. Other white space is not safe: BERT's removes form feeds, and the words join.
+_SPACES = " \n\t\r"
 
 
 class Tokeniser:
@@ -22,11 +24,10 @@ class Tokeniser:
 
     def __init__(self, path: Path, *, max_tokens: int, prompt: str = "", lowercase: bool = False) -> None:
         """`max_tokens` counts special tokens. Raises ModelError if the file is no tokenizer."""
-        self._tokenizer = load_tokenizer(path)
+        self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._tokenizer.enable_truncation(max_tokens)
         self._max_tokens = max_tokens
         self._prompt = prompt
-        self._lowercase = lowercase
 
     def encode(self, texts: Sequence[str], *, between: Callable[[], None] = lambda: None) -> Tokens:
         """Token ids of n texts, each after the prompt and between the model's special tokens.
@@ -46,7 +47,7 @@ class Tokeniser:
         return Tokens(ids=ids, offsets=offsets, truncated=np.array(truncated, np.bool_))
 
     def _encode_slice(self, texts: Sequence[str]) -> list[Encoding]:
-        whole = [self._prompt + (text.lower() if self._lowercase else text) for text in texts]
+        whole = [self._prompt + text for text in texts]
         limit = self._max_tokens * _CHARACTERS_PER_TOKEN
         encodings = self._tokenizer.encode_batch_fast([beginning(text, limit) for text in whole])
         for number, text in enumerate(whole):
@@ -57,14 +58,20 @@ class Tokeniser:
         return list(encodings)
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a file, without padding and truncation. Raises ModelError if it is none."""
+def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
+    """The tokenizer of a file, without padding and truncation. Raises ModelError if it is none.
+
+    `lowercase` puts a lower-casing normaliser first, as sentence-transformers does for `do_lower_case`.
+    """
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises plain Exception, and nothing narrower
         raise ModelError(f"{path} is not a tokenizer file ({error}); add the model again") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    if lowercase:
+        own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
     return tokenizer
 
 
@@ -75,6 +82,5 @@ def beginning(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
-    head = text[:limit].rstrip()
-    parts = head.rsplit(None, 1)
-    return parts[0] if len(parts) == 2 else text
+    cut = max(text.rfind(space, 0, limit) for space in _SPACES)
+    return text[: max(cut, 0)].rstrip(_SPACES) or text

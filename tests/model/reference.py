@@ -67,17 +67,20 @@ def _attention(weights: dict[str, Array], name: str, value: Array) -> Array:
     scores = query @ key.swapaxes(1, 2) / math.sqrt(query.shape[-1])
     weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
     context = weight / weight.sum(axis=-1, keepdims=True) @ val
-    return context.swapaxes(0, 1).reshape(value.shape)
+    merged: Array = context.swapaxes(0, 1).reshape(value.shape)
+    return merged
 
 
 def _linear(weights: dict[str, Array], name: str, value: Array) -> Array:
-    return value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    product: Array = value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    return product
 
 
 def _norm(weights: dict[str, Array], name: str, value: Array) -> Array:
     centred = value - value.mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + tiny.EPSILON)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    result: Array = scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return result
 
 
 def _gelu(value: Array) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -140,9 +141,12 @@ def test_tensors_named_below_bert_are_found(tiny_model: Path, tmp_path: Path, fl
 
 
 @both_flavours
-def test_float16_weights_become_float32(tmp_path: Path, flavour: Flavour) -> None:
+@pytest.mark.parametrize("precision", [np.float16, ml_dtypes.bfloat16], ids=lambda precision: precision.__name__)
+def test_weights_of_half_precision_become_float32(tmp_path: Path, flavour: Flavour, precision: type) -> None:
     model = write_tiny_model(tmp_path / "model")
-    halves = {name: array.astype(np.float16) for name, array in load_file(model / "model.safetensors").items()}
+    halves: dict[str, np.ndarray[Any, Any]] = {
+        name: array.astype(precision) for name, array in load_file(model / "model.safetensors").items()
+    }
     save_file(halves, model / "model.safetensors")
     expected = reference.vectors(model, TEXTS, pooling=["mean"], normalize=True)
     np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), flavour), expected, atol=TOLERANCE)

@@ -147,11 +147,11 @@ def test_modules_that_cannot_be_put_into_a_graph_are_refused(tmp_path: Path, mod
         read_recipe(folder)
 
 
-def test_without_modules_json_pooling_and_normalisation_must_be_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{}, {"pooling": "cls"}, {"normalize": True}], ids=str)
+def test_without_modules_json_pooling_and_normalisation_must_be_given(tmp_path: Path, given: dict[str, Any]) -> None:
     folder = write_folder(tmp_path, {"modules.json": None, "1_Pooling/config.json": None})
-    for given in ({}, {"pooling": "cls"}, {"normalize": True}):
-        with pytest.raises(ModelError, match=r"no modules\.json.*--pooling.*--normalize"):
-            read_recipe(folder, **given)  # type: ignore[arg-type]  # a subset of the options
+    with pytest.raises(ModelError, match=r"no modules\.json.*--pooling.*--normalize"):
+        read_recipe(folder, **given)
 
 
 def test_what_is_given_holds_where_modules_json_is_not_there(tmp_path: Path) -> None:

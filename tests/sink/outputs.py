@@ -54,7 +54,8 @@ def make_entry(ordinal: int, *, quarantined: int = 0, skipped: int = 0, identity
 def make_vectors(rows: int = ROWS, *, seed: int = 0) -> FloatArray:
     """Vectors of length 1, float32 [rows, DIM]."""
     vectors = np.random.default_rng(seed).normal(size=(rows, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: FloatArray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY) -> memoryview:
@@ -88,7 +89,7 @@ def write_output(folder: Path, *, shards: int = 3, committed: int | None = None)
             vectors = make_vectors(ROWS - last, seed=shard.ordinal)
             ledger.commit(make_entry(shard.ordinal, quarantined=int(last)), make_part(vectors), make_rejected(last))
         if not ledger.pending():
-            ledger.complete(make_manifest(ledger))
+            ledger.complete(make_manifest(ledger), "<!doctype html>")
     return folder
 
 

@@ -58,10 +58,16 @@ def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
             holder.kill()
 
 
+def commit_two(ledger: Ledger) -> None:
+    """A shard with a quarantined row, and one without."""
+    ledger.commit(make_entry(0, quarantined=1), make_part(make_vectors(5)), make_rejected())
+    ledger.commit(make_entry(1), make_part(), [])
+
+
 class TestOwner:
     def test_a_second_ledger_of_the_same_process_is_refused_at_once(self, tmp_path: Path) -> None:
         started = time.monotonic()
-        with Ledger(tmp_path / "out"), pytest.raises(Locked, match="another run is writing to .*out"):
+        with Ledger(tmp_path / "out"), pytest.raises(Locked, match=r"another run is writing to .*out"):
             Ledger(tmp_path / "out").__enter__()
         assert time.monotonic() - started < 1
 
@@ -247,7 +253,7 @@ class TestCommit:
         assert list(read_entries(tmp_path / "out")) == [entry]
         assert (tmp_path / "out" / "part-00000.parquet").read_bytes() == b"first"
 
-    @pytest.mark.parametrize("call", range(1, 7))
+    @pytest.mark.parametrize("call", range(1, 12))
     def test_a_sync_that_fails_commits_all_or_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
     ) -> None:
@@ -264,8 +270,7 @@ class TestCommit:
             ledger.begin(make_job())
             monkeypatch.setattr(os, "fsync", fail_once)
             with pytest.raises(OutputError, match="Input/output error"):
-                ledger.commit(make_entry(0, quarantined=1), make_part(make_vectors(5)), make_rejected())
-                ledger.commit(make_entry(1), make_part(), [])
+                commit_two(ledger)
         monkeypatch.undo()
         with Ledger(tmp_path / "out") as ledger:
             committed = list(ledger.entries)

@@ -1,0 +1,182 @@
+"""Runs killed with SIGKILL at random instants of their whole life end with what an undisturbed run ends with."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.sink.ledger import LEDGER, MANIFEST
+from pipeline.sink.verify import verify
+from tests.crash.jobs import (
+    files_of,
+    finish,
+    ids_of,
+    make_config,
+    make_rows,
+    parts_of,
+    start,
+    vectors_of,
+    words_of,
+    write_jsonl,
+)
+
+pytestmark = pytest.mark.crash
+
+SEED = 20240607
+KILLS = 30
+SIGNALS = 20
+ROWS = 6000
+SHARD_ROWS = 50
+SHARDS = ROWS // SHARD_ROWS
+
+
+class Job:
+    """The corpus, its output by an undisturbed run, and the output of a run that was killed half-way."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self.model = model
+        self.rows = make_rows(ROWS)
+        self.source = write_jsonl(folder / "corpus.jsonl", self.rows)
+        self.undisturbed, self.half = folder / "undisturbed", folder / "half"
+        self.life_s = self.finish(self.undisturbed)
+        process = start(self.words(self.half))
+        while committed(self.half) < SHARDS // 2:
+            time.sleep(0.002)
+        process.kill()
+        finish(process)
+        self.second_life_s = self.finish(shutil.copytree(self.half, folder / "second half"))
+
+    def words(self, output: Path) -> list[str]:
+        return words_of(make_config(self.model, self.source, output, shard={"rows": SHARD_ROWS}))
+
+    def begin(self, name: str, *, half: bool) -> Path:
+        """A new output folder, or a copy of the half-finished one."""
+        output = self.folder / name
+        shutil.rmtree(output, ignore_errors=True)
+        return shutil.copytree(self.half, output) if half else output
+
+    def finish(self, output: Path) -> float:
+        """Run to the end; seconds it took."""
+        started = time.monotonic()
+        code, _, errors = finish(start(self.words(output)))
+        assert code == 0, errors
+        return time.monotonic() - started
+
+    def kill_after(self, output: Path, delay_s: float) -> str | None:
+        """Kill a run after so many seconds; what it had reached by then, None if it had ended."""
+        before = committed(output)
+        process = start(self.words(output))
+        time.sleep(delay_s)
+        process.kill()
+        code, _, errors = finish(process)
+        assert code in (-9, 0), errors
+        return stage_of(output, before) if code else None
+
+
+def committed(output: Path) -> int:
+    """Shards in the ledger."""
+    return len(list((output / LEDGER).glob("[0-9]*.json")))
+
+
+def stage_of(output: Path, before: int) -> str:
+    """How far a killed run had come, by what it left."""
+    now = committed(output)
+    if (output / MANIFEST).exists():
+        return "after the manifest"
+    if now == SHARDS:
+        return "between the last shard and the manifest"
+    if now > before:
+        return "among the shards"
+    return "after planning" if (output / LEDGER / "job.json").exists() else "at start-up or while planning"
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Job:
+    return Job(tmp_path_factory.mktemp("crash"), tiny_model)
+
+
+def test_thirty_kills_change_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even trials begin a run, odd ones go on with the half; every tenth is killed again while it resumes.
+
+    The instants are spread evenly over the life of a run. A run that ends before its kill is run again
+    with an earlier one.
+    """
+    draw = random.Random(SEED)
+    stages: Counter[str] = Counter()
+    expected_ids, expected_vectors = ids_of(job.undisturbed), vectors_of(job.undisturbed)
+    assert expected_ids == [row["id"] for row in job.rows]
+    for trial in range(KILLS):
+        place = f"seed {SEED}, trial {trial}"
+        delay_s = (trial + draw.random()) / KILLS * (job.second_life_s if trial % 2 else job.life_s)
+        output = job.begin(f"trial {trial}", half=trial % 2 == 1)
+        while (stage := job.kill_after(output, delay_s)) is None:
+            stages["ended before its kill, and was run again"] += 1
+            output, delay_s = job.begin(f"trial {trial}", half=trial % 2 == 1), 0.9 * delay_s
+        stages[f"killed {stage}"] += 1
+        if trial % 10 == 9:
+            again = job.kill_after(output, draw.random() * job.second_life_s)
+            stages[f"killed again {again}" if again else "ended before its second kill"] += 1
+        job.finish(output)
+        assert ids_of(output) == expected_ids, place
+        np.testing.assert_array_equal(vectors_of(output), expected_vectors, err_msg=place)
+        assert parts_of(output) == parts_of(job.undisturbed), place
+        assert files_of(output) == files_of(job.undisturbed), place
+        assert verify(output).problems == [], place
+        shutil.rmtree(output)
+    report(capsys, f"{KILLS} kills of runs that take {job.life_s:.1f} s, seed {SEED}", stages)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for the handlers by /proc")
+def test_runs_stopped_by_a_signal_change_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGINT and SIGTERM at instants spread over the life of a run; every third is then finished."""
+    draw = random.Random(SEED)
+    codes: Counter[str] = Counter()
+    slowest_s = 0.0
+    for trial in range(SIGNALS):
+        place = f"seed {SEED}, trial {trial}"
+        output = job.begin(f"stopped {trial}", half=False)
+        sent = (signal.SIGINT, signal.SIGTERM)[trial % 2]
+        process = start(job.words(output))
+        wait_for_handlers(process.pid)
+        time.sleep((trial + draw.random()) / SIGNALS * 0.9 * job.life_s)
+        process.send_signal(sent)
+        asked = time.monotonic()
+        code, _, errors = finish(process)
+        slowest_s = max(slowest_s, time.monotonic() - asked)
+        codes[f"{sent.name}: exit code {code}"] += 1
+        assert code in (0, 128 + sent), f"{place}: {errors}"
+        if code == 128 + sent:
+            assert "Traceback" not in errors, place
+            assert errors.splitlines()[-1].startswith(f"Stopped: stopped by {sent.name}"), place
+        if trial % 3 == 0:
+            job.finish(output)
+            assert parts_of(output) == parts_of(job.undisturbed), place
+            assert files_of(output) == files_of(job.undisturbed), place
+        shutil.rmtree(output, ignore_errors=True)
+    assert slowest_s < 10
+    report(capsys, f"{SIGNALS} signals, seed {SEED}, the slowest stop took {slowest_s:.2f} s", codes)
+
+
+def wait_for_handlers(process: int) -> None:
+    """Until embedmill catches SIGTERM; before that the signal is the interpreter's."""
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        time.sleep(0.002)
+        [line] = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+        caught = int(line, 16)
+
+
+def report(capsys: pytest.CaptureFixture[str], title: str, counts: Counter[str]) -> None:
+    """Counts on the terminal, though the test passes."""
+    with capsys.disabled():
+        print(f"\n{title}:", *(f"\n  {count:3} {what}" for what, count in sorted(counts.items())))

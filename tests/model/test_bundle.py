@@ -1,0 +1,222 @@
+"""A bundle is known by all that decides a vector, notices damage, and says what a folder lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from pipeline.config import TextTable
+from pipeline.errors import ConfigError, ModelError
+from pipeline.model.bundle import CARD, Bundle, build_bundle, check_files, open_bundle
+from tests.model.running import build, run
+from tests.tiny import bert_config, write_json, write_tiny_model, write_tokenizer
+
+QUERY = {"query": "query: "}
+
+
+def identity(model: Path, folder: Path, *, text: TextTable | None = None, **options: Any) -> str:
+    """The identity that a model folder's bundle gives to a job."""
+    return build(model, folder, **options).model(text or TextTable()).identity
+
+
+def change_a_weight(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    bias = np.array(weights["encoder.layer.1.output.dense.bias"])
+    bias[3] += 1
+    save_file({**weights, "encoder.layer.1.output.dense.bias": bias}, model / "model.safetensors")
+
+
+def change_the_dense_layer(model: Path) -> None:
+    weights = load_file(model / "2_Dense/model.safetensors")
+    save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model / "2_Dense/model.safetensors")
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "a weight": change_a_weight,
+    "a weight of the dense layer": change_the_dense_layer,
+    "the dense layer's activation": lambda model: write_json(
+        model / "2_Dense/config.json", {"activation_function": "torch.nn.modules.activation.Sigmoid"}
+    ),
+    "the tokenizer": lambda model: write_tokenizer(model / "tokenizer.json", truncate=16),
+    "the pooling": lambda model: write_json(model / "1_Pooling/config.json", {"pooling_mode": "cls"}),
+    "normalisation": lambda model: write_tiny_model(model, dense=16, normalize=False),
+    "lower-casing": lambda model: write_json(
+        model / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": True}
+    ),
+    "the length": lambda model: write_json(model / "sentence_bert_config.json", {"max_seq_length": 31}),
+    "the default prompt": lambda model: write_json(
+        model / "config_sentence_transformers.json", {"prompts": QUERY, "default_prompt_name": "query"}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_the_identity_changes_with(tmp_path: Path, change: Callable[[Path], Any]) -> None:
+    model = write_tiny_model(tmp_path / "model", dense=16)
+    before = identity(model, tmp_path / "before")
+    change(model)
+    assert identity(model, tmp_path / "after") != before
+
+
+@pytest.mark.parametrize(
+    "text", [TextTable(prompt="query: "), TextTable(max_tokens=31), TextTable(prompt_name="query")], ids=repr
+)
+def test_the_identity_changes_with_the_jobs_text_options(tmp_path: Path, text: TextTable) -> None:
+    bundle = build(write_tiny_model(tmp_path / "model", prompts=QUERY), tmp_path / "bundle")
+    assert bundle.model(text).identity != bundle.model(TextTable()).identity
+
+
+def test_the_identity_changes_with_the_dimension(tiny_model: Path, tmp_path: Path) -> None:
+    assert identity(tiny_model, tmp_path / "all") != identity(tiny_model, tmp_path / "eight", dim=8)
+
+
+@pytest.mark.parametrize(
+    "text", [TextTable(prompt=""), TextTable(max_tokens=32), TextTable(chunk_tokens=8, chunk_overlap=2)], ids=repr
+)
+def test_the_identity_is_the_same_where_the_vectors_of_a_text_are(
+    tiny_model: Path, tmp_path: Path, text: TextTable
+) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    assert bundle.model(text).identity == bundle.model(TextTable()).identity
+
+
+def test_the_identity_does_not_change_with_name_origin_or_place(tiny_model: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    one = build_bundle(tiny_model, folders[0], name="one", origin="here")
+    two = build_bundle(tiny_model, folders[1], name="two", origin="there")
+    assert one.model(TextTable()).identity == two.model(TextTable()).identity
+
+
+def test_the_same_prompt_has_the_same_identity_by_name_and_by_value(tmp_path: Path) -> None:
+    bundle = build(write_tiny_model(tmp_path / "model", prompts=QUERY), tmp_path / "bundle")
+    named, spelt = TextTable(prompt_name="query"), TextTable(prompt="query: ")
+    assert bundle.model(named).identity == bundle.model(spelt).identity
+
+
+def test_an_opened_bundle_is_the_one_that_was_built(tiny_model: Path, tmp_path: Path) -> None:
+    built = build(tiny_model, tmp_path / "bundle")
+    opened = open_bundle(tmp_path / "bundle")
+    assert opened == built
+    check_files(opened)
+
+
+@pytest.mark.parametrize("name", ["fused.onnx", "unfused.onnx", "weights.bin", "tokenizer.json"])
+def test_one_flipped_bit_is_noticed(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    path = bundle.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name} is missing or damaged"):
+        check_files(bundle)
+
+
+@pytest.mark.parametrize("name", ["fused.onnx", "unfused.onnx", "weights.bin", "tokenizer.json"])
+def test_a_missing_file_is_noticed(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    (bundle.folder / name).unlink()
+    with pytest.raises(ModelError, match=rf"{name} is missing or damaged"):
+        check_files(bundle)
+
+
+def test_a_folder_without_a_card_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds no model bundle; make one with `embedmill model add`"):
+        open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": "one"}', b"\xff"], ids=repr)
+def test_a_damaged_card_is_named(tiny_model: Path, tmp_path: Path, content: bytes) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    (bundle.folder / CARD).write_bytes(content)
+    with pytest.raises(ModelError, match=r"bundle\.json is damaged"):
+        open_bundle(bundle.folder)
+
+
+def test_a_bundle_of_another_format_is_to_be_made_again(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    card = json.loads((bundle.folder / CARD).read_text("utf-8"))
+    write_json(bundle.folder / CARD, card | {"format": 99})
+    with pytest.raises(ModelError, match=r"bundle format 99.* add the model again"):
+        open_bundle(bundle.folder)
+
+
+def test_the_models_own_default_prompt_holds_unless_the_job_says_otherwise(tmp_path: Path) -> None:
+    prompts = {"query": "query: ", "passage": "passage: "}
+    model = write_tiny_model(tmp_path / "model", prompts=prompts, default_prompt="query")
+    bundle = build(model, tmp_path / "bundle")
+    assert bundle.model(TextTable()).prompt == "query: "
+    assert bundle.model(TextTable(prompt="")).prompt == ""
+    assert bundle.model(TextTable(prompt="Say: ")).prompt == "Say: "
+    assert bundle.model(TextTable(prompt_name="passage")).prompt == "passage: "
+
+
+def test_an_unknown_prompt_name_lists_the_known_ones(tmp_path: Path) -> None:
+    bundle = build(write_tiny_model(tmp_path / "model", prompts=QUERY), tmp_path / "bundle")
+    with pytest.raises(ConfigError, match=r"`text\.prompt_name` = 'passage': tiny has the prompts: query"):
+        bundle.model(TextTable(prompt_name="passage"))
+
+
+def test_more_tokens_than_the_model_takes_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    with pytest.raises(ConfigError, match=r"`text\.max_tokens` = 33, but tiny takes 32 at most"):
+        bundle.model(TextTable(max_tokens=33))
+
+
+def test_a_model_folder_without_tokenizer_json_says_how_to_make_one(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"model has no tokenizer\.json; save the fast tokenizer there"):
+        build(model, tmp_path / "bundle")
+
+
+def test_a_model_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"neither model\.safetensors nor model\.onnx nor onnx/model\.onnx"):
+        build(model, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "xlm-roberta"])
+def test_another_kind_of_encoder_without_an_export_is_named(tmp_path: Path, kind: str) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    write_json(model / "config.json", bert_config() | {"model_type": kind})
+    with pytest.raises(ModelError, match=rf"'{kind}'.* export it to ONNX"):
+        build(model, tmp_path / "bundle")
+
+
+def test_a_missing_dense_weight_file_is_named(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", dense=16)
+    (model / "2_Dense/model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"2_Dense/model\.safetensors is missing"):
+        build(model, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("damage", ["half", "other tensors"])
+def test_a_damaged_dense_weight_file_is_named(tmp_path: Path, damage: str) -> None:
+    path = write_tiny_model(tmp_path / "model", dense=16) / "2_Dense/model.safetensors"
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        save_file({"weight": np.zeros((16, 32), np.float32)}, path)
+    with pytest.raises(ModelError, match=r"2_Dense/model\.safetensors"):
+        build(path.parent.parent, tmp_path / "bundle")
+
+
+def test_a_bundle_works_after_its_folder_was_moved(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    before = run(bundle, "fused")
+    moved = Bundle(folder=bundle.folder.rename(tmp_path / "moved"), card=bundle.card)
+    np.testing.assert_array_equal(run(moved, "fused"), before)
+
+
+def test_the_same_folder_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
+    one, two = build(tiny_model, tmp_path / "one"), build(tiny_model, tmp_path / "two")
+    assert one.card.files == two.card.files

