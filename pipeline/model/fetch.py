@@ -20,6 +20,7 @@ _HUB_FILES = (
     "model.onnx*",
     "onnx/model.onnx",
     "onnx/model.onnx_data",
+    "onnx/model.onnx.data",
 )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import Corrupt, OutputError
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -130,7 +131,7 @@ def _failing_clearly(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise OutputError(
                 f"no space left to write {path}; everything committed is kept: free some and run again"
             ) from error
