@@ -34,12 +34,12 @@ def find_bundle(name: str) -> Bundle:
     Raises ModelError that says how to add what is not there.
     """
     folder = Path(name)
-    if (folder / CARD).is_file():
+    if _has(folder, CARD):
         return open_bundle(folder)
-    if (folder / "config.json").is_file():
+    if _has(folder, "config.json"):
         return _bundle_of_folder(folder)
     kept = _kept(name)
-    if (kept / CARD).is_file():
+    if _has(kept, CARD):
         return open_bundle(kept)
     if name == DEFAULT_MODEL:
         return add_default()
@@ -102,6 +102,14 @@ def list_bundles() -> list[Bundle]:
         except ModelError:
             continue
     return found
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a folder holds a file; no for a folder that no file system can name."""
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _kept(name: str) -> Path:

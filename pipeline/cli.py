@@ -171,9 +171,9 @@ def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """The first signal ends the run in good order; a second one is not heard meanwhile."""
+    """The first signal ends the run in good order; another one is not heard meanwhile."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)
     raise Stopped(
         f"stopped by {signal.Signals(signum).name}; everything committed is kept, the same command goes on from there",
         signum=signum,
@@ -189,23 +189,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(words, prog_name="embedmill", standalone_mode=False)
-    except PipelineError as error:
-        _report(error, as_json="--json" in words)
-        return error.exit_code
+    except (PipelineError, Stopped) as error:
+        return _report(type(error).__name__, str(error), error.exit_code, as_json="--json" in words)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _report("UsageError", _usage(error), error.exit_code, as_json="--json" in words)
     except (click.Abort, BrokenPipeError):
         return 1
     return 0
 
 
-def _report(error: PipelineError, *, as_json: bool) -> None:
-    kind = type(error).__name__
-    if as_json:
-        click.echo(json.dumps({"error": kind, "message": str(error), "exit_code": error.exit_code}), err=True)
-    else:
-        click.echo(f"{kind}: {error}", err=True)
+def _usage(error: click.ClickException) -> str:
+    """click's own message, with the command whose help says more."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "embedmill"
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+
+
+def _report(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
+    """Say on standard error what went wrong; the exit code."""
+    words = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
+    click.echo(words, err=True)
+    return exit_code
 
 
 def entry_point() -> None:

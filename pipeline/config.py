@@ -212,7 +212,7 @@ def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) ->
 
 def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
     """The first field in which two fingerprints differ, and the difference in words; None if equal."""
-    for field in sorted(before.keys() | now.keys(), key=lambda name: (name == "input.files", name)):
+    for field in sorted(before.keys() | now.keys(), key=_told_first):
         old, new = before.get(field), now.get(field)
         if field == "input.files" and list((old or {}).items()) == list((new or {}).items()):
             continue
@@ -222,6 +222,14 @@ def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, 
             continue
         return field, f"`{field}` was {old!r} and is now {new!r}"
     return None
+
+
+def _told_first(field: str) -> tuple[int, str]:
+    """Options come before the identity that they may change, and both before the files."""
+    return ("model.identity", "input.files").index(field) + 1 if field in (
+        "model.identity",
+        "input.files",
+    ) else 0, field
 
 
 def _first_file_difference(before: dict[str, str], now: dict[str, str]) -> tuple[str, str]:

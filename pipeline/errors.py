@@ -10,8 +10,9 @@ PipelineError
 │   ├── FingerprintMismatch     the folder holds the output of another job
 │   └── Corrupt                 a committed file is missing or damaged
 ├── TooManyQuarantined      7   the run finished, with more bad rows than allowed
-├── ConservationError       1   rows went missing inside the program: a defect, never the user's doing
-└── Stopped                 128 + signal number; everything committed is kept
+└── ConservationError       1   rows went missing inside the program: a defect, never the user's doing
+
+Stopped                     128 + signal number; everything committed is kept
 """
 
 
@@ -77,8 +78,11 @@ class ConservationError(PipelineError):
     """Rows read differ from rows written, quarantined and skipped: a defect of this program."""
 
 
-class Stopped(PipelineError):
-    """A signal ended the run; everything committed is kept."""
+class Stopped(BaseException):
+    """A signal ended the run; everything committed is kept.
+
+    Like KeyboardInterrupt it is no Exception: what handles errors on the way must not swallow it.
+    """
 
     def __init__(self, message: str, *, signum: int) -> None:
         super().__init__(message)

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.engine.session import pad
+from pipeline.records import Batch, Tokens
 from pipeline.run import run
 from pipeline.sink.ledger import Ledger, read_entries
 from pipeline.sink.verify import verify
@@ -33,7 +35,7 @@ from tests.crash.jobs import (
     words_of,
     write_jsonl,
 )
-from tests.tiny import write_tiny_model
+from tests.tiny import bert_config, write_json, write_tiny_model
 
 
 class Cli:
@@ -290,6 +292,10 @@ class TestOutput:
         cli.output.touch()
         assert "is a file; --output must name a folder" in cli.refused(6, *cli.words())
 
+    def test_a_name_that_no_folder_can_have_is_refused(self, cli: Cli) -> None:
+        line = cli.refused(6, "run", "--input", cli.source, "--output", "x" * 300)
+        assert line.startswith("OutputError: xxx")
+
     def test_the_output_of_another_job_is_refused(self, cli: Cli) -> None:
         assert embedmill(*cli.words("--json")) == 0
         cli._capsys.readouterr()
@@ -376,10 +382,22 @@ class TestModel:
         (model / name).write_bytes(data)
         assert "model" in cli.refused(4, *self.with_model(cli, model))
 
+    @pytest.mark.parametrize("change", [{"hidden_size": 40}, {"num_hidden_layers": 3}, {"num_attention_heads": 5}])
+    def test_a_model_config_that_does_not_fit_its_weights_is_a_model_error(
+        self, cli: Cli, change: dict[str, int]
+    ) -> None:
+        model = write_tiny_model(cli.folder / "model")
+        write_json(model / "config.json", bert_config() | change)
+        assert cli.refused(4, *self.with_model(cli, model)).startswith(f"ModelError: {model}")
+
     def test_a_model_that_is_not_there_is_named_with_how_to_add_it(self, cli: Cli) -> None:
         line = cli.refused(4, *self.with_model(cli, "no-such-model"))
         assert "there is no model 'no-such-model'" in line
         assert "`embedmill model add" in line
+
+    def test_a_name_that_no_folder_can_have_is_no_model(self, cli: Cli) -> None:
+        line = cli.refused(4, *self.with_model(cli, "x" * 300))
+        assert line.startswith("ModelError: ")
 
     def test_a_damaged_bundle_is_named(self, cli: Cli) -> None:
         bundle = shutil.copytree(tiny_bundle(cli.model), cli.folder / "bundle")
@@ -439,6 +457,24 @@ class TestProcess:
         os.close(writing)
         assert "Traceback" not in done.stderr
         assert verify(cli.output).complete
+
+
+def test_a_runtime_that_fails_says_nothing_beside_the_one_line(
+    tmp_path: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime logs to the descriptor itself; token numbers that the model lacks make it fail."""
+
+    def no_tokens(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[Any, Any]:
+        ids, mask = pad(tokens, batch, pad_id)
+        return ids + 1_000_000, mask
+
+    monkeypatch.setattr("pipeline.engine.session.pad", no_tokens)
+    source = write_jsonl(tmp_path / "a.jsonl", make_rows(3))
+    assert embedmill(*words_of(make_config(tiny_model, source, tmp_path / "out")), "--quiet") == 5
+    told = capfd.readouterr()
+    assert told.out == ""
+    [line] = told.err.splitlines()
+    assert line.startswith("DeviceError: cpu failed on a batch of 3 x ")
 
 
 @pytest.fixture

@@ -169,7 +169,16 @@ class TestJob:
         config = tmp_path / "job.toml"
         config.write_text(f'model = "{tiny_bundle(tiny_model)}"\n[shard]\nrows = 3\n[output]\npath = "nowhere"\n')
         source, output = tmp_path / "a.jsonl", tmp_path / "out"
-        line: list[str | Path] = ["run", config, "--input", source, "--output", "also nowhere", "--set", f"output.path={output}"]
+        line: list[str | Path] = [
+            "run",
+            config,
+            "--input",
+            source,
+            "--output",
+            "also nowhere",
+            "--set",
+            f"output.path={output}",
+        ]
         assert embedmill(*line, "--quiet") == 0
         assert len(list(output.glob("*.parquet"))) == 7
 
@@ -262,7 +271,16 @@ class TestModel:
         assert embedmill("model", "show", "org/mine") == 0
         assert capsys.readouterr().out == added
         source = write_jsonl(tmp_path / "a.jsonl", make_rows(3))
-        line: list[str | Path] = ["run", "--model", "org/mine", "--input", source, "--output", tmp_path / "out", "--quiet"]
+        line: list[str | Path] = [
+            "run",
+            "--model",
+            "org/mine",
+            "--input",
+            source,
+            "--output",
+            tmp_path / "out",
+            "--quiet",
+        ]
         assert embedmill(*line) == 0
 
     def test_the_list_is_json_too(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

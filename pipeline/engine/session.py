@@ -62,9 +62,15 @@ def _options(threads: int, optimise: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_ENABLE_BASIC
     return options
+
+
+# What the runtime would log of an error is in the exception that it raises.
+_FATAL = 4
+ort.set_default_logger_severity(_FATAL)
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

@@ -16,7 +16,7 @@ from pipeline.config import EngineTable
 from pipeline.engine.catalogue import Provider
 from pipeline.engine.cores import usable_cores
 from pipeline.engine.session import Session
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, PipelineError
 from pipeline.records import Batch, FloatArray, Model, Work
 
 Key = TypeVar("Key")
@@ -74,11 +74,21 @@ class Engine:
         """Vectors of each work, float32 [texts, dim], in the order of the works.
 
         The next work is taken while one computes, so that no stream waits at the seam between two.
+        Where the works end with an error, those before it are finished first.
         `on_batch` is called in a stream's thread after each batch. Raises DeviceError if the runtime
         fails or a vector is not finite.
         """
         running: deque[tuple[Key, FloatArray, list[Future[None]]]] = deque()
-        for key, work in works:
+        failure: PipelineError | None = None
+        iterator = iter(works)
+        while failure is None:
+            try:
+                key, work = next(iterator)
+            except StopIteration:
+                break
+            except PipelineError as error:
+                failure = error
+                continue
             vectors = np.empty((len(work.tokens.truncated), self._dim), np.float32)
             futures = [self._pool.submit(self._run, key, work, batch, vectors, on_batch) for batch in work.batches]
             running.append((key, vectors, futures))
@@ -86,6 +96,8 @@ class Engine:
                 yield _finished(*running.popleft())
         while running:
             yield _finished(*running.popleft())
+        if failure is not None:
+            raise failure
 
     def _run(
         self, key: Key, work: Work, batch: Batch, vectors: FloatArray, on_batch: Callable[[Key, Batch], None]

@@ -55,6 +55,15 @@ class BertWeights:
         except SafetensorError as error:
             raise ModelError(f"{self._path} has no tensor {name!r}; it is not a BERT encoder") from error
 
+    def words(self, shape: BertShape) -> Floats:
+        """The word embeddings [vocabulary, hidden]. Raises ModelError if they are not as wide as `shape` says."""
+        table = self["embeddings.word_embeddings.weight"]
+        if table.shape[1] != shape.hidden:
+            raise ModelError(
+                f"{self._path} has hidden size {table.shape[1]}, but config.json says {shape.hidden}; fetch it again"
+            )
+        return table
+
     def kernel(self, name: str) -> tuple[Floats, Floats]:
         """A linear layer as weight [in, out] and bias [out] (torch stores [out, in])."""
         return np.ascontiguousarray(self[f"{name}.weight"].T), self[f"{name}.bias"]
@@ -82,7 +91,7 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             f" {kind!r} ({activation}, {positions}); export it to ONNX and add the folder with its onnx/model.onnx"
         )
     try:
-        return BertShape(
+        shape = BertShape(
             hidden=int(config["hidden_size"]),
             heads=int(config["num_attention_heads"]),
             layers=int(config["num_hidden_layers"]),
@@ -91,6 +100,12 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error} is missing or no number") from error
+    if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
+        raise ModelError(
+            f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among"
+            f" {shape.heads} num_attention_heads; mend it or fetch the model again"
+        )
+    return shape
 
 
 def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool) -> str:
@@ -119,9 +134,9 @@ class _Encoder:
     def embeddings(self) -> str:
         """Word plus position embeddings, normalised."""
         graph, weights = self.graph, self.weights
-        table = weights["embeddings.position_embeddings.weight"]
-        positions = table + weights["embeddings.token_type_embeddings.weight"][0]
-        words = graph.weight("embeddings.words", weights["embeddings.word_embeddings.weight"])
+        positions = weights["embeddings.position_embeddings.weight"]
+        positions = positions + weights["embeddings.token_type_embeddings.weight"][0]
+        words = graph.weight("embeddings.words", weights.words(self.shape))
         sequence = graph.op("Gather", graph.op("Shape", "input_ids"), graph.ints(1), axis=0)
         here = graph.op(
             "Slice", graph.weight("embeddings.positions", positions), graph.ints(0), sequence, graph.ints(0)

@@ -167,14 +167,14 @@ class Ledger:
 
 def check_ours(folder: Path) -> None:
     """Raises OutputError if `folder` is a file, or holds things that embedmill did not write."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; --output must name a folder")
-    if not folder.is_dir() or (folder / LEDGER / _JOB).is_file():
-        return
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file; --output must name a folder")
+        if not folder.is_dir() or (folder / LEDGER / _JOB).is_file():
+            return
         foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be read: {error.strerror}") from error
+        raise OutputError(f"{folder} cannot be read: {error.strerror}; choose another --output") from error
     if foreign:
         raise OutputError(
             f"{folder} is not an embedmill output (it holds {foreign[0]!r}); choose an empty or new --output"

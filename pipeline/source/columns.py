@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.records import InputFile
 
 CARRIED_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+INT64 = range(-(2**63), 2**63)
 STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 
 

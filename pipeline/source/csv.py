@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 from msgspec import Struct
@@ -16,13 +15,12 @@ from msgspec import Struct
 from pipeline.config import CarriedType, RunConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.records import InputFile
-from pipeline.source.columns import Resolved, require, require_types, text_carried, wanted
+from pipeline.source.columns import INT64, Resolved, require, require_types, text_carried, wanted
 from pipeline.source.cut import CsvCutter, Oversize, records
 from pipeline.source.rows import BLANK, RowError, check_text, file_and_row
 from pipeline.source.stream import ByteStream
 from pipeline.source.textfile import TextFile
 
-INT64 = range(-(2**63), 2**63)
 FIELD_LIMIT = 2**31 - 1
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
@@ -76,7 +74,7 @@ def read_header(file: InputFile, config: RunConfig) -> Header:
 
 def delimiter(file: InputFile, config: RunConfig) -> str:
     """The character between fields: a tab in .tsv files, else as configured. Raises ConfigError."""
-    if ".tsv" in PurePath(file.path.lower()).suffixes[-2:]:
+    if file.path.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
         return "\t"
     chosen = config.input.csv_delimiter
     if not chosen.isascii() or chosen in '"\r\n\0':

@@ -100,7 +100,7 @@ class CsvCutter:
         before = data[quotes - 1]
         before[0] = self._last if quotes[0] == 0 else before[0]
         starts = np.isin(before, self._field_ends)
-        doubled = np.diff(quotes, prepend=-1 if self._just_closed else -2) == 1
+        doubled = np.diff(quotes, prepend=-2) == 1
         opening = slice(1 if self._quoted else 0, None, 2)
         if (starts | doubled)[opening].all():
             return quotes
@@ -166,8 +166,10 @@ class _OpenRecord:
 
     def add(self, part: bytes) -> None:
         self.size += len(part)
-        if self.size <= self._limit or not self._parts:
-            self._parts.append(part if self.size <= self._limit else part[:HEAD_BYTES])
+        if self.size <= self._limit:
+            self._parts.append(part)
+        else:
+            self._parts = [(b"".join(self._parts[:2]) or part)[:HEAD_BYTES]]
 
     def take(self) -> bytes | Oversize:
         whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

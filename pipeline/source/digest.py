@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
-MIB = 1 << 20
+from pipeline.config import MIB
+
 WHOLE_BYTES = 64 * MIB
 SAMPLES = 64
 THREADS = 8

@@ -86,7 +86,7 @@ def _matches(pattern: str, wanted: str) -> list[_Found]:
 
 
 def _located(pattern: str, wanted: str) -> Iterator[_Found]:
-    path = Path(pattern).expanduser()
+    path = Path(pattern).expanduser() if pattern.startswith("~/") else Path(pattern)
     if path.is_dir():
         yield from _in_folder(path, "", wanted)
     elif os.path.lexists(path):

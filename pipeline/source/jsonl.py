@@ -13,13 +13,12 @@ from msgspec import Raw
 
 from pipeline.config import CarriedType, RunConfig
 from pipeline.records import InputFile
-from pipeline.source.columns import Resolved, require_types, text_carried
+from pipeline.source.columns import INT64, Resolved, require_types, text_carried
 from pipeline.source.cut import LineCutter, Oversize, records
 from pipeline.source.rows import BLANK, RowError, check_text, excerpt, file_and_row
 from pipeline.source.stream import ByteStream
 from pipeline.source.textfile import TextFile
 
-INT64 = range(-(2**63), 2**63)
 CUT_OFF = "the line looks cut off: the file ends inside its JSON"
 
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -86,7 +85,7 @@ class JsonParser:
         id = self._id(values, number)
         try:
             text = self._text(values)
-            return id, text, [_cell(values.get(name), name, type) for name, type in self._carried]
+            return id, text, [_cell(values.get(name, b"null"), name, type) for name, type in self._carried]
         except RowError as bad:
             bad.id = id
             raise
@@ -105,12 +104,12 @@ class JsonParser:
 
     def _text(self, values: dict[str, Raw]) -> str:
         name = self._columns.text
-        raw = values.get(name)
-        if raw is None or bytes(raw) == b"null":
-            raise RowError("null_text", f'"{name}" is {"absent" if raw is None else "null"}')
-        if not bytes(raw).startswith(b'"'):
-            raise RowError("wrong_type", f'"{name}" is {_kind(bytes(raw))}; expected a string')
-        text = _string.decode(raw)
+        data = bytes(values.get(name, b""))
+        if data in (b"", b"null"):
+            raise RowError("null_text", f'"{name}" is {"null" if data else "absent"}')
+        if not data.startswith(b'"'):
+            raise RowError("wrong_type", f'"{name}" is {_kind(data)}; expected a string')
+        text = _string.decode(data)
         check_text(text, self._columns, self._config)
         return text
 
@@ -134,9 +133,9 @@ _READERS: dict[str, tuple[Callable[[bytes], Any], str]] = {
 }
 
 
-def _cell(raw: Raw | None, name: str, type: CarriedType) -> Any:
-    """A carried value; null and absent are None."""
-    data = b"null" if raw is None else bytes(raw)
+def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
+    """A carried value; null is None."""
+    data = bytes(value)
     if data == b"null":
         return None
     read, expected = _READERS[type]

@@ -63,11 +63,9 @@ def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns:
 
 def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: Resolved) -> Iterator[Span]:
     """The rows of file `number`, from the metadata alone; see Span for the marks. Raises InputError."""
-    parquet = open_parquet(file, config, columns)
-    groups = range(parquet.num_row_groups)
-    leaves = leaves_of(parquet.metadata, columns.text)
-    sizes = [_row_group(file, parquet.metadata, group, leaves) for group in groups]
-    parquet.close()
+    with translated(file), open_parquet(file, config, columns) as parquet:
+        leaves = leaves_of(parquet.metadata, columns.text)
+        sizes = [_row_group(file, parquet.metadata.row_group(at), leaves) for at in range(parquet.num_row_groups)]
     row = position = 0
     for rows, size in sizes:
         for at in range(0, rows, SPAN_ROWS):
@@ -113,14 +111,13 @@ def _opened(file: InputFile, **options: Any) -> Any:
     return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
 
 
-def _row_group(file: InputFile, metadata: Any, group: int, leaves: list[int]) -> tuple[int, int]:
+def _row_group(file: InputFile, row_group: Any, leaves: list[int]) -> tuple[int, int]:
     """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError."""
-    row_group = metadata.row_group(group)
     rows, size = row_group.num_rows, chunk_bytes(row_group, leaves)
     values = [row_group.column(leaf).num_values for leaf in leaves]
     if set(values) != {rows} or rows < 0 or size < 0:
         raise InputError(
-            f"{file.path}: truncated or damaged (parquet): row group {group + 1} claims {rows} rows and"
+            f"{file.path}: truncated or damaged (parquet): a row group claims {rows} rows and"
             f" {values} texts; replace the file or leave it out"
         )
     return rows, size

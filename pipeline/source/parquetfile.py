@@ -32,8 +32,9 @@ class ParquetFile:
         self._metadata = self._parquet.metadata
         self._text_leaves = leaves_of(self._metadata, columns.text)
         self._needed_leaves = leaves_of(self._metadata, *columns.needed)
-        groups = range(self._metadata.num_row_groups)
-        rows = [self._metadata.row_group(group).num_rows for group in groups]
+        with translated(file):
+            groups = range(self._metadata.num_row_groups)
+            rows = [self._metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *rows], dtype=np.int64)
         self._group = -1
         self._row = 0

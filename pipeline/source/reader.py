@@ -52,6 +52,7 @@ class Reader:
     def read(self, shard: Shard) -> Documents:
         """The shard's good rows, and what became of the others by the policies of `config.rows`.
 
+        Where no columns are carried, `carried` is a table without columns, and so without rows.
         Raises InputError where a file is damaged or changed, or a policy says "fail"; and
         ConservationError where rows went missing.
         """

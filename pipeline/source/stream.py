@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.config import MIB
 from pipeline.errors import InputError
 from pipeline.records import InputFile
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 4 * MIB
 UNKNOWN = sys.maxsize
 
 _FOREIGN = (
@@ -87,7 +88,9 @@ def translated(file: InputFile) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise InputError(f"{file.path}: cannot be opened: {error.strerror or error}; put it back") from error
+        raise InputError(
+            f"{file.path}: cannot be opened: {error.strerror or error}; check that it is there and readable"
+        ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = file.compression or file.format
         problem = str(error).partition("\n")[0].rstrip(".")

@@ -55,6 +55,7 @@ def test_tabs_part_the_fields_of_tsv_and_the_set_character_those_of_csv(corpus: 
     settings = {"csv_delimiter": ";"}
     assert read(corpus, "id\ttext\n1\ta;b,c\n", "a.tsv", input=settings).texts == ["a;b,c"]
     assert read(corpus, "id\ttext\n1\ta;b,c\n", "a.tsv.gz", input=settings).texts == ["a;b,c"]
+    assert read(corpus, "id;text\n1;a\tb,c\n", "a.tsv.csv", input=settings).texts == ["a\tb,c"]
     assert read(corpus, "id;text\n1;a\tb,c\n", "a.csv", input=settings).texts == ["a\tb,c"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -47,6 +48,8 @@ def ends_by_csv(data: bytes) -> list[int]:
 @example(data=b'"a""\n"\n', cuts=[3])
 @example(data=b"a\r\nb\rc", cuts=[2, 5])
 @example(data=b'"a"\n"b', cuts=[3])
+@example(data=b'a"b,"c""\nd"\ne\n', cuts=[])
+@example(data=b'"a,"b"\nc\n', cuts=[2])
 @settings(max_examples=500)
 def test_csv_records_end_where_pythons_reader_ends_them(data: bytes, cuts: list[int]) -> None:
     assert ends(CsvCutter(",", 0), data, cuts) == ends_by_csv(data)
@@ -88,6 +91,20 @@ def test_a_record_over_the_limit_is_not_held(corpus: Corpus, monkeypatch: pytest
     with closing(ByteStream(file)) as stream:
         found = list(records(stream, LineCutter(0), 2000))
     assert found == [b"short\n", Oversize(b"x" * 1024, 100_001), b"after\n"]
+
+
+def test_a_record_over_the_limit_takes_no_more_memory_than_the_limit(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cut, "BLOCK_BYTES", 100_000)
+    path = corpus.write("a.jsonl", b"x" * 20_000_000)
+    (file,) = corpus.job(path.name).files
+    tracemalloc.start()
+    with closing(ByteStream(file)) as stream:
+        assert len(list(records(stream, LineCutter(0), 500_000))) == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 def test_a_record_of_exactly_the_limit_is_held(corpus: Corpus) -> None:

@@ -12,6 +12,8 @@ from pipeline.errors import InputError
 from pipeline.records import InputFile
 from pipeline.source import discover
 
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes, and links need a privilege")
+
 
 def touch(folder: Path, *names: str) -> None:
     for name in names:
@@ -92,18 +94,21 @@ def test_a_file_whose_name_looks_like_a_glob_is_taken_as_it_stands(tmp_path: Pat
     assert names(tmp_path / "a[1].jsonl") == ["a[1].jsonl"]
 
 
+@posix
 def test_paths_keep_their_order_and_a_file_found_twice_counts_once(tmp_path: Path) -> None:
     touch(tmp_path, "a.jsonl", "b.jsonl", "c.jsonl")
     (tmp_path / "d.jsonl").symlink_to("b.jsonl")
     assert names(tmp_path / "c.jsonl", tmp_path / "?.jsonl", tmp_path) == ["c.jsonl", "a.jsonl", "b.jsonl"]
 
 
+@posix
 def test_a_link_to_a_file_is_read_under_its_own_name(tmp_path: Path) -> None:
     touch(tmp_path, "blobs/1f2e")
     (tmp_path / "a.jsonl").symlink_to("blobs/1f2e")
     assert names(tmp_path) == names(tmp_path / "*.jsonl") == ["a.jsonl"]
 
 
+@posix
 @pytest.mark.parametrize("pattern", ["", "**/*.jsonl", "**", "*/**/*.jsonl"])
 def test_folders_linked_in_a_circle_end(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path, "x/a.jsonl", "y/b.jsonl")
@@ -133,6 +138,7 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
 
 
+@posix
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -158,12 +164,14 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, path: str, message:
     assert str(tmp_path) in str(caught.value)
 
 
+@posix
 def test_a_pipe_in_a_folder_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match=r"a\.jsonl: not a regular file"):
         find(tmp_path)
 
 
+@posix
 @pytest.mark.parametrize(
     ("path", "message"),
     [("/dev/zero", "not a regular file"), ("s3://bucket/a.jsonl", "only local files"), (" ", "input path is empty")],
@@ -196,7 +204,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pyte
         find(tmp_path)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@posix
 def test_a_file_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"a\xff.jsonl")).write_text("x")
     with pytest.raises(InputError, match="file name is not valid UTF-8"):
