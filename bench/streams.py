@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from data.__main__ import documents
+from pipeline.conductor import Embedder
 from pipeline.config import EngineTable
 from pipeline.engine.cores import usable_cores
-from pipeline.run import Embedder
 
 
 def settings(cores: int) -> dict[str, EngineTable]:

@@ -8,10 +8,10 @@ Heavy libraries are loaded by the first call that needs them.
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import RunConfig, load_config
+from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
 from pipeline.errors import (
     ConfigError,
     ConservationError,
@@ -28,9 +28,8 @@ from pipeline.errors import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.run import Embedder, RunResult, embed, run
-
-_FROM_RUN = ("Embedder", "RunResult", "embed", "run")
+    from pipeline.conductor import Embedder, RunResult
+    from pipeline.records import FloatArray
 
 __all__ = [
     "ConfigError",
@@ -54,7 +53,33 @@ __all__ = [
 ]
 
 
+def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
+    """Embed a corpus into `config.output.path`, or finish what an earlier run began there.
+
+    Raises a PipelineError: ConfigError, InputError, ModelError, DeviceError, OutputError, or
+    TooManyQuarantined once everything is written.
+    """
+    from pipeline import conductor
+
+    return conductor.run(config, quiet=quiet)
+
+
+def embed(
+    texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
+) -> FloatArray:
+    """Vectors of n texts in their order, float32 [n, dim].
+
+    `prompt` is put before every text (None: the model's own default). The model is loaded for this
+    call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
+    """
+    from pipeline import conductor
+
+    return conductor.embed(texts, model=model, prompt=prompt, provider=provider)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _FROM_RUN:
-        return getattr(importlib.import_module("pipeline.run"), name)
+    if name in ("Embedder", "RunResult"):
+        from pipeline import conductor
+
+        return getattr(conductor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,13 +29,18 @@ class Ahead(Generic[Item]):
         self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt may come while the start is waited for
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Wait a few seconds for the thread; one that does not end by then dies with the process."""
         self.close()
-        self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
 
     @property
     def closed(self) -> bool:

@@ -52,8 +52,8 @@ def cli() -> None:
 @as_json
 def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
     """Embed a corpus, or finish what an earlier run began."""
+    from pipeline.conductor import run
     from pipeline.report.summary import run_summary
-    from pipeline.run import run
 
     config = _config(**options)
     result = run(config, quiet=quiet)

@@ -10,13 +10,13 @@ from msgspec import Struct
 from pipeline import source
 from pipeline.batch.packer import padded_tokens
 from pipeline.bundles import find_bundle
+from pipeline.conductor import plan
 from pipeline.config import RunConfig
 from pipeline.engine.catalogue import choose_provider
 from pipeline.engine.streams import Engine
 from pipeline.prepare import Preparation, Prepared
 from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes
-from pipeline.run import plan
 
 _SAMPLE_SHARDS = 8
 _TIMED_TOKENS = 24_000

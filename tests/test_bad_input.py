@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.conductor import run
 from pipeline.engine.session import pad
 from pipeline.records import Batch, Tokens
-from pipeline.run import run
 from pipeline.sink.ledger import Ledger, read_entries
 from pipeline.sink.verify import verify
 from tests.crash.jobs import (

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.conductor import run
 from pipeline.config import RunConfig
 from pipeline.errors import InputError, ModelError
 from pipeline.preview import preview
-from pipeline.run import run
 from tests.crash.jobs import files_of, make_config, make_rows, write_jsonl
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pytest
 
+from pipeline.conductor import run
 from pipeline.records import FloatArray
-from pipeline.run import run
 from tests.crash.jobs import Row, ids_of, make_config, make_rows, vectors_of, write_jsonl
 from tests.tiny import HIDDEN
 

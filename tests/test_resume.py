@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from pipeline.conductor import run
 from pipeline.config import RunConfig
-from pipeline.run import run
 from pipeline.sink.ledger import LEDGER, Ledger, read_entries
 from pipeline.sink.verify import verify
 from tests.crash.jobs import (
@@ -35,11 +35,11 @@ from tests.crash.jobs import (
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 SEED = 20240607
-ROWS = 3000
+ROWS = 1600
 
 
 class Job:
-    """A corpus of sixty shards, and what an undisturbed run makes of it."""
+    """A corpus of 32 shards, and what an undisturbed run makes of it."""
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
@@ -85,9 +85,9 @@ def writing(job: Job, output: Path) -> Iterator[Popen[str]]:
 def test_a_run_killed_at_random_instants_ends_as_if_it_had_not_been(job: Job, tmp_path: Path) -> None:
     draw = random.Random(SEED)
     output = tmp_path / "out"
-    for _ in range(3):
+    for _ in range(2):
         process = start(job.words(output))
-        time.sleep(draw.uniform(0.2, 1.2))
+        time.sleep(draw.uniform(0.4, 1.2))
         process.kill()
         finish(process)
     job.finish(output)
@@ -108,7 +108,7 @@ def test_a_signal_stops_a_run_in_seconds_with_everything_committed_kept(
         f"Stopped: stopped by {sent.name}; everything committed is kept, the same command goes on from there"
     )
     kept = {entry.file: entry.sha256 for entry in read_entries(output)}
-    assert 3 <= len(kept) < 60
+    assert 3 <= len(kept) < 32
     assert verify(output).problems == []
     job.finish(output)
     assert kept.items() <= parts_of(output).items()
@@ -148,8 +148,6 @@ def test_a_signal_is_heard_wherever_the_run_is(
         monkeypatch.setattr(Ledger, name, after(getattr(Ledger, name), terminate))
     assert embedmill(*job.words(tmp_path / "out")) == 143
     assert capsys.readouterr().err.splitlines()[-1].startswith("Stopped: stopped by SIGTERM")
-    monkeypatch.undo()
-    job.finish(tmp_path / "out")
 
 
 def test_a_second_run_is_refused_at_once_while_one_writes(

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.conductor import Embedder, embed, run
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError, DeviceError, FingerprintMismatch, InputError, OutputError, TooManyQuarantined
 from pipeline.records import FloatArray
 from pipeline.report.progress import Progress
-from pipeline.run import Embedder, embed, run
 from pipeline.sink.ledger import Ledger, read_entries, read_manifest
 from pipeline.sink.verify import verify
 from tests.crash.jobs import (

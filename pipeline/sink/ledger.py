@@ -12,10 +12,10 @@ import msgspec
 from filelock import FileLock, Timeout
 from msgspec import Struct
 
-from pipeline.config import first_difference
 from pipeline.errors import ConservationError, Corrupt, FingerprintMismatch, Locked, OutputError
 from pipeline.records import Entry, InputFile, Manifest, Rejected, Shard, ShardFile, Totals
 from pipeline.sink import atomic
+from pipeline.sink.fingerprint import first_difference
 
 T = TypeVar("T")
 

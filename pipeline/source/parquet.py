@@ -40,7 +40,7 @@ def read_schema(file: InputFile) -> pa.Schema:
 
 
 def carried_schema(schema: pa.Schema, config: RunConfig) -> pa.Schema:
-    """The carried columns of a file's schema; a dictionary-encoded column has the type of its values."""
+    """The carried columns of a file's schema; dictionaries and views become plain values."""
     return pa.schema([(name, _values_type(schema.field(name).type)) for name in config.columns.carry])
 
 
@@ -124,7 +124,9 @@ def _row_group(file: InputFile, row_group: Any, leaves: list[int]) -> tuple[int,
 
 
 def _values_type(type: Any) -> Any:
-    return type.value_type if pa.types.is_dictionary(type) else type
+    """The plain type of values that Arrow keeps in a dictionary, or as views (which it cannot pick rows from)."""
+    values = type.value_type if pa.types.is_dictionary(type) else type
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(values, values)
 
 
 def _wrong_type(file: InputFile, name: str, found: Any, expected: str, setting: str) -> InputError:

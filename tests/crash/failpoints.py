@@ -51,7 +51,7 @@ class Failpoints:
 def serve() -> None:
     """Fork a run for each line of standard input and answer with its exit code and its points."""
     import pipeline.cli
-    import pipeline.run  # loaded here once, for all forks
+    import pipeline.conductor  # loaded here once, for all forks
 
     for line in sys.stdin:
         words, kill_at = json.loads(line)

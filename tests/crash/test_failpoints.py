@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.conductor import run
 from pipeline.config import RunConfig
-from pipeline.run import run
 from pipeline.sink.verify import verify
 from tests.crash.failpoints import Failpoints
 from tests.crash.jobs import files_of, make_config, make_rows, parts_of, words_of, write_jsonl

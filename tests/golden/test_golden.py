@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.batch.packer import pack
+from pipeline.conductor import Embedder
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.engine.catalogue import Provider
 from pipeline.engine.streams import Engine
 from pipeline.model.bundle import Bundle
 from pipeline.records import FloatArray, Work
-from pipeline.run import Embedder
 from pipeline.text.tokenise import Tokeniser
 
 HERE = Path(__file__).parent

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from pipeline.bundles import add_model
+from pipeline.conductor import RunResult
 from pipeline.preview import Preview
 from pipeline.records import Stages, Totals
 from pipeline.report.environment import environment, peak_memory_bytes, version
 from pipeline.report.summary import model_summary, models_summary, plan_summary, run_summary, verify_summary
-from pipeline.run import RunResult
 from pipeline.sink.verify import Verified
 from tests.tiny import write_tiny_model
 

@@ -93,9 +93,9 @@ class TestOwner:
 
     def test_the_folder_is_free_after_it_was_refused_as_damaged(self, tmp_path: Path) -> None:
         (write_output(tmp_path / "out") / "part-00001.parquet").unlink()
-        for _ in range(2):
+        for ledger in (Ledger(tmp_path / "out"), Ledger(tmp_path / "out")):
             with pytest.raises(Corrupt):
-                Ledger(tmp_path / "out").__enter__()
+                ledger.__enter__()
 
     def test_a_refused_ledger_leaves_what_the_owner_is_writing(self, tmp_path: Path) -> None:
         with Ledger(tmp_path / "out") as owner:

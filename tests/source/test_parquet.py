@@ -74,11 +74,12 @@ def test_each_bad_row_is_set_aside_with_its_reason(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("dictionary", [True, False])
-def test_invalid_utf8_spoils_its_own_row_only(corpus: Corpus, dictionary: bool) -> None:
+@pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.string_view()])
+def test_invalid_utf8_spoils_its_own_row_only(corpus: Corpus, type: pa.DataType, dictionary: bool) -> None:
     table = pa.table({
         "id": broken_strings(b"1", b"2\xff", b"3", b"4", b"5", b"6"),
-        "text": broken_strings(b"one", b"two", b"\xed\xa0\x80", None, b"five", b"six"),
-        "kind": broken_strings(b"a", b"b", None, b"d", b"\xff", b"f"),
+        "text": broken_strings(b"one", b"two", b"\xed\xa0\x80", None, b"five", b"six").cast(type),
+        "kind": broken_strings(b"a", b"b", None, b"d", b"\xff", b"f").cast(type),
         "tags": pa.ListArray.from_arrays([0, 1, 2, 3, 4, 5, 7], broken_strings(*[b"x"] * 6, b"\xff")),
     })  # fmt: skip
     corpus.write_table("a.parquet", table, use_dictionary=dictionary)
@@ -106,14 +107,15 @@ def test_carried_columns_keep_their_types_and_rows(corpus: Corpus) -> None:
         "tags": pa.array([["a"], [], None]),
         "meta": pa.array([{"x": 1}, None, {"x": 3}]),
         "kind": pa.array(["k", "l", "k"]).dictionary_encode(),
+        "view": pa.array(["v", None, "a longer view"], pa.string_view()),
         "text": pa.array(["one", None, "three"]),
     }
     found = read(corpus, carried, columns={"carry": list(carried)})
-    expected = {"kind": pa.string()}
+    expected = {"kind": pa.string(), "view": pa.string()}
     assert {field.name: field.type for field in found.carried.schema} == {
         name: expected.get(name, array.type) for name, array in carried.items()
     }
-    assert found.carried.to_pydict() == {name: array.take([0, 2]).to_pylist() for name, array in carried.items()}
+    assert found.carried.to_pydict() == {name: array.to_pylist()[::2] for name, array in carried.items()}
 
 
 def test_later_files_may_have_another_kind_of_string_but_no_other_type(corpus: Corpus) -> None:

@@ -14,7 +14,7 @@ from pipeline import source
 from pipeline.ahead import Ahead
 from pipeline.batch.packer import pack
 from pipeline.bundles import find_bundle
-from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable, fingerprint
+from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable
 from pipeline.engine.catalogue import choose_provider
 from pipeline.engine.streams import Cancelled, Engine
 from pipeline.errors import InputError, TooManyQuarantined
@@ -25,6 +25,7 @@ from pipeline.records import Batch, FloatArray, InputFile, Manifest, Model, Shar
 from pipeline.report.environment import environment, version
 from pipeline.report.html import html_report
 from pipeline.report.progress import Progress
+from pipeline.sink.fingerprint import fingerprint
 from pipeline.sink.ledger import Job, Ledger, check_conservation, read_manifest, read_rejected, shard_files, total
 from pipeline.sink.shard import read_ids, shard_bytes
 from pipeline.text.tokenise import Tokeniser
