@@ -82,6 +82,6 @@ def test_a_kill_at_any_point_loses_nothing(job: Job, failpoints: Failpoints, poi
 
 
 @pytest.mark.crash
-def test_a_kill_at_every_second_point_of_a_resume_loses_nothing(job: Job, failpoints: Failpoints, points: int) -> None:
-    for point in range(0, points, 2):
+def test_a_kill_at_every_third_point_of_a_resume_loses_nothing(job: Job, failpoints: Failpoints, points: int) -> None:
+    for point in range(0, points, 3):
         job.survives(failpoints, points // 2, again=point)
