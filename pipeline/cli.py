@@ -91,12 +91,13 @@ def verify_command(folder: Path, as_json: bool) -> None:
 def report_command(folder: Path, as_json: bool) -> None:
     """Write the HTML report of a finished output again, and say where it is."""
     from pipeline.report.html import html_report
-    from pipeline.sink.ledger import read_entries, read_manifest, read_rejected, write_report
+    from pipeline.sink.ledger import Ledger, read_manifest, read_rejected
 
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
-    path = write_report(folder, html_report(manifest, read_rejected(folder, read_entries(folder))))
+    with Ledger(folder) as ledger:
+        path = ledger.write_report(html_report(manifest, read_rejected(folder, ledger.entries.values())))
     _print({"report": str(path)}, lambda found: f"report: {found['report']}", as_json)
 
 

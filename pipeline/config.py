@@ -178,11 +178,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
     Raises ConfigError naming the file, the key and the nearest valid one.
     """
-    place = str(path) if path is not None else "the built-in defaults"
+    place = str(path) if path is not None else "the command line"
     values = _read_toml(Path(path)) if path is not None else {}
     for override in overrides:
         _apply_override(values, override)
-        place = f"{place} with --set {override}" if path is None else place
     return parse_config(values, place=place)
 
 
@@ -262,6 +261,8 @@ def _readable(message: str) -> str:
 def _check(config: RunConfig, place: str) -> None:
     """The rules that span more than one key."""
     text, columns = config.text, config.columns
+    if any("\0" in name for name in (config.model, config.output.path, *config.input.paths)):
+        raise ConfigError(f"{place}: a path holds a NUL character; no file can be called that")
     if text.prompt is not None and text.prompt_name is not None:
         raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; keep one")
     if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:

@@ -168,6 +168,8 @@ def test_an_override_goes_over_the_file_and_the_last_one_holds(tmp_path: Path) -
         (["shard.rows=many"], "`shard.rows`: expected `int`, got `str`"),
         (["shard.rows.most=5"], "`shard.rows`: expected `int`, got `object`"),
         (["shard=5"], "`shard` is a table"),
+        (["output.path='a\x00b'"], "a path holds a NUL character"),
+        (['input.paths=["a\\u0000"]'], "a path holds a NUL character"),
     ],
     ids=str,
 )

@@ -29,6 +29,8 @@ _MODES: dict[str, Pooling] = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
     "lasttoken": "last",
 }
+# transformers writes 1e30 where a tokenizer has no limit.
+_NO_LIMIT = 1e9
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 _VECTOR = "sentence_embedding"
 
@@ -173,11 +175,16 @@ def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
 def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
     """The stated max_seq_length, bounded by the positions that the model has embeddings for."""
     tokenizer_config = _read_json(folder / "tokenizer_config.json", required=False)
-    stated = [
-        sentence_config.get("max_seq_length") or tokenizer_config.get("model_max_length"),
-        read_config(folder).get("max_position_embeddings"),
-    ]
-    limits = [int(limit) for limit in stated if isinstance(limit, int | float) and 0 < limit < 1e9]
+    stated = {
+        "max_seq_length": sentence_config.get("max_seq_length"),
+        "max_position_embeddings": read_config(folder).get("max_position_embeddings"),
+    }
+    if stated["max_seq_length"] is None:
+        stated["model_max_length"] = tokenizer_config.get("model_max_length")
+    for name, limit in stated.items():
+        if limit is not None and (not isinstance(limit, int | float) or limit < 1):
+            raise ModelError(f"{folder}: {name} is {limit!r}, no number of tokens; mend it or fetch the model again")
+    limits = [int(limit) for limit in stated.values() if limit is not None and limit < _NO_LIMIT]
     if not limits:
         raise ModelError(f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length")
     return min(limits)

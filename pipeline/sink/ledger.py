@@ -130,8 +130,13 @@ class Ledger:
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write the report, then the manifest: the run is complete. Raises OutputError if that fails."""
-        self._write(self.folder / REPORT, report.encode())
+        self.write_report(report)
         self._write(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+
+    def write_report(self, page: str) -> Path:
+        """Put the HTML report into the folder; where it is. Raises OutputError."""
+        self._write(self.folder / REPORT, page.encode())
+        return self.folder / REPORT
 
     def _remove_empty(self, *names: str) -> None:
         """Leave no empty folders behind."""
@@ -197,12 +202,6 @@ def read_entries(folder: Path) -> Iterator[Entry]:
         entry = _decode(path, Entry)
         if entry is not None:
             yield entry
-
-
-def write_report(folder: Path, page: str) -> Path:
-    """Put the HTML report into an output folder; where it is. Raises OutputError."""
-    atomic.write_file(folder / REPORT, page.encode(), scratch=folder)
-    return folder / REPORT
 
 
 def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:

@@ -109,13 +109,16 @@ def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
 
 
 def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
-    """The files with a known ending in `folder` and below; each real folder is entered once."""
+    """The files with a known ending in `folder` and below; each real folder is entered once.
+
+    A folder below that is an output of embedmill is left out, so that an output may lie in its input.
+    """
     entered: set[Path] = set()
     waiting = [(folder, prefix)]
     while waiting:
         folder, prefix = waiting.pop()
         real = real_path(folder)
-        if real in entered:
+        if real in entered or (entered and (folder / "_ledger").is_dir()):
             continue
         entered.add(real)
         below, files = _listing(folder)

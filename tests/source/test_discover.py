@@ -35,6 +35,12 @@ def test_a_folder_is_read_recursively_in_the_order_of_names(tmp_path: Path) -> N
     assert names(tmp_path) == ["B.pq", "a.csv", "b.parquet", "b/a.jsonl", "b/c/d.ndjson.gz", "e.tsv.zst"]
 
 
+def test_an_output_below_the_input_is_no_input_but_can_be_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jsonl", "out/part-00000.parquet", "out/_ledger/job.json")
+    assert names(tmp_path) == ["a.jsonl"]
+    assert names(tmp_path / "out") == ["part-00000.parquet"]
+
+
 def test_a_folder_leaves_out_hidden_names_and_unknown_endings(tmp_path: Path) -> None:
     touch(tmp_path, "a.jsonl", ".b.jsonl", "_c.jsonl", "_d/e.jsonl", ".f/g.jsonl", "h.txt", "i.json", "j.parquet.gz")
     assert names(tmp_path) == ["a.jsonl"]
