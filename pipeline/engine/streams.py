@@ -35,9 +35,9 @@ class Cancelled(Exception):
 class Engine:
     """A session and the threads that feed it; a context manager.
 
-    On CPU one single-threaded stream per core is the rule: every stream computes a batch of its own
-    without waiting for the others, where one many-threaded session synchronises at every operator
-    (docs/performance.md has the measurement).
+    On CPU one single-threaded stream per core is the rule: every stream computes a batch of its own,
+    where one many-threaded session synchronises at every operator (docs/performance.md has what
+    was measured).
     """
 
     def __init__(self, model: Model, provider: Provider, config: EngineTable) -> None:
