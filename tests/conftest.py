@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pipeline.bundles import find_bundle, models_folder
+from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL
 from pipeline.model.bundle import Bundle
 from tests.tiny import write_tiny_model
@@ -21,12 +21,6 @@ settings.load_profile("embedmill")
 def bundle() -> Bundle:
     """The default model's bundle, built once where this user's models are kept."""
     return find_bundle(DEFAULT_MODEL)
-
-
-@pytest.fixture(scope="session")
-def bundle_home(bundle: Bundle) -> Path:
-    """The folder in which the default bundle is kept."""
-    return models_folder()
 
 
 @pytest.fixture

@@ -20,14 +20,12 @@ STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 class Resolved(Struct, frozen=True, kw_only=True):
     """The columns of a job: `id` is None where file and row name a row.
 
-    `carried` has the type that each carried column has in the output; `id_described` says in words
-    what the ids are.
+    `carried` has the type that each carried column has in the output.
     """
 
     text: str
     id: str | None
     carried: pa.Schema
-    id_described: str
 
     @property
     def needed(self) -> list[str]:

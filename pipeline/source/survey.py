@@ -48,7 +48,6 @@ def resolve(files: Sequence[InputFile], config: RunConfig) -> Resolved:
         text=config.columns.text,
         id=id,
         carried=_carried(file, config),
-        id_described="file and row" if id is None else f'column "{id}"',
     )
 
 

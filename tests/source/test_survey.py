@@ -19,9 +19,9 @@ def resolved(corpus: Corpus, **tables: Any) -> Resolved:
 
 def test_a_column_named_id_is_the_id_where_the_first_file_has_one(corpus: Corpus) -> None:
     corpus.write("a.csv", "text,id\nt,1\n")
-    assert (resolved(corpus).id, resolved(corpus).id_described) == ("id", 'column "id"')
+    assert resolved(corpus).id == "id"
     corpus.write("0.csv", "text\nt\n")
-    assert (resolved(corpus).id, resolved(corpus).id_described) == (None, "file and row")
+    assert resolved(corpus).id is None
 
 
 def test_the_id_column_that_is_set_is_used(corpus: Corpus) -> None:
