@@ -18,6 +18,8 @@ import msgspec
 from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
 from pipeline.errors import Corrupt, OutputError, PipelineError, Stopped
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
 
 
@@ -171,32 +173,62 @@ def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
         click.echo(summary(value))
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    """The first signal ends the run in good order; another one is not heard meanwhile."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    raise Stopped(
-        f"stopped by {signal.Signals(signum).name}; everything committed is kept, the same command goes on from there",
-        signum=signum,
-    )
+class _Stop:
+    """The first SIGINT or SIGTERM ends the run in good order; later ones are not heard.
+
+    What a handler raises may come back as something else: native code that runs Python while it loads
+    turns it into an ImportError of its own. So the signal is kept here, and it explains any such end.
+    """
+
+    def __init__(self) -> None:
+        self.heard: Stopped | None = None
+
+    def listen(self) -> None:
+        """Take the signals over from the interpreter."""
+        for number in _SIGNALS:
+            signal.signal(number, self._hear)
+
+    def ignore(self) -> None:
+        """From here on the exit code is settled."""
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
+        self.ignore()
+        name = signal.Signals(signum).name
+        self.heard = Stopped(
+            f"stopped by {name}; everything committed is kept, the same command goes on from there", signum=signum
+        )
+        raise self.heard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stop = _Stop()
+    stop.listen()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(words, prog_name="embedmill", standalone_mode=False)
-    except (PipelineError, Stopped) as error:
-        return _report(type(error).__name__, str(error), error.exit_code, as_json="--json" in words)
-    except click.ClickException as error:
-        return _report("UsageError", _usage(error), error.exit_code, as_json="--json" in words)
-    except (click.Abort, BrokenPipeError):
-        return 1
-    return 0
+        return 0
+    except BaseException as error:
+        return _exit_code(stop.heard or error, as_json="--json" in words)
+    finally:
+        stop.ignore()
+
+
+def _exit_code(error: BaseException, *, as_json: bool) -> int:
+    """Say what ended the command; raises `error` again where it is none that a user can do something about."""
+    match error:
+        case PipelineError() | Stopped():
+            return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
+        case click.ClickException():
+            return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
+        case click.Abort() | BrokenPipeError():
+            return 1
+        case _:
+            raise error
 
 
 def _usage(error: click.ClickException) -> str:

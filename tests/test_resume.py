@@ -150,6 +150,20 @@ def test_a_signal_is_heard_wherever_the_run_is(
     assert capsys.readouterr().err.splitlines()[-1].startswith("Stopped: stopped by SIGTERM")
 
 
+def test_a_signal_during_a_native_import_is_still_a_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: Job, tmp_path: Path
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        try:
+            terminate()
+        except BaseException as error:
+            raise ImportError("initialization failed") from error  # what a pybind11 module makes of it
+
+    monkeypatch.setattr("pipeline.conductor.run", load)
+    assert embedmill(*job.words(tmp_path / "out")) == 143
+    assert capsys.readouterr().err.splitlines()[-1].startswith("Stopped: stopped by SIGTERM")
+
+
 def test_a_second_run_is_refused_at_once_while_one_writes(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
