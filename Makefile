@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/default.toml
+TEXTS ?= 200
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan verify test check crash bench docs clean
+.PHONY: help setup sample embed plan doctor test check crash hardware directml-linux bench docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## make .venv and install embedmill
 
@@ -21,11 +22,20 @@ embed: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## embed a co
 plan: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## show what make embed would do; writes nothing
 	@$(PY) -m pipeline plan $(CONFIG)
 
+doctor: setup ## try every provider on this machine
+	@$(PY) -m pipeline doctor
+
 test: $(VENV)/.developing ## the tests (fast ones)
 	@$(PY) -m pytest -m "not crash"
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
 	@$(PY) -m pytest -m crash
+
+hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
+	@$(PY) -m hardware --texts $(TEXTS)
+
+directml-linux: setup ## the real DirectML.dll under Wine and software Vulkan (root; minutes, 3 GB)
+	@$(PY) -m hardware.directml.parity
 
 check: $(VENV)/.developing ## lint, format and types
 	@$(PY) -m ruff check
@@ -38,8 +48,8 @@ docs: $(VENV)/.developing ## write docs/configuration.md from the config structs
 bench: setup ## time the batch shapes and stream counts that the CPU engine's rules rest on
 	@$(PY) -m bench.streams
 
-clean: ## remove what make built here (.venv, the sample corpus, out/)
-	rm -rf $(VENV) data/stdlib-docs.parquet data/stdlib-docs.jsonl.gz out
+clean: ## remove what make built here (.venv, the sample corpus, out/, build/)
+	rm -rf $(VENV) data/stdlib-docs.parquet data/stdlib-docs.jsonl.gz out build/hardware build/directml
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -9,23 +9,38 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_cache_path
 
-from pipeline.config import DEFAULT_MODEL
+from pipeline.config import DEFAULT_MODEL, TextTable
 from pipeline.errors import ModelError, OutputError
-from pipeline.model.bundle import CARD, Bundle, build_bundle, open_bundle
+from pipeline.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, build_bundle, is_stale, open_bundle
 from pipeline.model.recipe import Pooling
 from pipeline.sink import atomic
+
+if TYPE_CHECKING:
+    from pipeline.engine.contexts import Contexts
 
 LOG = logging.getLogger("embedmill")
 
 
-def models_folder() -> Path:
-    """Where bundles are kept: `$EMBEDMILL_HOME/models`, else `embedmill/models` in the user's cache folder."""
+def home_folder() -> Path:
+    """Where embedmill keeps what it built and found out: `$EMBEDMILL_HOME`, else `embedmill` in the user's cache."""
     home = os.environ.get("EMBEDMILL_HOME")
-    return (Path(home) if home else user_cache_path("embedmill", appauthor=False)) / "models"
+    return Path(home) if home else user_cache_path("embedmill", appauthor=False)
+
+
+def models_folder() -> Path:
+    """Where bundles are kept."""
+    return home_folder() / "models"
+
+
+def kept_contexts() -> Contexts:
+    """Where providers that compile keep what they compiled."""
+    from pipeline.engine.contexts import Contexts
+
+    return Contexts(home_folder() / "contexts", atomic.publish_folder)
 
 
 def find_bundle(name: str) -> Bundle:
@@ -39,10 +54,10 @@ def find_bundle(name: str) -> Bundle:
     if _has(folder, "config.json"):
         return _bundle_of_folder(folder)
     kept = _kept(name)
+    if name == DEFAULT_MODEL and (not _has(kept, CARD) or is_stale(kept)):
+        return add_default(replace=_has(kept, CARD))
     if _has(kept, CARD):
         return open_bundle(kept)
-    if name == DEFAULT_MODEL:
-        return add_default()
     raise ModelError(
         f"there is no model {name!r}; `embedmill model list` shows what there is, `embedmill model add"
         " PATH|org/name` adds one"
@@ -129,9 +144,10 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     )
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
     name = f"{folder.resolve().name}-{digest}"
-    if (_kept(name) / CARD).is_file():
+    kept = _has(_kept(name), CARD)
+    if kept and not is_stale(_kept(name)):
         return open_bundle(_kept(name))
-    return _keep(folder, name=name, origin=f"folder {folder.name}")
+    return _keep(folder, name=name, origin=f"folder {folder.name}", replace=kept)
 
 
 def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
@@ -145,7 +161,7 @@ def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **opti
         folder = scratch / "bundle"
         folder.mkdir()
         try:
-            build_bundle(source, folder, name=name, origin=origin, **options)
+            prove(build_bundle(source, folder, name=name, origin=origin, **options))
         except OSError as error:
             if error.errno in atomic.DISK_FULL:
                 raise OutputError(f"no space left to build {target}; free some and run again") from error
@@ -154,6 +170,26 @@ def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **opti
             atomic.remove(target)
             atomic.publish_folder(folder, target)
     return open_bundle(target)
+
+
+def prove(bundle: Bundle) -> Bundle:
+    """Complete a bundle with canaries: what the CPU computes for known texts, against which every session is held.
+
+    Raises DeviceError where the CPU cannot run the graph.
+    """
+    import numpy as np
+
+    from pipeline.engine.canary import reference_vectors
+    from pipeline.model.canaries import TEXTS
+    from pipeline.records import Canaries
+    from pipeline.text.tokenise import Tokeniser
+
+    recipe = bundle.card.recipe
+    tokeniser = Tokeniser(bundle.folder / TOKENIZER, max_tokens=recipe.max_tokens, lowercase=recipe.lowercase)
+    tokens = tokeniser.encode(TEXTS)
+    unproved = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
+    vectors = reference_vectors(bundle.model(TextTable(), canaries=unproved), tokens)
+    return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))
 
 
 @contextmanager

@@ -34,6 +34,10 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--output", metavar="DIR", help="The output folder."),
             click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
             click.option("--provider", metavar="NAME", help="An execution provider, or auto."),
+            click.option("--device", metavar="NAME", help="One of the provider's devices: number, LUID, name or kind."),
+            click.option(
+                "--precision", type=click.Choice(["auto", "fp32", "fp16"]), help="What the device computes in."
+            ),
             click.option("--max-quarantined", type=click.IntRange(min=0), help="Rows that may be quarantined."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
         ]
@@ -71,6 +75,17 @@ def plan_command(as_json: bool, **options: Any) -> None:
     from pipeline.report.summary import plan_summary
 
     _print(preview(_config(**options)), plan_summary, as_json)
+
+
+@cli.command("doctor")
+@click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model that providers are tried with.")
+@as_json
+def doctor_command(model: str, as_json: bool) -> None:
+    """Try every provider on this machine: which work, how fast, and what to install for the rest."""
+    from pipeline.doctor import examine
+    from pipeline.report.doctor import doctor_summary
+
+    _print(examine(model), doctor_summary, as_json)
 
 
 @cli.command("verify")
@@ -151,6 +166,8 @@ def _config(
     output: str | None,
     model: str | None,
     provider: str | None,
+    device: str | None,
+    precision: str | None,
     max_quarantined: int | None,
     overrides: Sequence[str],
 ) -> RunConfig:
@@ -160,6 +177,8 @@ def _config(
         "output.path": output,
         "model": model,
         "engine.provider": provider,
+        "engine.device": device,
+        "engine.precision": precision,
         "rows.max_quarantined": max_quarantined,
     }
     given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]

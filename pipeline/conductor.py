@@ -13,15 +13,29 @@ from msgspec import Struct
 from pipeline import source
 from pipeline.ahead import Ahead
 from pipeline.batch.packer import pack
-from pipeline.bundles import find_bundle
+from pipeline.bundles import find_bundle, kept_contexts
+from pipeline.choose import choose_target, sample_of
 from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable
-from pipeline.engine.catalogue import choose_provider
 from pipeline.engine.streams import Cancelled, Engine
+from pipeline.engine.target import packing_for
 from pipeline.errors import InputError, TooManyQuarantined
-from pipeline.model.bundle import check_files
+from pipeline.model.bundle import Bundle, check_files
 from pipeline.plan import cut
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
-from pipeline.records import Batch, FloatArray, InputFile, Manifest, Model, Shard, Stages, Totals, Work
+from pipeline.records import (
+    Batch,
+    EngineFacts,
+    FloatArray,
+    InputFile,
+    Manifest,
+    Model,
+    Packing,
+    Shard,
+    Stages,
+    Tokens,
+    Totals,
+    Work,
+)
 from pipeline.report.environment import environment, version
 from pipeline.report.html import html_report
 from pipeline.report.progress import Progress
@@ -31,6 +45,7 @@ from pipeline.sink.shard import read_ids, shard_bytes
 from pipeline.text.tokenise import Tokeniser
 
 _EMBED_TEXTS = 4096
+_ANY_SHAPE = Packing(budget_tokens=1 << 14)
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -41,8 +56,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
     identity: str
     totals: Totals
     rows_before: int
-    provider: str
-    threads: int
+    engine: EngineFacts | None
     stages: Stages
 
 
@@ -65,10 +79,10 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         stages, engine = Stages(), None
         if ledger.pending():
             check_files(bundle)
-            engine = _embed_pending(config, model, ledger, stages, quiet=quiet)
+            engine = _embed_pending(config, bundle, model, ledger, stages, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
-            manifest = _manifest(ledger, model, stages)
+            manifest = _manifest(ledger, model, stages, engine)
             ledger.complete(manifest, html_report(manifest, read_rejected(ledger.folder, ledger.entries.values())))
         totals = total(ledger.entries.values())
     _check_quarantine(config, totals)
@@ -78,8 +92,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         identity=model.identity,
         totals=totals,
         rows_before=before.rows_read,
-        provider=engine.provider if engine is not None else "",
-        threads=engine.threads if engine is not None else 0,
+        engine=engine,
         stages=stages,
     )
 
@@ -90,14 +103,20 @@ def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
     return list(cut(source.survey(files, config), config.shard))
 
 
-def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, stages: Stages, *, quiet: bool) -> Engine:
+def _embed_pending(
+    config: RunConfig, bundle: Bundle, model: Model, ledger: Ledger, stages: Stages, *, quiet: bool
+) -> EngineFacts:
     """Prepare ahead, compute, and commit, all at the same time, shard by shard."""
     assert ledger.job is not None
+    files, pending = ledger.job.files, ledger.pending()
     rows = sum(shard.rows for shard in ledger.job.shards)
-    pending = ledger.pending()
     done = rows - sum(shard.rows for shard in pending)
+    target = choose_target(
+        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, pending)
+    )
+    packing = packing_for(target.provider, model, config.engine)
     with (
-        Preparation(config, model, ledger.job.files) as preparation,
+        Preparation(config, model, files, packing) as preparation,
         Progress(total_rows=rows, done_rows=done, quiet=quiet) as progress,
     ):
         if preparation.finds_duplicates:
@@ -105,11 +124,11 @@ def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, stages: Stag
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
             _preparing(preparation, pending, stages) as prepared,
-            Engine(model, choose_provider(config.engine.provider), config.engine) as engine,
+            Engine(model, target, packing, config.engine, contexts=kept_contexts()) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
             progress.say(
-                f"embedding {rows - done} rows with {model.name} on {engine.provider}"
+                f"embedding {rows - done} rows with {model.name}, {target.label}"
                 f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
             )
             for shard, vectors in embedded:
@@ -118,7 +137,14 @@ def _embed_pending(config: RunConfig, model: Model, ledger: Ledger, stages: Stag
                 stages.write += time.monotonic() - began
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
             stages.compute, stages.streams = engine.busy_s, engine.streams
-    return engine
+            return engine.facts()
+
+
+def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
+    """Texts out of the first, the middle and the last shard, to measure providers with."""
+    spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])}
+    with Preparation(config, model, files, _ANY_SHAPE) as preparation:
+        return sample_of([preparation.prepare(shard).work.tokens for shard in spread.values()])
 
 
 def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:
@@ -169,7 +195,7 @@ def _commit(config: RunConfig, model: Model, ledger: Ledger, shard: Prepared, ve
     ledger.commit(entry_of(shard, identity=model.identity), data, shard.documents.rejected)
 
 
-def _manifest(ledger: Ledger, model: Model, stages: Stages) -> Manifest:
+def _manifest(ledger: Ledger, model: Model, stages: Stages, engine: EngineFacts | None) -> Manifest:
     """Raises ConservationError if the totals do not add up to the plan."""
     assert ledger.job is not None
     totals = total(ledger.entries.values())
@@ -189,6 +215,7 @@ def _manifest(ledger: Ledger, model: Model, stages: Stages) -> Manifest:
         shards=shard_files(ledger.entries[shard.ordinal] for shard in ledger.job.shards),
         environment=environment(),
         stages=stages,
+        engine=engine,
     )
 
 
@@ -217,14 +244,15 @@ class Embedder:
         bundle = find_bundle(model)
         check_files(bundle)
         self.model = bundle.model(text)
-        self._budget = engine.budget_tokens
+        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens)
+        self._packing = packing_for(target.provider, self.model, engine)
         self._tokeniser = Tokeniser(
             Path(self.model.tokenizer),
             max_tokens=self.model.max_tokens,
             prompt=self.model.prompt,
             lowercase=self.model.lowercase,
         )
-        self._engine = Engine(self.model, choose_provider(engine.provider), engine)
+        self._engine = Engine(self.model, target, self._packing, engine, contexts=kept_contexts())
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +269,7 @@ class Embedder:
     def _works(self, texts: Sequence[str]) -> Iterator[tuple[int, Work]]:
         for first in range(0, len(texts), _EMBED_TEXTS):
             tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS])
-            yield first, Work(tokens=tokens, batches=pack(tokens.lengths, budget_tokens=self._budget))
+            yield first, Work(tokens=tokens, batches=pack(tokens.lengths, self._packing))
 
 
 def _check_texts(texts: Sequence[str]) -> None:

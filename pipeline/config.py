@@ -130,14 +130,32 @@ class TextTable(Table, frozen=True):
 class EngineTable(Table, frozen=True):
     """What computes; nothing here changes the output, so all of it may differ on a resume."""
 
-    provider: Annotated[str, about("An execution provider of `embedmill doctor`, or `auto`.")] = "auto"
+    provider: Annotated[str, about("A provider (`embedmill doctor` tries them), or `auto`: the fastest one.")] = "auto"
+    device: Annotated[
+        str | None,
+        about(
+            "Which device of the provider: its number, LUID or a part of its name in `embedmill doctor`; or"
+            " discrete, integrated, gpu, npu, cpu. Unset: the most powerful."
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16"],
+        about("What the device computes in. `auto`: the provider's default, or what measured fastest."),
+    ] = "auto"
     streams: Annotated[ThreadCount | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
         None
     )
     threads: Annotated[
         ThreadCount | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
     ] = None
-    budget_tokens: Annotated[PositiveInt, about("Padded tokens per batch: batch times sequence stays below it.")] = 512
+    budget_tokens: Annotated[
+        PositiveInt | None,
+        about("Padded tokens per batch: batch times sequence stays below it. Unset: the provider's own."),
+    ] = None
+    memory_bytes: Annotated[
+        PositiveInt | None,
+        about("The most device memory a provider may take, where it knows such a limit (CUDA). Unset: no limit."),
+    ] = None
 
 
 class OutputTable(Table, frozen=True):

@@ -18,7 +18,7 @@ from pipeline import source
 from pipeline.batch.packer import distinct, pack, padded_tokens
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.records import Documents, Entry, FloatArray, InputFile, IntArray, Model, Passages, Shard, Work
+from pipeline.records import Documents, Entry, FloatArray, InputFile, IntArray, Model, Packing, Passages, Shard, Work
 from pipeline.sink.shard import shard_table
 from pipeline.text.chunk import Chunker, whole
 from pipeline.text.tokenise import Tokeniser
@@ -41,7 +41,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
 class Preparation:
     """Reads, chunks, tokenises and packs shards; a context manager that holds the open input file."""
 
-    def __init__(self, config: RunConfig, model: Model, files: list[InputFile]) -> None:
+    def __init__(self, config: RunConfig, model: Model, files: list[InputFile], packing: Packing) -> None:
         """Raises InputError for missing columns, ConfigError for chunks longer than the model takes."""
         text = config.text
         if text.chunk_tokens > model.max_tokens:
@@ -59,7 +59,7 @@ class Preparation:
                 prompt=model.prompt,
                 lowercase=model.lowercase,
             ).cut
-        self._budget = config.engine.budget_tokens
+        self._packing = packing
         self.columns = source.resolve(files, config)
         self.finds_duplicates = self.columns.id is not None and config.rows.duplicate_id != "keep"
         self._reader = source.Reader(files, config, self.columns)
@@ -88,7 +88,7 @@ class Preparation:
         hashes = [hashlib.sha256(text.encode()).hexdigest() for text in passages.texts]
         first, number = distinct(hashes)
         tokens = self._tokeniser.encode([passages.texts[row] for row in first], between=between)
-        batches = pack(tokens.lengths, budget_tokens=self._budget)
+        batches = pack(tokens.lengths, self._packing)
         return Prepared(
             shard=shard,
             documents=documents,

@@ -9,11 +9,12 @@ from msgspec import Struct
 
 from pipeline import source
 from pipeline.batch.packer import padded_tokens
-from pipeline.bundles import find_bundle
-from pipeline.conductor import plan
+from pipeline.bundles import find_bundle, kept_contexts
+from pipeline.choose import choose_target
+from pipeline.conductor import plan, sample_tokens
 from pipeline.config import RunConfig
-from pipeline.engine.catalogue import choose_provider
 from pipeline.engine.streams import Engine
+from pipeline.engine.target import packing_for
 from pipeline.prepare import Preparation, Prepared
 from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes
@@ -68,18 +69,21 @@ def preview(config: RunConfig) -> Preview:
 
     Raises the errors that a run would, ConfigError to DeviceError.
     """
-    model = find_bundle(config.model).model(config.text)
+    bundle = find_bundle(config.model)
+    model = bundle.model(config.text)
     files = source.discover(config.input)
     shards = plan(config, files)
     rows = sum(shard.rows for shard in shards)
-    with Preparation(config, model, files) as preparation:
+    target = choose_target(
+        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, shards)
+    )
+    packing = packing_for(target.provider, model, config.engine)
+    with Preparation(config, model, files, packing) as preparation:
         sample = _sample([preparation.prepare(shard) for shard in _spread(shards)])
-    with Engine(model, choose_provider(config.engine.provider), config.engine) as engine:
-        speed = _tokens_per_s(engine, sample.works, config.engine.budget_tokens)
+    with Engine(model, target, packing, config.engine, contexts=kept_contexts()) as engine:
+        speed = _tokens_per_s(engine, sample.works, packing.budget_tokens)
     passages = round(rows * len(sample.lengths) / max(sample.rows, 1))
     tokens = float(sample.lengths.mean()) if len(sample.lengths) else 0.0
-    padded = sum(padded_tokens(work.batches) for work in sample.works)
-    computed = sum(int(work.tokens.offsets[-1]) for work in sample.works)
     return Preview(
         files=len(files),
         input_bytes=sum(file.size_bytes for file in files),
@@ -90,7 +94,7 @@ def preview(config: RunConfig) -> Preview:
         passages=passages,
         tokens_mean=tokens,
         truncated_share=float(sample.truncated.mean()) if len(sample.truncated) else 0.0,
-        padding_share=padded / max(computed, 1) - 1,
+        padding_share=_padding(sample.works),
         histogram=_histogram(sample.lengths),
         provider=engine.provider,
         streams=engine.streams,
@@ -99,6 +103,11 @@ def preview(config: RunConfig) -> Preview:
         memory_bytes=peak_memory_bytes() + _SHARDS_HELD * _shard_bytes(config, model),
         output_bytes=passages * (model.dim * 4 + _FACTS_BYTES),
     )
+
+
+def _padding(works: list[Work]) -> float:
+    padded = sum(padded_tokens(work.batches) for work in works)
+    return padded / max(sum(int(work.tokens.offsets[-1]) for work in works), 1) - 1
 
 
 def _spread(shards: list[Shard]) -> list[Shard]:

@@ -43,16 +43,26 @@ class Graph(Struct, frozen=True, kw_only=True):
     optimise: bool
 
 
+class Canaries(Struct, frozen=True, kw_only=True):
+    """Known texts: their tokens, and their vectors as the CPU computes them in float32 [texts, dim]."""
+
+    tokens: Tokens
+    vectors: FloatArray
+
+
 class Model(Struct, frozen=True, kw_only=True):
     """A model as one job uses it.
 
-    `identity` is sha256 over all that decides a vector; `graphs` are by flavour (`fused`, `unfused`);
-    `tokenizer` is a path; `max_tokens` counts special tokens; `prompt` is put before every text.
+    `identity` is sha256 over all that decides a vector; `graphs` are by flavour (`fused`, `unfused`,
+    `fused-fp16`, `unfused-fp16`) and `weights_bytes` the size of one's weights; `tokenizer` is a path;
+    `max_tokens` counts special tokens; `prompt` is put before every text.
     """
 
     name: str
     identity: str
     graphs: dict[str, Graph]
+    weights_bytes: int
+    canaries: Canaries
     tokenizer: str
     dim: int
     pad_id: int
@@ -153,10 +163,29 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """Texts that run together: their numbers, int64 [batch], and the padded length in tokens."""
+    """Texts that run together: their numbers, int64 [texts], as an array of `size` x `sequence` tokens.
+
+    `size` exceeds the texts where a fixed shape is filled up with empty rows.
+    """
 
     rows: IntArray
+    size: int
     sequence: int
+
+
+class Bucket(Struct, frozen=True, kw_only=True):
+    """A fixed shape: `rows` x `sequence` tokens."""
+
+    rows: int
+    sequence: int
+
+
+class Packing(Struct, frozen=True, kw_only=True):
+    """How batches are made: into `buckets` (by rising sequence), or where there are none, into any shape
+    of at most `budget_tokens` padded tokens."""
+
+    budget_tokens: int
+    buckets: tuple[Bucket, ...] = ()
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -228,10 +257,35 @@ class Stages(Struct, kw_only=True):
     streams: int = 0
 
 
+class SessionFacts(Struct, frozen=True, kw_only=True):
+    """One session of a run: its fixed shape (0 x 0: any), nodes on the device and in all (0 of 0: the
+    runtime cannot tell), the least cosine of a canary to its vector on the CPU, and the seconds it took
+    to open and prove."""
+
+    rows: int
+    sequence: int
+    nodes_placed: int
+    nodes: int
+    canary_cosine: float
+    seconds: float
+
+
+class EngineFacts(Struct, frozen=True, kw_only=True):
+    """What computed: the provider, its device, precision and sessions, and how it was chosen."""
+
+    provider: str
+    device: str
+    precision: str
+    streams: int
+    threads: int
+    sessions: list[SessionFacts]
+    chosen: str
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """`_manifest.json`: written last; its presence says that the run is complete.
 
-    `stages` are of the run that completed it.
+    `stages` and `engine` are of the run that completed it; `engine` is None where that one embedded nothing.
     """
 
     version: str
@@ -242,3 +296,4 @@ class Manifest(Struct, frozen=True, kw_only=True):
     shards: list[ShardFile]
     environment: dict[str, str]
     stages: Stages
+    engine: EngineFacts | None = None

@@ -157,7 +157,7 @@ class TestJob:
         assert told.out.startswith("embedded 20 rows in ")
         assert f"vectors: {tmp_path / 'out'}/*.parquet (20 vectors, 2 files, " in told.out
         assert f"duckdb -c \"SELECT * FROM '{tmp_path / 'out'}/*.parquet' LIMIT 5\"" in told.out
-        assert told.err.startswith("embedding 20 rows with tiny on cpu")
+        assert told.err.startswith("embedding 20 rows with tiny, cpu fp32")
 
     def test_quiet_leaves_only_the_result(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill(*words, "--quiet") == 0

@@ -7,24 +7,51 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.records import Batch, IntArray
+from pipeline.records import Batch, Bucket, IntArray, Packing
 
 # What starting a batch costs, in tokens: on CPU a batch of 32 tokens took as long as 52 tokens do in
 # batches of 512, one of 128 no longer than its tokens (docs/performance.md).
 OVERHEAD_TOKENS = 20
 
 
-def pack(lengths: IntArray, *, budget_tokens: int) -> list[Batch]:
-    """The cheapest batches that cover each of the n rows once, the longest first.
+def pack(lengths: IntArray, packing: Packing) -> list[Batch]:
+    """Batches that cover each of the n rows once, the longest first.
 
-    `lengths` is int64 [n], tokens per row. Every batch has batch * sequence <= `budget_tokens`, or a
-    single row. Rows are sorted by length, and the cuts between them minimise padded tokens plus
-    `OVERHEAD_TOKENS` per batch, by dynamic programming over the n rows. The same lengths always give
-    the same batches.
+    `lengths` is int64 [n], tokens per row; rows are sorted by it. The same lengths always give the same batches.
     """
     order = np.argsort(-lengths, kind="stable")
-    edges = [*_cheapest_starts(np.maximum(lengths[order], 1), budget_tokens), len(order)]
-    return [Batch(rows=order[start:stop], sequence=int(lengths[order[start]])) for start, stop in pairwise(edges)]
+    ordered = np.maximum(lengths[order], 1)
+    return _into_buckets(order, ordered, packing.buckets) if packing.buckets else _exact(order, ordered, packing)
+
+
+def _exact(order: IntArray, lengths: IntArray, packing: Packing) -> list[Batch]:
+    """The cheapest batches of any shape: each has batch * sequence <= the budget, or a single row.
+
+    The cuts minimise padded tokens plus `OVERHEAD_TOKENS` per batch, by dynamic programming over the rows.
+    """
+    edges = [*_cheapest_starts(lengths, packing.budget_tokens), len(order)]
+    return [
+        Batch(rows=order[start:stop], size=stop - start, sequence=int(lengths[start]))
+        for start, stop in pairwise(edges)
+    ]
+
+
+def _into_buckets(order: IntArray, lengths: IntArray, buckets: Sequence[Bucket]) -> list[Batch]:
+    """The fewest batches of fixed shapes: the longest row left chooses the bucket, and the next ones fill it.
+
+    Buckets cost about the same each, so rows that fit a smaller one ride in a larger for nothing.
+    Raises ValueError for a row that no bucket can hold.
+    """
+    batches = []
+    start = 0
+    while start < len(order):
+        bucket = next((bucket for bucket in buckets if bucket.sequence >= lengths[start]), None)
+        if bucket is None:
+            raise ValueError(f"no bucket holds a row of {lengths[start]} tokens")
+        rows = order[start : start + bucket.rows]
+        batches.append(Batch(rows=rows, size=bucket.rows, sequence=bucket.sequence))
+        start += len(rows)
+    return batches
 
 
 def _cheapest_starts(lengths: IntArray, budget_tokens: int) -> list[int]:
@@ -49,8 +76,8 @@ def _cheapest_starts(lengths: IntArray, budget_tokens: int) -> list[int]:
 
 
 def padded_tokens(batches: Sequence[Batch]) -> int:
-    """What the batches cost: the sum of batch * sequence."""
-    return sum(len(batch.rows) * batch.sequence for batch in batches)
+    """What the batches cost: the sum of size * sequence."""
+    return sum(batch.size * batch.sequence for batch in batches)
 
 
 def distinct(keys: Sequence[str]) -> tuple[IntArray, IntArray]:

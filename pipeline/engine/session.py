@@ -1,98 +1,283 @@
-"""One ONNX Runtime session over one graph of a bundle."""
+"""One ONNX Runtime session over one graph of a bundle, on the provider that was asked for and no other."""
 
 from __future__ import annotations
 
+import re
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
+from msgspec import Struct, structs
 
-from pipeline.engine.catalogue import Provider
-from pipeline.errors import DeviceError
-from pipeline.records import Batch, FloatArray, Tokens
+from pipeline.engine.catalogue.entry import Meaning, Precision, Provider
+from pipeline.engine.contexts import Contexts
+from pipeline.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
+from pipeline.engine.placement import placement, stray_words
+from pipeline.errors import DeviceError, ModelError
+from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens
+
+_CPU = "CPUExecutionProvider"
+_STRICT = "session.disable_cpu_ep_fallback"
+_RECORD = "session.record_ep_graph_assignment_info"
+_REMEDIES: dict[Meaning, str] = {
+    "out of memory": "the device is out of memory; lower engine.budget_tokens, or close what else uses it",
+    "device lost": "the device was lost (its driver reset it); run again, and update its driver if it happens again",
+    "driver too old": "the driver is too old for this runtime; update it",
+}
+
+
+class SessionPlan(Struct, frozen=True, kw_only=True):
+    """All that a session is opened with, as plain data.
+
+    `model` is the identity of what `graph` computes; `session` are session config entries, `options` the
+    provider's, `free` fixes named dimensions of the graph.
+    """
+
+    model: str
+    graph: str
+    optimise: bool
+    threads: int
+    memory_pattern: bool
+    strict: bool
+    session: dict[str, str]
+    options: dict[str, str]
+    free: dict[str, int]
+
+
+def plan_session(
+    model: Model,
+    provider: Provider,
+    precision: Precision,
+    *,
+    threads: int,
+    bucket: Bucket | None = None,
+    device: Device | None = None,
+    memory_bytes: int | None = None,
+) -> SessionPlan:
+    """What the catalogue makes of a model, a shape and a device. Raises ModelError where the model lacks the graph."""
+    choice = provider.precisions[precision]
+    graph = model.graphs.get(choice.graph)
+    if graph is None:
+        raise ModelError(
+            f"{model.name} has no {choice.graph} graph, which {provider.name} needs for {precision};"
+            f" it has: {', '.join(sorted(model.graphs))}; choose another with engine.precision (--precision)"
+        )
+    strict = provider.strict and not provider.on_cpu and provider.ort_name != _CPU
+    return SessionPlan(
+        model=model.identity,
+        graph=graph.path,
+        optimise=graph.optimise,
+        threads=threads,
+        memory_pattern=provider.memory_pattern,
+        strict=strict,
+        session=provider.session | ({_STRICT: "1"} if strict else {}),
+        options=_provider_options(provider, precision, device, memory_bytes),
+        free={} if bucket is None else {"batch": bucket.rows, "sequence": bucket.sequence},
+    )
+
+
+def _provider_options(
+    provider: Provider, precision: Precision, device: Device | None, memory_bytes: int | None
+) -> dict[str, str]:
+    options = provider.options | provider.precisions[precision].options
+    if device is not None and device.emulated:
+        options = options | provider.emulated
+    if provider.device is not None:
+        number = device.metadata.get(provider.device.metadata) if device is not None else None
+        options = options | (provider.device.default if number is None else {provider.device.option: number})
+    if memory_bytes is not None and provider.memory_limit is not None:
+        options = options | {provider.memory_limit: str(memory_bytes)}
+    return options
 
 
 class Session:
-    """Runs batches. On CPU, `run` may be called from several threads at once: the weights are shared,
-    and each call computes in its caller's thread when `threads` is 1."""
+    """Runs batches. Where the provider runs batches side by side, `run` may be called from several threads at
+    once: the weights are shared, and each call computes in its caller's thread when `threads` is 1. Elsewhere
+    a lock lets one through at a time: a session's own, or one for all sessions of an adapter."""
 
-    def __init__(self, graph: Path, provider: Provider, *, threads: int, optimise: bool, pad_id: int) -> None:
-        """Raises DeviceError where the provider is not there or refuses the graph."""
-        if provider.ort_name not in ort.get_available_providers():
-            raise DeviceError(
-                f"this ONNX Runtime ({ort.__version__}) has no {provider.name} provider;"
-                " install the build that has it, or choose another with --provider"
-            )
-        try:
-            self._session = ort.InferenceSession(
-                graph, _options(threads, optimise), providers=[provider.ort_name], enable_fallback=0
-            )
-        except _ORT_ERRORS as error:
-            raise DeviceError(f"{provider.name} cannot run {graph}: {_first_line(error)}") from error
-        self._provider = provider.name
+    _adapter: ClassVar[threading.RLock] = threading.RLock()
+
+    def __init__(
+        self,
+        plan: SessionPlan,
+        provider: Provider,
+        *,
+        pad_id: int,
+        device: Device | None = None,
+        contexts: Contexts | None = None,
+    ) -> None:
+        """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU.
+
+        A provider that compiles finds in `contexts` what it compiled before.
+        """
+        self.plan = plan
+        self._provider = provider
         self._pad_id = pad_id
+        self._count = threading.Lock()
+        self.busy_s = 0.0
+        locks: dict[str, AbstractContextManager[Any]] = {
+            "cores": nullcontext(),
+            "one": threading.Lock(),
+            "adapter": self._adapter,
+        }
+        self._turn = locks[provider.runs]
+        with self._turn:
+            if provider.compiled and contexts is not None:
+                self._session = _open_compiled(plan, provider, device, contexts)
+            else:
+                self._session = _open(plan, provider, device)
+            placed = placement(self._session)
+        self.nodes = sum(placed.values())
+        self.nodes_placed = sum(count for (name, _), count in placed.items() if name == provider.ort_name)
+        if words := stray_words(placed, provider):
+            raise DeviceError(f"{provider.name} cannot run {plan.graph}: {words}")
+
+    def _turn_of(self, provider: Provider) -> AbstractContextManager[Any]:
+        locks: dict[str, AbstractContextManager[Any]] = {"cores": nullcontext(), "one": threading.Lock()}
+        return locks.get(provider.runs, self._adapter)
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [batch, dim]. Raises DeviceError if the runtime fails."""
+        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails."""
         ids, mask = pad(tokens, batch, self._pad_id)
         try:
-            vectors: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        except _ORT_ERRORS as error:
+            with self._turn:
+                began = time.perf_counter()
+                vectors = self._bound(ids, mask) if self._provider.bound else self._plain(ids, mask)
+                took = time.perf_counter() - began
+        except RUNTIME_ERRORS as error:
             raise DeviceError(
-                f"{self._provider} failed on a batch of {len(batch.rows)} x {batch.sequence} tokens:"
-                f" {_first_line(error)}; the run can be resumed"
+                f"{self._provider.name} failed on a batch of {batch.size} x {batch.sequence} tokens:"
+                f" {explain(self._provider, error)}; the run can be resumed"
             ) from error
+        with self._count:
+            self.busy_s += took
+        return vectors[: len(batch.rows)]
+
+    def _plain(self, ids: np.ndarray, mask: np.ndarray) -> FloatArray:
+        vectors: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return vectors
+
+    def _bound(self, ids: np.ndarray, mask: np.ndarray) -> FloatArray:
+        """The inputs go straight to the device, and only the vectors come back."""
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", ids)
+        binding.bind_cpu_input("attention_mask", mask)
+        binding.bind_output(self._session.get_outputs()[0].name, "cpu")
+        self._session.run_with_iobinding(binding)
+        vectors: FloatArray = binding.copy_outputs_to_cpu()[0]
         return vectors
 
 
 def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and `attention_mask` of a batch, int64 [batch, sequence], padded to the right."""
-    lengths = tokens.lengths[batch.rows]
+    """`input_ids` and `attention_mask` of a batch, int64 [size, sequence], padded to the right.
+
+    An empty row of a fixed shape has one token: nothing is divided by its length of 0.
+    """
+    lengths = np.zeros(batch.size, np.int64)
+    lengths[: len(batch.rows)] = tokens.lengths[batch.rows]
     mask = np.arange(batch.sequence) < lengths[:, None]
     ids = np.full(mask.shape, pad_id, np.int64)
     starts = tokens.offsets[batch.rows]
     ids[mask] = np.concatenate(
-        [tokens.ids[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        [tokens.ids[start : start + length] for start, length in zip(starts, lengths, strict=False)]
     )
+    mask[len(batch.rows) :, 0] = True
     return ids, mask.astype(np.int64)
 
 
-def _options(threads: int, optimise: bool) -> ort.SessionOptions:
+def explain(provider: Provider, error: Exception) -> str:
+    """What the runtime said in one line, and the remedy where its code is known."""
+    said = str(error)
+    for fault in provider.faults:
+        if re.search(fault.pattern, said):
+            return f"{first_line(error)} ({_REMEDIES[fault.meaning]})"
+    return first_line(error)
+
+
+def _open_compiled(
+    plan: SessionPlan, provider: Provider, device: Device | None, contexts: Contexts
+) -> ort.InferenceSession:
+    """A session from a kept context; where there is none that loads, compile, and keep it."""
+    key = contexts.key(provider.name, structs.asdict(plan) | {"graph": Path(plan.graph).name}, device)
+    kept = contexts.find(key)
+    if kept is not None:
+        try:
+            return _open(structs.replace(plan, graph=str(kept), free={}), provider, device)
+        except DeviceError:
+            contexts.discard(key)
+    with contexts.new(key) as file:
+        writing = {"ep.context_enable": "1", "ep.context_file_path": str(file), "ep.context_embed_mode": "0"}
+        return _open(structs.replace(plan, session=plan.session | writing), provider, device)
+
+
+def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.InferenceSession:
+    """A session without any fallback of the runtime's."""
+    options = _options(plan)
+    arguments = _attach(options, plan, provider, device)
+    try:
+        session = ort.InferenceSession(plan.graph, options, enable_fallback=0, **arguments)
+    except RUNTIME_ERRORS as error:
+        raise DeviceError(
+            f"{provider.name} cannot run {plan.graph}: {_strays(plan, provider, device) or explain(provider, error)}"
+        ) from error
+    if provider.ort_name not in session.get_providers():
+        raise DeviceError(f"{provider.name} was asked for, and ONNX Runtime opened the session without it")
+    return session
+
+
+def _attach(
+    options: ort.SessionOptions, plan: SessionPlan, provider: Provider, device: Device | None
+) -> dict[str, Any]:
+    """Name the provider: a plugin by its device in `options`, a built-in one by the arguments returned."""
+    if provider.plugin is None:
+        if provider.ort_name not in ort.get_available_providers():
+            raise DeviceError(
+                f"this ONNX Runtime ({ort.__version__}) has no {provider.name} provider; install the build that has"
+                " it (`embedmill doctor` has the line), or choose another with --provider"
+            )
+        return {"providers": [(provider.ort_name, plan.options)]}
+    found = runtime_devices(provider)
+    if not found:
+        raise DeviceError(
+            f"{provider.name} finds no device on this machine{f'; {provider.note}' * bool(provider.note)}"
+        )
+    options.add_provider_for_devices([found[device.index if device is not None else 0]], plan.options)
+    return {}
+
+
+def _strays(plan: SessionPlan, provider: Provider, device: Device | None) -> str:
+    """Which operators kept a strict session from opening, found by one that is not strict; empty if none did."""
+    if not plan.strict:
+        return ""
+    lax = {key: value for key, value in plan.session.items() if key != _STRICT}
+    try:
+        session = _open(structs.replace(plan, strict=False, session=lax), provider, device)
+    except DeviceError:
+        return ""
+    return stray_words(placement(session), provider)
+
+
+def _options(plan: SessionPlan) -> ort.SessionOptions:
     """`optimise` lets the runtime fuse operators; the graphs of bundles we built are fused already."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = plan.threads
     options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = plan.memory_pattern
     options.log_severity_level = _FATAL
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_ENABLE_BASIC
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if plan.optimise else levels.ORT_ENABLE_BASIC
+    for key, value in {**plan.session, _RECORD: "1"}.items():
+        options.add_session_config_entry(key, value)
+    for name, size in plan.free.items():
+        options.add_free_dimension_override_by_name(name, size)
     return options
 
 
 # What the runtime would log of an error is in the exception that it raises.
 _FATAL = 4
 ort.set_default_logger_severity(_FATAL)
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions: they share no base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = (
-        "Fail",
-        "InvalidGraph",
-        "InvalidArgument",
-        "InvalidProtobuf",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-        "EPFail",
-        "EngineError",
-    )
-    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
-
-
-_ORT_ERRORS = _runtime_errors()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -7,17 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from pipeline.config import EngineTable
-from pipeline.engine.catalogue import Provider
+from pipeline.engine.canary import canary_cosine
+from pipeline.engine.contexts import Contexts
 from pipeline.engine.cores import usable_cores
-from pipeline.engine.session import Session
+from pipeline.engine.session import Session, plan_session
+from pipeline.engine.target import Target
 from pipeline.errors import DeviceError, PipelineError
-from pipeline.records import Batch, FloatArray, Model, Work
+from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Packing, SessionFacts, Work
 
 Key = TypeVar("Key")
 # Wider than float16 rounding (2e-3 relative), far narrower than a vector that was not normalised.
@@ -33,29 +34,37 @@ class Cancelled(Exception):
 
 
 class Engine:
-    """A session and the threads that feed it; a context manager.
+    """The sessions of a target and the threads that feed them; a context manager.
 
-    On CPU one single-threaded stream per core is the rule: every stream computes a batch of its own,
-    where one many-threaded session synchronises at every operator (docs/performance.md has what
-    was measured).
+    On CPU one single-threaded stream per core is the rule, on one session: every stream computes a batch
+    of its own, where one many-threaded session synchronises at every operator (docs/performance.md has what
+    was measured). Where shapes are fixed, each has a session of its own, opened when the first batch needs
+    it; two threads then take turns, so that the next batch is padded while one computes.
+
+    Every session first embeds the model's canaries; one that differs too much from the CPU is refused.
     """
 
-    def __init__(self, model: Model, provider: Provider, config: EngineTable) -> None:
-        """Raises DeviceError where the provider cannot run the model's graph."""
+    def __init__(
+        self, model: Model, target: Target, packing: Packing, config: EngineTable, *, contexts: Contexts | None = None
+    ) -> None:
+        """Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly."""
         cores = usable_cores()
-        self.provider = provider.name
-        self.streams = config.streams or (cores if provider.streams == "cores" else 1)
+        side_by_side = target.provider.runs == "cores"
+        self.target = target
+        self.provider = target.provider.name
+        self.streams = (config.streams or cores) if side_by_side else 1
         self.threads = config.threads or max(1, cores // self.streams)
-        self._dim = model.dim
-        self._normalized = model.normalized
-        graph = model.graphs[provider.graph]
-        self._session = Session(
-            Path(graph.path), provider, threads=self.threads, optimise=graph.optimise, pad_id=model.pad_id
-        )
-        self._pool = ThreadPoolExecutor(self.streams, thread_name_prefix="stream")
+        self._model = model
+        self._memory_bytes = config.memory_bytes
+        self._contexts = contexts
+        self._sessions: dict[Bucket | None, Session] = {}
+        self._facts: list[SessionFacts] = []
+        self._opening = threading.Lock()
+        self._pool = ThreadPoolExecutor(self.streams if side_by_side else 2, thread_name_prefix="stream")
         self._cancelled = threading.Event()
-        self._lock = threading.Lock()
-        self.busy_s = 0.0
+        self._fixed = bool(packing.buckets)
+        if not self._fixed:
+            self._session_for(None)
 
     def __enter__(self) -> Engine:
         return self
@@ -89,7 +98,7 @@ class Engine:
             except PipelineError as error:
                 failure = error
                 continue
-            vectors = np.empty((len(work.tokens.truncated), self._dim), np.float32)
+            vectors = np.empty((len(work.tokens.truncated), self._model.dim), np.float32)
             futures = [self._pool.submit(self._run, key, work, batch, vectors, on_batch) for batch in work.batches]
             running.append((key, vectors, futures))
             if len(running) > 1:
@@ -104,23 +113,77 @@ class Engine:
     ) -> None:
         if self._cancelled.is_set():
             raise Cancelled
-        started = time.perf_counter()
-        result = self._session.run(work.tokens, batch)
-        with self._lock:
-            self.busy_s += time.perf_counter() - started
+        session = self._session_for(Bucket(rows=batch.size, sequence=batch.sequence) if self._fixed else None)
+        result = session.run(work.tokens, batch)
         self._check(result, batch)
         vectors[batch.rows] = result
         on_batch(key, batch)
 
+    def _session_for(self, bucket: Bucket | None) -> Session:
+        """The session of a fixed shape, or of any; opened and proved at its first use."""
+        with self._opening:
+            if bucket not in self._sessions:
+                self._sessions[bucket] = self._open(bucket)
+            return self._sessions[bucket]
+
+    def _open(self, bucket: Bucket | None) -> Session:
+        began = time.perf_counter()
+        provider, precision, device = self.target.provider, self.target.precision, self.target.device
+        plan = plan_session(
+            self._model,
+            provider,
+            precision,
+            threads=self.threads,
+            bucket=bucket,
+            device=device,
+            memory_bytes=self._memory_bytes,
+        )
+        session = Session(plan, provider, pad_id=self._model.pad_id, device=device, contexts=self._contexts)
+        cosine = canary_cosine(session, self._model.canaries, bucket)
+        floor = provider.precisions[precision].floor
+        if not cosine >= floor:
+            raise DeviceError(
+                f"{self.target.label} computes this model wrongly: a canary's cosine to its vector on the CPU is"
+                f" {cosine:.7f}, and {floor} is the least allowed in {precision}; nothing was embedded with it"
+            )
+        self._facts.append(
+            SessionFacts(
+                rows=bucket.rows if bucket is not None else 0,
+                sequence=bucket.sequence if bucket is not None else 0,
+                nodes_placed=session.nodes_placed,
+                nodes=session.nodes,
+                canary_cosine=cosine,
+                seconds=time.perf_counter() - began,
+            )
+        )
+        return session
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that batches have computed, summed over streams."""
+        return sum(session.busy_s for session in list(self._sessions.values()))
+
+    def facts(self) -> EngineFacts:
+        """What computed so far."""
+        return EngineFacts(
+            provider=self.provider,
+            device=self.target.device.label if self.target.device is not None else "",
+            precision=self.target.precision,
+            streams=self.streams,
+            threads=self.threads,
+            sessions=list(self._facts),
+            chosen=self.target.chosen,
+        )
+
     def _check(self, vectors: FloatArray, batch: Batch) -> None:
         """Refuse what cannot be an embedding: not finite, or of a length other than 1 where the graph normalises."""
         sound = bool(np.isfinite(vectors).all())
-        if sound and self._normalized:
+        if sound and self._model.normalized:
             sound = bool(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) < _NORM_TOLERANCE)
         if not sound:
             raise DeviceError(
                 f"{self.provider} returned a vector that is not finite or not normalised, in a batch of"
-                f" {len(batch.rows)} x {batch.sequence} tokens; nothing of its shard was written"
+                f" {batch.size} x {batch.sequence} tokens; nothing of its shard was written"
             )
 
 

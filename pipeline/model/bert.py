@@ -1,7 +1,8 @@
 """A BERT encoder from safetensors to ONNX, without torch, in two flavours that share one weight file.
 
 `fused` uses ONNX Runtime's own operators (CPU, CUDA, DirectML); `unfused` is made of standard
-operators only (QNN, WebGPU, OpenVINO). Both take `input_ids` and `attention_mask`, int64
+operators only (QNN, WebGPU, OpenVINO). Each computes in float32, or (`half`) in float16 up to its token
+embeddings, which are float32 again for pooling. Both take `input_ids` and `attention_mask`, int64
 [batch, sequence]; token types are all zero for single texts, so their row 0 is folded into the
 position embeddings.
 """
@@ -108,8 +109,9 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
     return shape
 
 
-def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool) -> str:
+def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool, half: bool = False) -> str:
     """Add the encoder; the name of its token embeddings, float32 [batch, sequence, hidden]."""
+    graph.floats = np.float16 if half else np.float32
     block = _Fused(graph, weights, shape) if fused else _Unfused(graph, weights, shape)
     value = block.embeddings()
     for layer in range(shape.layers):
@@ -120,7 +122,8 @@ def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, f
         value = block.norm(
             graph.op("Add", block.dense(inner, f"{name}.output.dense"), value), f"{name}.output.LayerNorm"
         )
-    return value
+    graph.floats = np.float32
+    return graph.cast(value) if half else value
 
 
 class _Encoder:
@@ -141,7 +144,12 @@ class _Encoder:
         here = graph.op(
             "Slice", graph.weight("embeddings.positions", positions), graph.ints(0), sequence, graph.ints(0)
         )
-        return self.norm(graph.op("Add", graph.op("Gather", words, "input_ids", axis=0), here), "embeddings.LayerNorm")
+        looked_up = graph.op("Gather", words, "input_ids", axis=0)
+        return self.norm(graph.op("Add", looked_up, self.spread(here, looked_up)), "embeddings.LayerNorm")
+
+    def spread(self, positions: str, words: str) -> str:
+        """Position embeddings [sequence, hidden] as they are added to `words` [batch, sequence, hidden]."""
+        return positions
 
     def norm(self, value: str, name: str) -> str:
         """LayerNormalization. The Add before it stays a node of its own: on CPU the fused
@@ -161,7 +169,7 @@ class _Encoder:
 
 
 class _Fused(_Encoder):
-    """ONNX Runtime's Attention and BiasGelu."""
+    """ONNX Runtime's Attention and Gelu. BiasGelu measured slower than an Add and Gelu (docs/performance.md)."""
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
         super().__init__(graph, weights, shape)
@@ -174,9 +182,7 @@ class _Fused(_Encoder):
         return self.graph.op("Attention", value, *packed, self._lengths, domain=MICROSOFT, num_heads=self.shape.heads)
 
     def gelu(self, value: str, name: str) -> str:
-        weight, bias = self.weights.kernel(name)
-        product = self.graph.op("MatMul", value, self.graph.weight(f"{name}.weight", weight))
-        return self.graph.op("BiasGelu", product, self.graph.weight(f"{name}.bias", bias), domain=MICROSOFT)
+        return self.graph.op("Gelu", self.dense(value, name), domain=MICROSOFT)
 
 
 class _Unfused(_Encoder):
@@ -185,9 +191,14 @@ class _Unfused(_Encoder):
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
         super().__init__(graph, weights, shape)
-        mask = graph.op("Cast", "attention_mask", to=TensorProto.FLOAT)
+        mask = graph.cast("attention_mask")
         hidden = graph.op("Mul", graph.op("Sub", graph.scalar(1.0), mask), graph.scalar(_MASKED))
         self._bias = graph.unsqueeze(graph.unsqueeze(hidden, 1), 1)
+
+    def spread(self, positions: str, words: str) -> str:
+        """One copy per row: QNN's HTP normalises the second row of a batch of 2 wrongly where they are
+        broadcast (onnxruntime-qnn 2.7.0, emulated). With fixed shapes this is a constant."""
+        return self.graph.op("Expand", positions, self.graph.op("Shape", words))
 
     def attention(self, value: str, name: str) -> str:
         graph, head = self.graph, self.shape.hidden // self.shape.heads

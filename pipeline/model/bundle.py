@@ -14,15 +14,24 @@ from msgspec import Struct
 
 from pipeline.config import TextTable
 from pipeline.errors import ConfigError, ModelError
+from pipeline.model.canaries import read_canaries, write_canaries
 from pipeline.model.recipe import Pooling, Recipe, read_config, read_recipe
-from pipeline.records import Graph, Model
+from pipeline.records import Canaries, Graph, Model
 
 CARD = "bundle.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights.bin"
-FORMAT = 1
+WEIGHTS_FP16 = "weights-fp16.bin"
+FORMAT = 2
 
-Flavour = Literal["fused", "unfused"]
+Flavour = Literal["fused", "unfused", "fused-fp16", "unfused-fp16"]
+
+
+# The graphs of a BERT encoder: flavours, the weight file they share, and whether it is float16.
+_BERT_FILES: tuple[tuple[tuple[Flavour, ...], str, bool], ...] = (
+    (("fused", "unfused"), WEIGHTS, False),
+    (("fused-fp16", "unfused-fp16"), WEIGHTS_FP16, True),
+)
 
 
 class GraphFile(Struct, frozen=True, kw_only=True):
@@ -53,10 +62,11 @@ class Bundle(Struct, frozen=True, kw_only=True):
     folder: Path
     card: Card
 
-    def model(self, config: TextTable) -> Model:
-        """The model as a job's text options make it.
+    def model(self, config: TextTable, *, canaries: Canaries | None = None) -> Model:
+        """The model as a job's text options make it; `canaries` stand for the bundle's own.
 
-        Raises ConfigError for an unknown prompt name, or more tokens than the model has positions for.
+        Raises ConfigError for an unknown prompt name, or more tokens than the model has positions for, and
+        ModelError where the bundle has no canaries.
         """
         recipe = self.card.recipe
         prompt = self._prompt(config)
@@ -72,6 +82,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
                 flavour: Graph(path=str(self.folder / graph.file), optimise=graph.optimise)
                 for flavour, graph in self.card.graphs.items()
             },
+            weights_bytes=max((self.folder / name).stat().st_size for name in self.card.files),
+            canaries=read_canaries(self.folder) if canaries is None else canaries,
             tokenizer=str(self.folder / TOKENIZER),
             dim=self.card.dim,
             pad_id=self.card.pad_id,
@@ -127,6 +139,14 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder=folder, card=card)
 
 
+def is_stale(folder: Path) -> bool:
+    """Whether a bundle was written in the format of another version of this program."""
+    try:
+        return bool(json.loads((folder / CARD).read_bytes()).get("format") != FORMAT)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def check_files(bundle: Bundle) -> None:
     """Compare every file with its recorded sha256. Raises ModelError naming the one that differs."""
     for name, recorded in bundle.card.files.items():
@@ -149,7 +169,7 @@ def build_bundle(
 
     A BERT encoder is built from its safetensors; any other encoder needs an ONNX export. `pooling`
     and `normalize` are for folders without `modules.json`, `dim` keeps the first dimensions only.
-    Raises ModelError naming what is missing.
+    The bundle still lacks its canaries (see `add_canaries`). Raises ModelError naming what is missing.
     """
     recipe = read_recipe(source, pooling=pooling, normalize=normalize)
     tokenizer, config = _find_tokenizer(source), read_config(source)
@@ -167,6 +187,17 @@ def build_bundle(
         graphs=graphs,
         files={path.name: _sha256([path]) for path in sorted(folder.iterdir())},
     )
+    return _write_card(folder, card)
+
+
+def add_canaries(bundle: Bundle, canaries: Canaries) -> Bundle:
+    """Complete a bundle with its canaries."""
+    path = write_canaries(bundle.folder, canaries)
+    files = bundle.card.files | {path.name: _sha256([path])}
+    return _write_card(bundle.folder, msgspec.structs.replace(bundle.card, files=files))
+
+
+def _write_card(folder: Path, card: Card) -> Bundle:
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card)))
     return Bundle(folder=folder, card=card)
 
@@ -205,18 +236,26 @@ def _build_bert(
     shape = bert.read_shape(config, source)
     path = source / "model.safetensors"
     dense = read_dense(source, recipe)
-    flavours: tuple[Flavour, ...] = ("fused", "unfused")
     width = 0
-    with bert.open_weights(path) as weights, (folder / WEIGHTS).open("wb") as file:
-        shared = WeightFile(file, WEIGHTS)
-        for flavour in flavours:
-            graph = GraphWriter(shared)
-            tokens = bert.append_bert(graph, weights, shape, fused=flavour == "fused")
-            width = append_head(
-                graph, tokens=tokens, mask="attention_mask", hidden=shape.hidden, recipe=recipe, dense=dense, dim=dim
-            )
-            graph.save(folder / f"{flavour}.onnx", inputs=bert.INPUTS, output=OUTPUT, dim=width)
-    graphs = {flavour: GraphFile(file=f"{flavour}.onnx", optimise=False) for flavour in flavours}
+    graphs: dict[Flavour, GraphFile] = {}
+    with bert.open_weights(path) as weights:
+        for flavours, file_name, half in _BERT_FILES:
+            with (folder / file_name).open("wb") as file:
+                shared = WeightFile(file, file_name)
+                for flavour in flavours:
+                    graph = GraphWriter(shared)
+                    tokens = bert.append_bert(graph, weights, shape, fused=flavour.startswith("fused"), half=half)
+                    width = append_head(
+                        graph,
+                        tokens=tokens,
+                        mask="attention_mask",
+                        hidden=shape.hidden,
+                        recipe=recipe,
+                        dense=dense,
+                        dim=dim,
+                    )
+                    graph.save(folder / f"{flavour}.onnx", inputs=bert.INPUTS, output=OUTPUT, dim=width)
+                    graphs[flavour] = GraphFile(file=f"{flavour}.onnx", optimise=False)
     return width, graphs, [path]
 
 

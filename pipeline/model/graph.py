@@ -50,9 +50,13 @@ class WeightFile:
 
 
 class GraphWriter:
-    """Nodes and weights as they are added; every method returns the name of a value."""
+    """Nodes and weights as they are added; every method returns the name of a value.
+
+    Weights and scalars are stored as `floats`, which may change between the parts of a graph.
+    """
 
     def __init__(self, weights: WeightFile | None = None, *, opset: int = OPSET, prefix: str = "") -> None:
+        self.floats: type[np.float16] | type[np.float32] = np.float32
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.opset = opset
@@ -75,6 +79,8 @@ class GraphWriter:
 
     def weight(self, name: str, array: Array) -> str:
         """A named tensor; a large one goes to the weight file."""
+        if array.dtype == np.float32:
+            array = array.astype(self.floats, copy=False)
         if name not in self._names:
             self._names.add(name)
             external = self._weights is not None and array.nbytes >= _INLINE_BYTES
@@ -91,8 +97,13 @@ class GraphWriter:
         return self.weight(f"{self._prefix}ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
-        """A constant float32 scalar."""
-        return self.weight(f"{self._prefix}scalar_{value!r}", np.array(value, np.float32))
+        """A constant scalar, one of `floats`."""
+        kind = "half" if self.floats is np.float16 else "scalar"
+        return self.weight(f"{self._prefix}{kind}_{value!r}", np.array(value, np.float32))
+
+    def cast(self, value: str) -> str:
+        """`value` as `floats`."""
+        return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(self.floats)))
 
     def reduce(self, kind: str, value: str, axis: int, *, keepdims: bool) -> str:
         """A reduction over one axis, spelt as the opset wants it (axes became an input in 13 and 18)."""

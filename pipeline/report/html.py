@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from pipeline.records import Manifest, Rejected, ShardFile, Stages, Totals
+from pipeline.records import EngineFacts, Manifest, Rejected, ShardFile, Stages, Totals
 from pipeline.report.progress import duration, short, size
 
 _SHARDS_SHOWN = 200
@@ -36,6 +36,7 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected]) -> str:
         _stages(manifest.stages),
         _conservation(manifest.totals),
         _quarantine(rejected),
+        _engine(manifest.engine),
         _pairs("Model", manifest.model),
         _pairs("Options", {k: v for k, v in manifest.fingerprint.items() if k != "input.files"}),
         _pairs("Input files", manifest.fingerprint["input.files"]),
@@ -99,6 +100,27 @@ def _quarantine(rejected: Iterable[Rejected]) -> str:
         for reason, count in counts.most_common(50)
     )
     return f"<h2>Quarantine</h2><table><tr><th class='number'>rows</th><th>reason</th><th>first</th></tr>{rows}</table>"
+
+
+def _engine(engine: EngineFacts | None) -> str:
+    """What computed, how it was chosen, and the sessions with what their canaries said."""
+    if engine is None:
+        return ""
+    device = f" on {engine.device}" if engine.device else ""
+    rows = "".join(
+        f"<tr><td>{f'{one.rows} x {one.sequence}' if one.rows else 'any'}</td>"
+        f"<td class='number'>{one.nodes_placed}/{one.nodes}</td><td class='number'>{one.canary_cosine:.7f}</td>"
+        f"<td class='number'>{duration(one.seconds)}</td></tr>"
+        for one in engine.sessions
+    )
+    head = (
+        "<tr><th>shape</th><th class='number'>nodes on the device</th><th class='number'>least canary cosine</th>"
+        "<th class='number'>opened in</th></tr>"
+    )
+    return (
+        f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
+        f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
+    )
 
 
 def _pairs(title: str, pairs: Mapping[str, object]) -> str:

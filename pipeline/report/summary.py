@@ -25,7 +25,7 @@ def run_summary(result: Any) -> str:
         before = f" ({result.rows_before} were there before)" if result.rows_before else ""
         lines = [
             f"embedded {fresh} rows in {duration(stages.wall)} ({rate:.1f} rows/s){before}",
-            f"  {result.model} on {result.provider}, {stages.streams} x {result.threads} threads, busy {busy:.0%};"
+            f"  {result.model}, {_engine_words(result.engine)}, busy {busy:.0%};"
             f" {short(totals.tokens)} tokens, {_share(totals.padded_tokens - totals.tokens, totals.tokens)} padding,"
             f" {_share(totals.truncated, totals.vectors)} truncated",
         ]
@@ -33,6 +33,11 @@ def run_summary(result: Any) -> str:
     lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
     lines.append(f"read them: duckdb -c \"SELECT * FROM '{output}/*.parquet' LIMIT 5\"")
     return "\n".join(lines)
+
+
+def _engine_words(engine: Any) -> str:
+    where = f" on {engine.device}" if engine.device else ""
+    return f"{engine.provider} {engine.precision}{where}, {engine.streams} x {engine.threads} threads"
 
 
 def _rows_lines(totals: Totals) -> list[str]:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batch.packer import OVERHEAD_TOKENS, distinct, pack, padded_tokens
-from pipeline.records import Batch
+from pipeline.records import Batch, Packing
 
 LENGTHS = st.lists(st.integers(2, 300), max_size=120)
 BUDGETS = st.integers(1, 2048)
 
 
 def packed(lengths: Sequence[int], budget_tokens: int) -> list[Batch]:
-    return pack(np.array(lengths, np.int64), budget_tokens=budget_tokens)
+    return pack(np.array(lengths, np.int64), Packing(budget_tokens=budget_tokens))
 
 
 def greedy_padded_tokens(lengths: Sequence[int], budget_tokens: int) -> int:
@@ -100,7 +100,7 @@ def test_rows_of_one_length_fill_their_batches_without_padding() -> None:
 def test_a_shard_of_mixed_texts_wastes_less_than_two_percent(longest: int) -> None:
     draw = np.random.default_rng(3)
     lengths = np.clip(draw.lognormal(4, 0.9, 2048), 3, longest).astype(np.int64)
-    waste = padded_tokens(pack(lengths, budget_tokens=512)) / int(lengths.sum()) - 1
+    waste = padded_tokens(pack(lengths, Packing(budget_tokens=512))) / int(lengths.sum()) - 1
     assert waste < 0.02
 
 

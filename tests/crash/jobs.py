@@ -17,15 +17,19 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline import cli
+from pipeline.bundles import prove
+from pipeline.conductor import Embedder
 from pipeline.config import RunConfig, parse_config
 from pipeline.model.bundle import CARD, build_bundle
 from pipeline.records import FloatArray
-from pipeline.sink.ledger import read_entries
+from pipeline.sink.ledger import Ledger, read_entries
 from tests.tiny import WORDS
 
 Row = Mapping[str, Any]
+MANY = {"rows": {"max_quarantined": 1000}}
 
 
 def tiny_bundle(model: Path) -> Path:
@@ -34,7 +38,7 @@ def tiny_bundle(model: Path) -> Path:
     if not (folder / CARD).is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        build_bundle(model, folder, name="tiny", origin="tests")
+        prove(build_bundle(model, folder, name="tiny", origin="tests"))
     return folder
 
 
@@ -139,3 +143,26 @@ def quarantined_in(folder: Path) -> list[dict[str, Any]]:
 def assert_close(found: FloatArray, expected: FloatArray) -> None:
     """Vectors are equal but for rounding in another batch."""
     np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+
+
+def texts_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The texts of rows."""
+    return [row["text"] for row in rows]
+
+
+def embedded(model: Path, texts: list[str]) -> FloatArray:
+    """The vectors of texts, float32 [texts, dim], without a run."""
+    with Embedder(str(tiny_bundle(model))) as embedder:
+        return embedder.embed(texts)
+
+
+def stop_at_commit(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The user interrupts the run when `number` shards are committed."""
+    commit = Ledger.commit
+
+    def interrupted(ledger: Ledger, *arguments: Any) -> Any:
+        if len(ledger.entries) == number:
+            raise KeyboardInterrupt
+        return commit(ledger, *arguments)
+
+    monkeypatch.setattr(Ledger, "commit", interrupted)

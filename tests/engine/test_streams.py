@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine import streams
-from pipeline.engine.catalogue import Provider
-from pipeline.engine.streams import Cancelled, Engine
+from pipeline.engine.streams import Cancelled
 from pipeline.errors import DeviceError
 from pipeline.records import Batch, FloatArray, Tokens, Work
-from tests.engine.works import CPU, FakeSession, model, vector_of, work_of
+from tests.engine.works import CPU, FakeSession, engine_of, model, provider_of, vector_of, with_graph, work_of
 from tests.model.running import TEXTS, build, run
 
 THREE = EngineTable(streams=3, threads=1)
@@ -44,7 +43,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
 def test_vectors_come_back_in_the_order_of_the_texts(
     session: type[FakeSession], works: list[list[list[int]]], streams: int
 ) -> None:
-    with Engine(model(), CPU, EngineTable(streams=streams, threads=1)) as engine:
+    with engine_of(model(), EngineTable(streams=streams, threads=1)) as engine:
         found = list(engine.embed((number, work_of(texts)) for number, texts in enumerate(works)))
     assert [key for key, _ in found] == list(range(len(works)))
     for texts, (_, vectors) in zip(works, found, strict=True):
@@ -61,14 +60,14 @@ def test_many_works_come_back_in_order_though_batches_end_in_any_order(session: 
 
     session.answer = staticmethod(answer)
     works = [[[number + 1] * (1 + (number + row) % 7) for row in range(20)] for number in range(30)]
-    with Engine(model(), CPU, THREE) as engine:
+    with engine_of(model(), THREE) as engine:
         found = list(engine.embed((str(number), work_of(texts)) for number, texts in enumerate(works)))
     assert [key for key, _ in found] == [str(number) for number in range(30)]
     assert [vectors.tolist() for _, vectors in found] == [[vector_of(text) for text in texts] for texts in works]
 
 
 def test_a_work_without_texts_gives_no_vectors(session: type[FakeSession]) -> None:
-    with Engine(model(dim=5), CPU, THREE) as engine:
+    with engine_of(model(dim=5), THREE) as engine:
         [(_, vectors)] = engine.embed([("empty", work_of([]))])
     assert vectors.shape == (0, 5)
     assert vectors.dtype == np.float32
@@ -83,7 +82,7 @@ def test_every_batch_is_reported_once_with_its_work(session: type[FakeSession]) 
         with lock:
             rows[key] += len(batch.rows)
 
-    with Engine(model(), CPU, THREE) as engine:
+    with engine_of(model(), THREE) as engine:
         list(engine.embed(works.items(), on_batch=count))
     assert rows == {"one": 9, "two": 40}
 
@@ -96,7 +95,7 @@ def test_works_are_taken_one_ahead_and_no_further(session: type[FakeSession]) ->
             taken.append(number)
             yield number, work_of([[number + 1]])
 
-    with Engine(model(), CPU, THREE) as engine:
+    with engine_of(model(), THREE) as engine:
         next(engine.embed(works()))
         assert taken == [0, 1]
 
@@ -106,7 +105,7 @@ def test_an_error_in_one_batch_is_raised_and_ends_the_rest(session: type[FakeSes
         raise DeviceError("the device is gone")
 
     session.answer = staticmethod(answer)
-    with Engine(model(), CPU, EngineTable(streams=1, threads=1)) as engine:
+    with engine_of(model(), EngineTable(streams=1, threads=1)) as engine:
         embedded = engine.embed((number, work_of([[1] * 9] * 50)) for number in range(3))
         with pytest.raises(DeviceError, match="the device is gone"):
             list(embedded)
@@ -123,7 +122,7 @@ def test_a_vector_that_is_not_finite_is_refused(session: type[FakeSession], bad:
 
     session.answer = staticmethod(answer)
     with (
-        Engine(model(normalized=normalized), CPU, THREE) as engine,
+        engine_of(model(normalized=normalized), THREE) as engine,
         pytest.raises(DeviceError, match=r"cpu returned a vector that is not finite .* 2 x 3 tokens"),
     ):
         list(engine.embed([("work", work_of([[1, 2, 3]] * 2))]))
@@ -135,7 +134,7 @@ def test_a_vector_that_should_be_normalised_and_is_not_is_refused(
 ) -> None:
     session.answer = staticmethod(lambda tokens, batch: np.array([vector] * len(batch.rows), np.float32))
     with (
-        Engine(model(normalized=True), CPU, THREE) as engine,
+        engine_of(model(normalized=True), THREE) as engine,
         pytest.raises(DeviceError, match="not normalised"),
     ):
         list(engine.embed([("work", work_of([[1, 2, 3]]))]))
@@ -143,7 +142,7 @@ def test_a_vector_that_should_be_normalised_and_is_not_is_refused(
 
 def test_vectors_of_any_length_pass_where_the_model_does_not_normalise(session: type[FakeSession]) -> None:
     session.answer = staticmethod(lambda tokens, batch: np.array([[3.0, 4.0]], np.float32))
-    with Engine(model(normalized=False), CPU, THREE) as engine:
+    with engine_of(model(normalized=False), THREE) as engine:
         [(_, vectors)] = engine.embed([("work", work_of([[1, 2, 3]]))])
     assert vectors.tolist() == [[3, 4]]
 
@@ -157,7 +156,7 @@ def test_cancelling_lets_running_batches_end_and_starts_no_others(session: type[
         return np.ones((len(batch.rows), 2), np.float32)
 
     session.answer = staticmethod(answer)
-    with Engine(model(), CPU, EngineTable(streams=1, threads=1)) as engine:
+    with engine_of(model(), EngineTable(streams=1, threads=1)) as engine:
 
         def cancel() -> None:
             started.wait(10)
@@ -179,14 +178,14 @@ def test_leaving_the_engine_ends_what_it_has_begun(session: type[FakeSession]) -
 
     session.answer = staticmethod(answer)
     began = time.perf_counter()
-    with Engine(model(), CPU, EngineTable(streams=1, threads=1)) as engine:
+    with engine_of(model(), EngineTable(streams=1, threads=1)) as engine:
         next(engine.embed((number, work_of([[1]] if number == 0 else [[1] * 9] * 1000)) for number in range(2)))
     assert time.perf_counter() - began < 2
     assert len(session.ran) < 500
 
 
 @pytest.mark.parametrize(
-    ("asked", "streams", "expected"),
+    ("asked", "runs", "expected"),
     [
         (EngineTable(), "cores", (6, 1)),
         (EngineTable(), "one", (1, 6)),
@@ -194,7 +193,8 @@ def test_leaving_the_engine_ends_what_it_has_begun(session: type[FakeSession]) -
         (EngineTable(streams=4), "cores", (4, 1)),
         (EngineTable(streams=9), "cores", (9, 1)),
         (EngineTable(threads=2), "cores", (6, 2)),
-        (EngineTable(streams=3, threads=5), "one", (3, 5)),
+        (EngineTable(), "adapter", (1, 6)),
+        (EngineTable(streams=3, threads=5), "one", (1, 5)),
     ],
     ids=str,
 )
@@ -202,20 +202,18 @@ def test_streams_and_threads_share_the_cores_unless_the_job_says_otherwise(
     session: type[FakeSession],
     monkeypatch: pytest.MonkeyPatch,
     asked: EngineTable,
-    streams: str,
+    runs: str,
     expected: tuple[int, int],
 ) -> None:
     monkeypatch.setattr("pipeline.engine.streams.usable_cores", lambda: 6)
-    provider = Provider(name="cpu", ort_name="CPU", graph="fused", streams=streams)  # type: ignore[arg-type]
-    with Engine(model(), provider, asked) as engine:
+    with engine_of(model(), asked, provider=provider_of(runs=runs)) as engine:
         assert (engine.streams, engine.threads) == expected
-    assert session.opened[0][2]["threads"] == expected[1]
+    assert session.opened[0][0].threads == expected[1]
 
 
 @pytest.mark.parametrize("flavour", ["fused", "unfused"])
 def test_the_provider_runs_the_graph_of_its_flavour(tiny_model: Path, tmp_path: Path, flavour: str) -> None:
     bundle = build(tiny_model, tmp_path / "bundle")
-    provider = Provider(name="cpu", ort_name=CPU.ort_name, graph=flavour, streams="cores")  # type: ignore[arg-type]
-    with Engine(bundle.model(TextTable()), provider, THREE) as engine:
+    with engine_of(bundle.model(TextTable()), THREE, provider=with_graph(CPU, flavour)) as engine:
         [(_, vectors)] = engine.embed([("work", work_of(TEXTS))])
     np.testing.assert_allclose(vectors, run(bundle, "fused"), atol=1e-5)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from msgspec import structs
 
 from pipeline.batch.packer import pack
-from pipeline.engine.catalogue import PROVIDERS, Provider
-from pipeline.records import Batch, FloatArray, Graph, Model, Tokens, Work
+from pipeline.config import EngineTable
+from pipeline.engine.catalogue import find_provider
+from pipeline.engine.catalogue.entry import Exact, GraphChoice, Ladder, Precision, Provider
+from pipeline.engine.session import SessionPlan
+from pipeline.engine.streams import Engine
+from pipeline.engine.target import Target
+from pipeline.records import Batch, Bucket, Canaries, FloatArray, Graph, Model, Packing, Tokens, Work
 
-CPU = PROVIDERS[0]
+CPU = find_provider("cpu")
+PACKING = Packing(budget_tokens=16)
+NO_TOKENS = Tokens(ids=np.empty(0, np.int32), offsets=np.zeros(1, np.int64), truncated=np.empty(0, np.bool_))
 
 
 def tokens_of(texts: Sequence[Sequence[int]]) -> Tokens:
@@ -25,26 +32,95 @@ def tokens_of(texts: Sequence[Sequence[int]]) -> Tokens:
     )
 
 
-def work_of(texts: Sequence[Sequence[int]], *, budget_tokens: int = 16) -> Work:
+def canaries_of(texts: Sequence[Sequence[int]], vectors: Sequence[Sequence[float]]) -> Canaries:
+    """Canaries of texts given as lists of ids."""
+    return Canaries(tokens=tokens_of(texts), vectors=np.array(vectors, np.float32))
+
+
+def work_of(texts: Sequence[Sequence[int]], packing: Packing = PACKING) -> Work:
     """Texts packed into batches."""
     tokens = tokens_of(texts)
-    return Work(tokens=tokens, batches=pack(tokens.lengths, budget_tokens=budget_tokens))
+    return Work(tokens=tokens, batches=pack(tokens.lengths, packing))
 
 
-def model(*, dim: int = 2, normalized: bool = False) -> Model:
-    """A model that only a fake session can run."""
+def buckets_of(*shapes: tuple[int, int]) -> tuple[Bucket, ...]:
+    """Buckets of (rows, sequence)."""
+    return tuple(Bucket(rows=rows, sequence=sequence) for rows, sequence in shapes)
+
+
+def fixed(*shapes: tuple[int, int]) -> Packing:
+    """Packing into buckets of (rows, sequence)."""
+    return Packing(budget_tokens=max(rows * sequence for rows, sequence in shapes), buckets=buckets_of(*shapes))
+
+
+def model(
+    *,
+    dim: int = 2,
+    normalized: bool = False,
+    canaries: Canaries | None = None,
+    max_tokens: int = 32,
+    weights_bytes: int = 1 << 20,
+    graphs: Sequence[str] = ("fused",),
+) -> Model:
+    """A model that only a fake session can run; without `canaries` it has none."""
     return Model(
         name="fake",
         identity="0" * 64,
-        graphs={"fused": Graph(path="nowhere/fused.onnx", optimise=False)},
+        graphs={flavour: Graph(path=f"nowhere/{flavour}.onnx", optimise=False) for flavour in graphs},
+        weights_bytes=weights_bytes,
+        canaries=canaries or Canaries(tokens=NO_TOKENS, vectors=np.empty((0, dim), np.float32)),
         tokenizer="nowhere/tokenizer.json",
         dim=dim,
         pad_id=0,
-        max_tokens=32,
+        max_tokens=max_tokens,
         prompt="",
         lowercase=False,
         normalized=normalized,
     )
+
+
+def provider_of(**changes: Any) -> Provider:
+    """An entry that is no one's: CPU nodes under a name of its own, with `changes`."""
+    values: dict[str, Any] = {
+        "name": "moon",
+        "drives": "the moon",
+        "ort_name": "MoonExecutionProvider",
+        "homes": (),
+        "kinds": ("gpu",),
+        "precisions": {"fp32": GraphChoice(graph="fused", floor=0.99999)},
+        "shapes": Exact(budget_tokens=16),
+        "runs": "one",
+        "memory": "unknown",
+    }
+    return Provider(**(values | changes))
+
+
+def ladder_of(*sequences: int, budget_tokens: int = 64, most_rows: int = 8, weights_bytes: int = 2 << 30) -> Ladder:
+    """A ladder of sequences."""
+    return Ladder(budget_tokens=budget_tokens, sequences=sequences, most_rows=most_rows, weights_bytes=weights_bytes)
+
+
+def target_of(provider: Provider = CPU, precision: Precision = "fp32") -> Target:
+    """A target without a device."""
+    return Target(provider=provider, precision=precision, device=None, chosen="asked for")
+
+
+def engine_of(
+    known: Model,
+    config: EngineTable,
+    *,
+    provider: Provider = CPU,
+    packing: Packing = PACKING,
+    precision: Precision = "fp32",
+) -> Engine:
+    """An engine on a provider without devices."""
+    return Engine(known, target_of(provider, precision), packing, config)
+
+
+def with_graph(provider: Provider, graph: str, *, precision: Precision = "fp32", floor: float = 0.99999) -> Provider:
+    """The entry with one precision, which runs `graph`."""
+    choice = GraphChoice(graph=graph, floor=floor)  # type: ignore[arg-type]
+    return structs.replace(provider, precisions={precision: choice})
 
 
 def vector_of(text: Sequence[int]) -> list[int]:
@@ -57,11 +133,14 @@ class FakeSession:
 
     answer: ClassVar[Callable[[Tokens, Batch], FloatArray] | None] = None
     ran: ClassVar[list[Batch]] = []
-    opened: ClassVar[list[tuple[Path, Provider, dict[str, Any]]]] = []
+    opened: ClassVar[list[tuple[SessionPlan, Provider, dict[str, Any]]]] = []
     lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, graph: Path, provider: Provider, **options: Any) -> None:
-        self.opened.append((graph, provider, options))
+    def __init__(self, plan: SessionPlan, provider: Provider, **options: Any) -> None:
+        self.opened.append((plan, provider, options))
+        self.nodes = 7
+        self.nodes_placed = 7
+        self.busy_s = 0.5
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
         with self.lock:

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from pipeline.bundles import prove
 from pipeline.model.bundle import Bundle, Flavour, build_bundle
 
-FLAVOURS: tuple[Flavour, ...] = ("fused", "unfused")
+FLAVOURS: tuple[Flavour, ...] = ("fused", "unfused", "fused-fp16", "unfused-fp16")
+# Against float64 through two layers.
+TOLERANCE: dict[Flavour, float] = {"fused": 2e-5, "unfused": 2e-5, "fused-fp16": 1e-2, "unfused-fp16": 1e-2}
 # Token ids between [CLS] = 2 and [SEP] = 3, of three lengths.
 TEXTS = ([2, 7, 9, 30, 3], [2, 3], [2, 12, 80, 81, 6, 44, 25, 10, 3])
 
 
 def build(source: Path, folder: Path, **options: Any) -> Bundle:
-    """The bundle of a model folder, in a new folder."""
+    """The bundle of a model folder, in a new folder, with its canaries."""
     folder.mkdir()
-    return build_bundle(source, folder, name="tiny", origin="a test", **options)
+    return prove(build_bundle(source, folder, name="tiny", origin="a test", **options))
 
 
 def run(

@@ -19,11 +19,8 @@ from pipeline.model.bert import open_weights
 from pipeline.model.bundle import Flavour
 from tests.model import reference
 from tests.model.reference import Array
-from tests.model.running import FLAVOURS, TEXTS, build, graph_path, run
+from tests.model.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
 from tests.tiny import HIDDEN, bert_config, write_json, write_tiny_model
-
-# Float32 against float64 through two layers.
-TOLERANCE = 2e-5
 
 POOLINGS = (["mean"], ["cls"], ["last"], ["max"], ["mean_sqrt_len"], ["cls", "mean"])
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -33,10 +30,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "torch.nn.modules.linear.Identity": lambda x: x,
 }
 
-both_flavours = pytest.mark.parametrize("flavour", FLAVOURS)
+every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
-@both_flavours
+@every_flavour
 @pytest.mark.parametrize("pooling", POOLINGS, ids="+".join)
 def test_a_padded_batch_gives_what_numpy_computes_text_by_text(
     tmp_path: Path, flavour: Flavour, pooling: list[str]
@@ -44,18 +41,18 @@ def test_a_padded_batch_gives_what_numpy_computes_text_by_text(
     model = write_tiny_model(tmp_path / "model", pooling=pooling, normalize=False)
     found = run(build(model, tmp_path / "bundle"), flavour)
     expected = reference.vectors(model, TEXTS, pooling=pooling, normalize=False)
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[flavour])
 
 
-@both_flavours
+@every_flavour
 def test_vectors_have_length_1_where_the_model_normalises(tiny_model: Path, tmp_path: Path, flavour: Flavour) -> None:
     found = run(build(tiny_model, tmp_path / "bundle"), flavour)
     expected = reference.vectors(tiny_model, TEXTS, pooling=["mean"], normalize=True)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[flavour])
 
 
-@both_flavours
+@every_flavour
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda name: name.rsplit(".", 1)[-1])
 def test_a_dense_layer_follows_the_pooling(tmp_path: Path, flavour: Flavour, activation: str) -> None:
     model = write_tiny_model(tmp_path / "model", dense=12)
@@ -68,10 +65,10 @@ def test_a_dense_layer_follows_the_pooling(tmp_path: Path, flavour: Flavour, act
     bundle = build(model, tmp_path / "bundle")
     expected = reference.vectors(model, TEXTS, pooling=["mean"], normalize=True, head=dense)
     assert bundle.card.dim == 12
-    np.testing.assert_allclose(run(bundle, flavour), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(run(bundle, flavour), expected, atol=TOLERANCE[flavour])
 
 
-@both_flavours
+@every_flavour
 def test_a_dense_layer_needs_no_bias(tmp_path: Path, flavour: Flavour) -> None:
     model = write_tiny_model(tmp_path / "model", dense=12, normalize=False)
     weight = load_file(model / "2_Dense/model.safetensors")["linear.weight"]
@@ -79,15 +76,15 @@ def test_a_dense_layer_needs_no_bias(tmp_path: Path, flavour: Flavour) -> None:
     expected = reference.vectors(
         model, TEXTS, pooling=["mean"], normalize=False, head=lambda vector: np.tanh(weight @ vector)
     )
-    np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), flavour), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), flavour), expected, atol=TOLERANCE[flavour])
 
 
-@both_flavours
+@every_flavour
 def test_the_first_dimensions_are_kept_and_then_normalised(tiny_model: Path, tmp_path: Path, flavour: Flavour) -> None:
     bundle = build(tiny_model, tmp_path / "bundle", dim=8)
     expected = reference.vectors(tiny_model, TEXTS, pooling=["mean"], normalize=True, head=lambda vector: vector[:8])
     assert bundle.card.dim == 8
-    np.testing.assert_allclose(run(bundle, flavour), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(run(bundle, flavour), expected, atol=TOLERANCE[flavour])
 
 
 def test_more_dimensions_than_the_model_has_are_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -95,16 +92,16 @@ def test_more_dimensions_than_the_model_has_are_refused(tiny_model: Path, tmp_pa
         build(tiny_model, tmp_path / "bundle", dim=33)
 
 
-@both_flavours
+@every_flavour
 @pytest.mark.parametrize("pooling", POOLINGS, ids="+".join)
 def test_padding_does_not_change_a_vector(tmp_path: Path, flavour: Flavour, pooling: list[str]) -> None:
     bundle = build(write_tiny_model(tmp_path / "model", pooling=pooling), tmp_path / "bundle")
     alone = np.concatenate([run(bundle, flavour, [text]) for text in TEXTS])
     padded = run(bundle, flavour, TEXTS, sequence=40)
-    np.testing.assert_allclose(padded, alone, atol=1e-6)
+    np.testing.assert_allclose(padded, alone, atol=TOLERANCE[flavour] / 10)
 
 
-@both_flavours
+@every_flavour
 def test_the_inputs_are_int64_ids_and_mask_and_one_float32_matrix_leaves(
     tiny_model: Path, tmp_path: Path, flavour: Flavour
 ) -> None:
@@ -118,20 +115,43 @@ def test_the_inputs_are_int64_ids_and_mask_and_one_float32_matrix_leaves(
     assert outputs == [(TensorProto.FLOAT, ["batch", HIDDEN])]
 
 
-def test_the_unfused_graph_has_standard_operators_only(tiny_model: Path, tmp_path: Path) -> None:
-    model = onnx.load_model(graph_path(build(tiny_model, tmp_path / "bundle"), "unfused"))
+@pytest.mark.parametrize("flavour", ["unfused", "unfused-fp16"])
+def test_an_unfused_graph_has_standard_operators_only(tiny_model: Path, tmp_path: Path, flavour: Flavour) -> None:
+    model = onnx.load_model(graph_path(build(tiny_model, tmp_path / "bundle"), flavour))
     assert {node.domain for node in model.graph.node} == {""}
     assert {opset.domain for opset in model.opset_import} == {""}
     onnx.checker.check_model(model, full_check=True)
 
 
-def test_the_fused_graph_uses_the_runtimes_attention(tiny_model: Path, tmp_path: Path) -> None:
-    model = onnx.load_model(graph_path(build(tiny_model, tmp_path / "bundle"), "fused"), load_external_data=False)
+@pytest.mark.parametrize("flavour", ["fused", "fused-fp16"])
+def test_a_fused_graph_uses_the_runtimes_attention(tiny_model: Path, tmp_path: Path, flavour: Flavour) -> None:
+    model = onnx.load_model(graph_path(build(tiny_model, tmp_path / "bundle"), flavour), load_external_data=False)
     fused = {node.op_type for node in model.graph.node if node.domain == "com.microsoft"}
-    assert fused == {"Attention", "BiasGelu"}
+    assert fused == {"Attention", "Gelu"}
 
 
-@both_flavours
+@pytest.mark.parametrize("flavour", ["fused-fp16", "unfused-fp16"])
+def test_a_graph_of_half_precision_holds_halves_up_to_its_pooling(
+    tiny_model: Path, tmp_path: Path, flavour: Flavour
+) -> None:
+    model = onnx.load_model(graph_path(build(tiny_model, tmp_path / "bundle"), flavour))
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 0}
+    assert set(kinds.values()) == {TensorProto.FLOAT16, TensorProto.INT64}
+    last = next(node for node in reversed(model.graph.node) if node.op_type == "LayerNormalization")
+    [cast] = [node for node in model.graph.node if last.output[0] in node.input]
+    assert (cast.op_type, cast.attribute[0].i) == ("Cast", TensorProto.FLOAT)
+
+
+def test_the_graphs_of_a_precision_share_one_weight_file(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    for flavour in FLAVOURS:
+        graph = onnx.load_model(graph_path(bundle, flavour), load_external_data=False).graph
+        places = {pair.value for tensor in graph.initializer for pair in tensor.external_data if pair.key == "location"}
+        assert places == {"weights-fp16.bin" if flavour.endswith("fp16") else "weights.bin"}
+    assert sorted(path.name for path in bundle.folder.glob("*.bin")) == ["weights-fp16.bin", "weights.bin"]
+
+
+@every_flavour
 def test_tensors_named_below_bert_are_found(tiny_model: Path, tmp_path: Path, flavour: Flavour) -> None:
     prefixed = write_tiny_model(tmp_path / "model")
     weights = load_file(tiny_model / "model.safetensors")
@@ -140,7 +160,7 @@ def test_tensors_named_below_bert_are_found(tiny_model: Path, tmp_path: Path, fl
     np.testing.assert_array_equal(run(build(prefixed, tmp_path / "prefixed"), flavour), plain)
 
 
-@both_flavours
+@every_flavour
 @pytest.mark.parametrize("precision", [np.float16, ml_dtypes.bfloat16], ids=lambda precision: precision.__name__)
 def test_weights_of_half_precision_become_float32(tmp_path: Path, flavour: Flavour, precision: type) -> None:
     model = write_tiny_model(tmp_path / "model")
@@ -149,7 +169,7 @@ def test_weights_of_half_precision_become_float32(tmp_path: Path, flavour: Flavo
     }
     save_file(halves, model / "model.safetensors")
     expected = reference.vectors(model, TEXTS, pooling=["mean"], normalize=True)
-    np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), flavour), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), flavour), expected, atol=TOLERANCE[flavour])
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,25 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from pipeline.bundles import prove
 from pipeline.config import TextTable
 from pipeline.errors import ConfigError, ModelError
 from pipeline.model.bundle import CARD, Bundle, build_bundle, check_files, open_bundle
+from pipeline.model.canaries import read_canaries, write_canaries
 from tests.model.running import build, run
 from tests.tiny import bert_config, write_json, write_tiny_model, write_tokenizer
 
 QUERY = {"query": "query: "}
+FILES = [
+    "canaries.safetensors",
+    "fused-fp16.onnx",
+    "fused.onnx",
+    "tokenizer.json",
+    "unfused-fp16.onnx",
+    "unfused.onnx",
+    "weights-fp16.bin",
+    "weights.bin",
+]
 
 
 def identity(model: Path, folder: Path, *, text: TextTable | None = None, **options: Any) -> str:
@@ -90,8 +102,8 @@ def test_the_identity_does_not_change_with_name_origin_or_place(tiny_model: Path
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-    one = build_bundle(tiny_model, folders[0], name="one", origin="here")
-    two = build_bundle(tiny_model, folders[1], name="two", origin="there")
+    one = prove(build_bundle(tiny_model, folders[0], name="one", origin="here"))
+    two = prove(build_bundle(tiny_model, folders[1], name="two", origin="there"))
     assert one.model(TextTable()).identity == two.model(TextTable()).identity
 
 
@@ -108,7 +120,66 @@ def test_an_opened_bundle_is_the_one_that_was_built(tiny_model: Path, tmp_path: 
     check_files(opened)
 
 
-@pytest.mark.parametrize("name", ["fused.onnx", "unfused.onnx", "weights.bin", "tokenizer.json"])
+def test_the_card_lists_every_file(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    assert sorted(bundle.card.files) == FILES
+    assert sorted(path.name for path in bundle.folder.iterdir()) == sorted([*FILES, CARD])
+
+
+def test_the_size_of_the_weights_is_that_of_one_graph(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    assert bundle.model(TextTable()).weights_bytes == (bundle.folder / "weights.bin").stat().st_size
+
+
+class TestCanaries:
+    """The known texts of a bundle."""
+
+    def test_they_are_read_as_they_were_written(self, tiny_model: Path, tmp_path: Path) -> None:
+        known = build(tiny_model, tmp_path / "bundle").model(TextTable()).canaries
+        path = write_canaries(tmp_path, known)
+        assert path == tmp_path / "canaries.safetensors"
+        again = read_canaries(tmp_path)
+        for one, other in ((known.tokens.ids, again.tokens.ids), (known.tokens.offsets, again.tokens.offsets)):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(known.tokens.truncated, again.tokens.truncated)
+        np.testing.assert_array_equal(known.vectors, again.vectors)
+
+    def test_others_may_stand_for_them(self, tiny_model: Path, tmp_path: Path) -> None:
+        bundle = build(tiny_model, tmp_path / "bundle")
+        known = bundle.model(TextTable()).canaries
+        (bundle.folder / "canaries.safetensors").write_bytes(b"")
+        assert bundle.model(TextTable(), canaries=known).canaries is known
+
+    @pytest.mark.parametrize("content", [None, b"", b"no safetensors at all", "other tensors"], ids=repr)
+    def test_missing_or_damaged_ones_are_a_model_error(
+        self, tiny_model: Path, tmp_path: Path, content: bytes | str | None
+    ) -> None:
+        bundle = build(tiny_model, tmp_path / "bundle")
+        path = bundle.folder / "canaries.safetensors"
+        path.unlink()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            save_file({"vectors": np.zeros((2, 2), np.float32)}, path)
+        with pytest.raises(ModelError, match=r"canaries\.safetensors is missing or damaged .*; add the model again"):
+            bundle.model(TextTable())
+
+    def test_a_bundle_that_was_not_completed_has_none(self, tiny_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "bundle").mkdir()
+        bundle = build_bundle(tiny_model, tmp_path / "bundle", name="half", origin="here")
+        assert "canaries.safetensors" not in bundle.card.files
+        with pytest.raises(ModelError, match="missing or damaged"):
+            bundle.model(TextTable())
+
+    def test_they_do_not_depend_on_the_models_prompt(self, tmp_path: Path) -> None:
+        prompted = write_tiny_model(tmp_path / "prompted", prompts=QUERY, default_prompt="query")
+        plain = write_tiny_model(tmp_path / "plain")
+        one, two = (build(model, tmp_path / f"{model.name}-bundle") for model in (prompted, plain))
+        name = "canaries.safetensors"
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_one_flipped_bit_is_noticed(tiny_model: Path, tmp_path: Path, name: str) -> None:
     bundle = build(tiny_model, tmp_path / "bundle")
     path = bundle.folder / name
@@ -119,7 +190,7 @@ def test_one_flipped_bit_is_noticed(tiny_model: Path, tmp_path: Path, name: str)
         check_files(bundle)
 
 
-@pytest.mark.parametrize("name", ["fused.onnx", "unfused.onnx", "weights.bin", "tokenizer.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_noticed(tiny_model: Path, tmp_path: Path, name: str) -> None:
     bundle = build(tiny_model, tmp_path / "bundle")
     (bundle.folder / name).unlink()

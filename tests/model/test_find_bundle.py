@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import pytest
 from pipeline.bundles import add_model, find_bundle, list_bundles
 from pipeline.config import DEFAULT_MODEL, TextTable
 from pipeline.errors import ModelError, OutputError, PipelineError
-from pipeline.model.bundle import Bundle, build_bundle, check_files
+from pipeline.model.bundle import CARD, Bundle, build_bundle, check_files
 from tests.model.running import build
-from tests.tiny import write_tiny_model
+from tests.tiny import write_json, write_tiny_model
 
 
 def test_the_default_model_is_found_by_its_name(bundle: Bundle) -> None:
@@ -100,6 +101,67 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path, empty_home: Path) 
     with pytest.raises(ModelError):
         find_bundle(str(model))
     assert list(empty_home.iterdir()) == []
+
+
+def make_older(folder: Path) -> None:
+    """The bundle in a folder becomes one of an older program."""
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    for name in ("canaries.safetensors", "weights-fp16.bin"):
+        del card["files"][name]
+        (folder / name).unlink()
+    write_json(folder / CARD, card | {"format": 1})
+
+
+@pytest.fixture
+def tiny_default(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The default model is the tiny one; how often it was fetched."""
+    fetched: list[Path] = []
+
+    def fetch(scratch: Path) -> Path:
+        fetched.append(scratch)
+        return tiny_model
+
+    monkeypatch.setattr("pipeline.model.fetch.fetch_default", fetch)
+    return fetched
+
+
+def test_the_default_model_is_built_once_on_first_use(empty_home: Path, tiny_default: list[Path]) -> None:
+    first = find_bundle(DEFAULT_MODEL)
+    assert find_bundle(DEFAULT_MODEL) == first
+    assert (first.folder, len(tiny_default)) == (empty_home / DEFAULT_MODEL, 1)
+
+
+def test_the_default_model_of_an_older_program_is_built_anew(empty_home: Path, tiny_default: list[Path]) -> None:
+    first = find_bundle(DEFAULT_MODEL)
+    make_older(first.folder)
+    again = find_bundle(DEFAULT_MODEL)
+    assert again == first
+    assert len(tiny_default) == 2
+    check_files(again)
+    assert [path.name for path in empty_home.iterdir()] == [DEFAULT_MODEL]
+
+
+def test_a_plain_model_folder_kept_by_an_older_program_is_built_anew(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    first = find_bundle(str(model))
+    make_older(first.folder)
+    again = find_bundle(str(model))
+    assert again == first
+    check_files(again)
+
+
+def test_a_named_model_of_an_older_program_is_to_be_added_again(tiny_model: Path, empty_home: Path) -> None:
+    make_older(add_model(str(tiny_model), name="mine").folder)
+    with pytest.raises(ModelError, match=r"mine has bundle format 1, this program needs \d+; add the model again"):
+        find_bundle("mine")
+    check_files(add_model(str(tiny_model), name="mine"))
+    check_files(find_bundle("mine"))
+
+
+def test_a_kept_bundle_has_its_canaries(tiny_model: Path, empty_home: Path) -> None:
+    kept = find_bundle(str(tiny_model))
+    assert "canaries.safetensors" in kept.card.files
+    assert kept.model(TextTable()).canaries.vectors.shape == (16, 32)
 
 
 def test_an_unreadable_bundle_is_left_out_of_the_list(tiny_model: Path, empty_home: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.bundles import add_model
 from pipeline.conductor import RunResult
 from pipeline.preview import Preview
-from pipeline.records import Stages, Totals
+from pipeline.records import EngineFacts, Stages, Totals
 from pipeline.report.environment import environment, peak_memory_bytes, version
 from pipeline.report.summary import model_summary, models_summary, plan_summary, run_summary, verify_summary
 from pipeline.sink.verify import Verified
@@ -35,8 +35,9 @@ RESULT = RunResult(
     identity="0" * 64,
     totals=TOTALS,
     rows_before=0,
-    provider="cpu",
-    threads=1,
+    engine=EngineFacts(
+        provider="cpu", device="Rare CPU", precision="fp32", streams=2, threads=1, sessions=[], chosen="asked for"
+    ),
     stages=Stages(wall=4.0, prepare=1.0, compute=6.0, write=1.0, streams=2),
 )
 PREVIEW = Preview(
@@ -63,7 +64,7 @@ PREVIEW = Preview(
 def test_a_run_tells_what_it_did_and_where_it_is() -> None:
     words = run_summary(RESULT)
     assert "embedded 100 rows in 4.0s (25.0 rows/s)" in words
-    assert "tiny on cpu, 2 x 1 threads" in words
+    assert "tiny, cpu fp32 on Rare CPU, 2 x 1 threads" in words
     assert "10.0k tokens, 1.0% padding, 10.0% truncated" in words
     assert "out/*.parquet (90 vectors, 2 files, 1.0 MiB)" in words
 

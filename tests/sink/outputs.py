@@ -105,3 +105,8 @@ def make_manifest(ledger: Ledger) -> Manifest:
         environment={},
         stages=Stages(),
     )
+
+
+def names(folder: Path) -> list[str]:
+    """Every file below a folder, by its path there."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

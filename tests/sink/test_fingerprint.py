@@ -38,9 +38,12 @@ OTHER_VALUES: dict[str, Any] = {
     "text.chunk_tokens": 100,
     "text.chunk_overlap": 10,
     "engine.provider": "cpu",
+    "engine.device": "gpu",
+    "engine.precision": "fp16",
     "engine.streams": 3,
     "engine.threads": 3,
     "engine.budget_tokens": 1024,
+    "engine.memory_bytes": 1 << 30,
     "output.path": "elsewhere",
     "output.compression": "none",
     "limits.record_bytes": 1000,
@@ -63,9 +66,12 @@ FREE = {
     "output.path",
     "rows.max_quarantined",
     "engine.provider",
+    "engine.device",
+    "engine.precision",
     "engine.streams",
     "engine.threads",
     "engine.budget_tokens",
+    "engine.memory_bytes",
 }
 
 

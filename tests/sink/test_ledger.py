@@ -1,34 +1,25 @@
-"""The output folder: one owner, nothing foreign, nothing half committed."""
+"""The output folder: one owner, nothing foreign."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.errors import ConservationError, Corrupt, FingerprintMismatch, Locked, OutputError
-from pipeline.records import Entry, Piece, Shard
-from pipeline.sink.ledger import Job, Ledger, check_conservation, read_entries, read_manifest, total
+from pipeline.errors import Corrupt, FingerprintMismatch, Locked, OutputError
+from pipeline.sink.ledger import Ledger
 from tests.sink.outputs import (
     FINGERPRINT,
-    make_entry,
     make_job,
-    make_part,
-    make_rejected,
-    make_vectors,
+    names,
     write_output,
 )
 
@@ -42,11 +33,6 @@ with Ledger(Path(sys.argv[1])):
 """
 
 
-def names(folder: Path) -> list[str]:
-    """Every file below a folder, by its path there."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 @contextmanager
 def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
@@ -56,12 +42,6 @@ def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
             yield holder
         finally:
             holder.kill()
-
-
-def commit_two(ledger: Ledger) -> None:
-    """A shard with a quarantined row, and one without."""
-    ledger.commit(make_entry(0, quarantined=1), make_part(make_vectors(5)), make_rejected())
-    ledger.commit(make_entry(1), make_part(), [])
 
 
 class TestOwner:
@@ -196,215 +176,3 @@ class TestJob:
         (tmp_path / "out" / "_ledger" / "job.json").write_text(text)
         with pytest.raises(Corrupt, match=r"job\.json cannot be read"):
             Ledger(tmp_path / "out").__enter__()
-
-
-class TestCommit:
-    def test_a_committed_shard_is_there_for_the_next_run(self, tmp_path: Path) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job(2))
-            entry = ledger.commit(make_entry(0), make_part(), [])
-            assert [shard.ordinal for shard in ledger.pending()] == [1]
-        with Ledger(tmp_path / "out") as ledger:
-            assert ledger.entries == {0: entry}
-            assert [shard.ordinal for shard in ledger.pending()] == [1]
-
-    def test_the_entry_has_size_and_hash_of_the_part(self, tmp_path: Path) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            entry = ledger.commit(make_entry(0), memoryview(b"hello"), [])
-        assert entry.bytes == 5
-        assert entry.sha256 == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-        assert (tmp_path / "out" / "part-00000.parquet").read_bytes() == b"hello"
-
-    def test_rejected_rows_are_listed_with_their_reasons(self, tmp_path: Path) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            ledger.commit(make_entry(0, quarantined=2), make_part(make_vectors(4)), make_rejected(2))
-        lines = (tmp_path / "out" / "quarantine" / "part-00000.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == [
-            {"file": "a.jsonl", "row": 1, "reason": "the text is empty", "id": None, "excerpt": ""},
-            {"file": "a.jsonl", "row": 2, "reason": "the text is empty", "id": None, "excerpt": ""},
-        ]
-
-    @pytest.mark.parametrize(
-        "lost",
-        [{"rows_written": 5}, {"rows_quarantined": 1}, {"rows_skipped": 1}, {"rows_read": 7}, {"rows_read": 5}],
-    )
-    def test_a_row_that_is_unaccounted_for_commits_nothing(self, tmp_path: Path, lost: dict[str, int]) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            with pytest.raises(ConservationError, match="6 rows were planned"):
-                ledger.commit(msgspec.structs.replace(make_entry(0), **lost), make_part(), make_rejected())
-            assert ledger.entries == {}
-        assert names(tmp_path / "out") == ["_ledger/job.json", "_run.lock"]
-
-    def test_rows_set_aside_are_accounted_for(self, tmp_path: Path) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            ledger.commit(make_entry(0, quarantined=1, skipped=2), make_part(make_vectors(3)), make_rejected())
-            assert list(ledger.entries) == [0]
-
-    def test_a_committed_shard_is_never_replaced(self, tmp_path: Path) -> None:
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            entry = ledger.commit(make_entry(0), memoryview(b"first"), [])
-            with pytest.raises(Corrupt):
-                ledger.commit(make_entry(0), memoryview(b"second"), [])
-        assert list(read_entries(tmp_path / "out")) == [entry]
-        assert (tmp_path / "out" / "part-00000.parquet").read_bytes() == b"first"
-
-    @pytest.mark.parametrize("call", range(1, 12))
-    def test_a_sync_that_fails_commits_all_or_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
-    ) -> None:
-        calls: list[int] = []
-        fsync = os.fsync
-
-        def fail_once(descriptor: int) -> None:
-            calls.append(descriptor)
-            if len(calls) == call:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            fsync(descriptor)
-
-        with Ledger(tmp_path / "out") as ledger:
-            ledger.begin(make_job())
-            monkeypatch.setattr(os, "fsync", fail_once)
-            with pytest.raises(OutputError, match="Input/output error"):
-                commit_two(ledger)
-        monkeypatch.undo()
-        with Ledger(tmp_path / "out") as ledger:
-            committed = list(ledger.entries)
-        parts = [name for name in names(tmp_path / "out") if name.startswith("part-")]
-        assert parts == [f"part-{ordinal:05d}.parquet" for ordinal in committed]
-
-
-class TestResume:
-    @pytest.mark.parametrize(
-        "name", ["part-00007.parquet", "quarantine/part-00000.jsonl", "_tmp/half.tmp", "_tmp/folder/half.tmp"]
-    )
-    def test_what_a_killed_run_left_is_removed(self, tmp_path: Path, name: str) -> None:
-        write_output(tmp_path / "out")
-        before = names(tmp_path / "out")
-        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "out" / name).touch()
-        with Ledger(tmp_path / "out"):
-            pass
-        assert names(tmp_path / "out") == before
-
-    def test_a_part_that_never_reached_the_ledger_is_made_again(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out", committed=1)
-        (tmp_path / "out" / "part-00001.parquet").write_bytes(make_part())
-        with Ledger(tmp_path / "out") as ledger:
-            assert not (tmp_path / "out" / "part-00001.parquet").exists()
-            assert [shard.ordinal for shard in ledger.pending()] == [1, 2]
-
-    def test_files_of_the_user_in_an_output_are_left_alone(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "notes.txt").write_text("mine")
-        with Ledger(tmp_path / "out"):
-            pass
-        assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
-
-    def test_a_committed_part_that_is_missing_is_corrupt(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "part-00001.parquet").unlink()
-        with pytest.raises(Corrupt, match=r"part-00001\.parquet is committed but missing"):
-            Ledger(tmp_path / "out").__enter__()
-
-    def test_a_committed_part_of_another_size_is_corrupt(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        with (tmp_path / "out" / "part-00001.parquet").open("ab") as part:
-            part.write(b"x")
-        with pytest.raises(Corrupt, match="of another size"):
-            Ledger(tmp_path / "out").__enter__()
-
-    def test_the_remedy_for_a_missing_part_is_true(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "part-00001.parquet").unlink()
-        (tmp_path / "out" / "_ledger" / "00001.json").unlink()
-        (tmp_path / "out" / "_manifest.json").unlink()
-        with Ledger(tmp_path / "out") as ledger:
-            assert [shard.ordinal for shard in ledger.pending()] == [1]
-
-    @pytest.mark.parametrize("text", ["", "{", "[]", '{"ordinal": 1}'])
-    def test_an_unreadable_entry_is_corrupt(self, tmp_path: Path, text: str) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "_ledger" / "00001.json").write_text(text)
-        with pytest.raises(Corrupt, match=r"00001\.json cannot be read"):
-            Ledger(tmp_path / "out").__enter__()
-
-    def test_an_unreadable_manifest_is_corrupt(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "_manifest.json").write_text("{")
-        with pytest.raises(Corrupt, match=r"_manifest\.json cannot be read"):
-            read_manifest(tmp_path / "out")
-
-    def test_entries_are_in_order_beyond_five_digits(self, tmp_path: Path) -> None:
-        (tmp_path / "_ledger").mkdir()
-        for ordinal in (100_000, 99_999):
-            entry = msgspec.json.encode(make_entry(ordinal))
-            (tmp_path / "_ledger" / f"{ordinal:05d}.json").write_bytes(entry)
-        assert [entry.ordinal for entry in read_entries(tmp_path)] == [99_999, 100_000]
-
-
-counts = st.integers(0, 2**40)
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-pieces = st.lists(
-    st.builds(Piece, file=st.integers(0, 9), first_row=counts, rows=counts, start=counts, stop=counts), max_size=3
-)
-
-
-@st.composite
-def sound_entries(draw: st.DrawFn) -> Entry:
-    """Entries that account for every row of their pieces."""
-    parts = tuple(draw(pieces))
-    rows = sum(piece.rows for piece in parts)
-    quarantined = draw(st.integers(0, rows))
-    skipped = draw(st.integers(0, rows - quarantined))
-    return Entry(
-        ordinal=draw(st.integers(0, 200_000)),
-        file=f"part-{draw(st.integers(0, 99_999)):05d}.parquet",
-        pieces=parts,
-        rows_read=rows,
-        rows_written=rows - quarantined - skipped,
-        rows_quarantined=quarantined,
-        rows_skipped=skipped,
-        vectors=draw(counts),
-        tokens=draw(counts),
-        padded_tokens=draw(counts),
-        truncated=draw(counts),
-        bytes=0,
-        sha256="",
-        quarantine_sha256="",
-        identity=draw(texts),
-    )
-
-
-class TestLaws:
-    @settings(max_examples=40, deadline=None)
-    @given(entry=sound_entries(), data=st.binary(max_size=50), rejected=st.integers(0, 2))
-    def test_an_entry_survives_the_way_to_the_disk_and_back(self, entry: Entry, data: bytes, rejected: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            shard = Shard(ordinal=entry.ordinal, pieces=entry.pieces)
-            with Ledger(Path(folder) / "out") as ledger:
-                ledger.begin(Job(fingerprint={}, files=[], shards=[shard]))
-                committed = ledger.commit(entry, memoryview(data), make_rejected(rejected))
-            with Ledger(Path(folder) / "out") as ledger:
-                assert ledger.entries == {entry.ordinal: committed}
-                assert ledger.pending() == []
-
-    @given(entry=sound_entries(), lost=st.integers(1, 9))
-    def test_conservation_holds_for_sound_entries_and_for_no_others(self, entry: Entry, lost: int) -> None:
-        check_conservation(entry, planned=entry.rows_read)
-        for field in ("rows_read", "rows_written", "rows_quarantined", "rows_skipped"):
-            changed = msgspec.structs.replace(entry, **{field: getattr(entry, field) + lost})
-            with pytest.raises(ConservationError):
-                check_conservation(changed, planned=entry.rows_read)
-
-    @given(st.lists(sound_entries(), max_size=5))
-    def test_totals_are_the_sums_of_the_entries(self, entries: list[Entry]) -> None:
-        totals = total(entries)
-        assert totals.shards == len(entries)
-        assert totals.rows_read == sum(entry.rows_read for entry in entries)
-        assert totals.vectors == sum(entry.vectors for entry in entries)
-        check_conservation(totals, planned=sum(entry.rows_read for entry in entries))

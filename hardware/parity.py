@@ -1,0 +1,169 @@
+"""`python -m hardware.parity PROVIDER`: real texts on a provider against the CPU, in every shape of its ladder.
+
+What it runs is what a run runs: the catalogue's options, strict placement, the canaries, the engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.batch.packer import pack
+from pipeline.bundles import find_bundle
+from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
+from pipeline.doctor import docstrings
+from pipeline.engine.canary import reference_vectors
+from pipeline.engine.catalogue import find_provider
+from pipeline.engine.catalogue.entry import Precision
+from pipeline.engine.contexts import Contexts
+from pipeline.engine.machine import this_machine
+from pipeline.engine.streams import Engine
+from pipeline.engine.target import aim, packing_for
+from pipeline.records import Bucket, EngineFacts, FloatArray, Model, Tokens, Work
+from pipeline.sink.atomic import publish_folder
+from pipeline.text.tokenise import Tokeniser
+from pipeline.trial import take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a provider must show in a precision: the least cosine to the CPU, and the padded tokens of a batch."""
+
+    precision: Precision
+    cosine: float
+    budget_tokens: int
+
+
+# Small batches: an emulation takes seconds for what a device does in milliseconds.
+DEMANDS = {
+    "openvino": (Demand(precision="fp32", cosine=0.999999, budget_tokens=1024),),
+    "webgpu": (
+        Demand(precision="fp32", cosine=0.999999, budget_tokens=256),
+        Demand(precision="fp16", cosine=0.9995, budget_tokens=256),
+    ),
+    "qnn": (Demand(precision="fp16", cosine=0.9995, budget_tokens=256),),
+}
+# Of the texts, so many go to the shorter half of the shapes: they cost least.
+_SHARES = (0.6, 0.25, 0.1, 0.05)
+
+
+def main() -> int:
+    """Prove one provider; 1 if it does not hold."""
+    parser = argparse.ArgumentParser(prog="hardware.parity", description=__doc__)
+    parser.add_argument("provider", choices=DEMANDS)
+    parser.add_argument("--texts", type=int, default=200)
+    options = parser.parse_args()
+    model = find_bundle(DEFAULT_MODEL).model(TextTable())
+    problems = []
+    for demand in DEMANDS[options.provider]:
+        problems += prove(options.provider, demand, model, options.texts)
+    for problem in problems:
+        print(f"{options.provider}: {problem}")
+    return 1 if problems else 0
+
+
+def prove(name: str, demand: Demand, model: Model, texts: int) -> list[str]:
+    """Embed real texts on the provider and on the CPU; what does not hold, in words."""
+    provider = find_provider(name)
+    config = EngineTable(provider=name, precision=demand.precision, budget_tokens=demand.budget_tokens)
+    buckets = packing_for(provider, model, config).buckets
+    tokens = spread(model, buckets, texts)
+    reference = reference_vectors(model, tokens)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="embedmill-contexts-") as folder:
+        contexts = Contexts(Path(folder), publish_folder)
+        vectors, facts = embed(name, model, config, tokens, contexts)
+        problems = [*_check(vectors, reference, facts, demand, buckets)]
+        show(facts, len(vectors), least_cosine(vectors, reference), time.monotonic() - began)
+        if provider.compiled:
+            problems += _reload(name, model, config, tokens, contexts, vectors)
+    return problems
+
+
+def embed(
+    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: Contexts
+) -> tuple[FloatArray, EngineFacts]:
+    """Vectors float32 [texts, dim] by the engine, and what it says of its sessions."""
+    target = aim(find_provider(name), config, this_machine())
+    packing = packing_for(target.provider, model, config)
+    work = Work(tokens=tokens, batches=pack(tokens.lengths, packing))
+    with Engine(model, target, packing, config, contexts=contexts) as engine:
+        [(_, vectors)] = engine.embed([(0, work)])
+        return vectors, engine.facts()
+
+
+def spread(model: Model, buckets: tuple[Bucket, ...], count: int) -> Tokens:
+    """Docstrings of the standard library, some for every shape of a ladder, mostly short ones."""
+    tokeniser = Tokeniser(Path(model.tokenizer), max_tokens=model.max_tokens, lowercase=model.lowercase)
+    tokens = tokeniser.encode(list(dict.fromkeys(docstrings())))
+    shapes = np.searchsorted([bucket.sequence for bucket in buckets], tokens.lengths)
+    chosen: list[int] = []
+    for number in range(len(buckets)):
+        share = _SHARES[number] if number < len(_SHARES) else _SHARES[-1]
+        rows = np.flatnonzero(shapes == number)
+        chosen += [int(row) for row in rows[: max(1, round(share * count))]]
+    return take(tokens, chosen)
+
+
+def least_cosine(vectors: FloatArray, reference: FloatArray) -> float:
+    """Over rows of two [texts, dim]; NaN where a vector is not finite."""
+    left, right = vectors.astype(np.float64), reference.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return float(((left * right).sum(axis=1) / norms).min())
+
+
+def _check(
+    vectors: FloatArray, reference: FloatArray, facts: EngineFacts, demand: Demand, buckets: tuple[Bucket, ...]
+) -> list[str]:
+    problems = []
+    cosine = least_cosine(vectors, reference)
+    if not cosine >= demand.cosine:
+        problems.append(f"{demand.precision}: a cosine of {cosine:.7f}, at least {demand.cosine} is demanded")
+    used = {(session.rows, session.sequence) for session in facts.sessions}
+    missing = [bucket for bucket in buckets if (bucket.rows, bucket.sequence) not in used]
+    if missing:
+        problems.append(f"{demand.precision}: no text went to {missing}")
+    problems += [
+        f"{demand.precision}, {session.rows} x {session.sequence}: {session.nodes_placed} of {session.nodes} nodes"
+        for session in facts.sessions
+        if session.nodes == 0 or session.nodes_placed != session.nodes
+    ]
+    return problems
+
+
+def _reload(
+    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: Contexts, vectors: FloatArray
+) -> list[str]:
+    """The same again from the contexts that were kept: one node each, and the same vectors."""
+    few = take(tokens, list(range(0, len(vectors), max(1, len(vectors) // 16))))
+    with_kept, facts = embed(name, model, config, few, contexts)
+    with tempfile.TemporaryDirectory(prefix="embedmill-contexts-") as folder:
+        again, _ = embed(name, model, config, few, Contexts(Path(folder), publish_folder))
+    problems = [f"a kept context has {s.nodes} nodes, not one" for s in facts.sessions if s.nodes != 1]
+    if not np.array_equal(with_kept, again):
+        problems.append("vectors from a kept context differ from freshly compiled ones")
+    seconds = sum(session.seconds for session in facts.sessions)
+    print(f"  contexts: {len(facts.sessions)} loaded and proved again in {seconds:.1f} s, vectors equal")
+    return problems
+
+
+def show(facts: EngineFacts, texts: int, cosine: float, seconds: float) -> None:
+    """Print what ran."""
+    where = f"{facts.provider} {facts.precision} on {facts.device}"
+    print(f"{where}: {texts} texts in {seconds:.0f} s, cosine >= {cosine:.7f}")
+    for session in facts.sessions:
+        print(
+            f"  {session.rows:>3} x {session.sequence:<3} nodes {session.nodes_placed}/{session.nodes},"
+            f" canary cosine {session.canary_cosine:.7f}, opened and proved in {session.seconds:.1f} s"
+        )
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

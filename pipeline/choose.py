@@ -1,0 +1,158 @@
+"""The conductor of the choice: which provider, device and precision a run computes with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from pipeline.bundles import home_folder
+from pipeline.config import EngineTable, TextTable
+from pipeline.engine.catalogue import AUTO, PROVIDERS, find_provider
+from pipeline.engine.catalogue.entry import Precision, Provider
+from pipeline.engine.machine import Machine, this_machine
+from pipeline.engine.standing import standing
+from pipeline.engine.target import Target, aim
+from pipeline.errors import DeviceError
+from pipeline.model.bundle import Bundle
+from pipeline.records import Model, Tokens
+from pipeline.sink import atomic
+from pipeline.trial import Trial, take, try_provider
+
+LOG = logging.getLogger("embedmill")
+# Documents that providers are measured with.
+SAMPLE_TEXTS = 256
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """What was measured on one machine, and when."""
+
+    measured: str
+    trials: list[Trial]
+
+
+class _Candidate(Struct, frozen=True, kw_only=True):
+    provider: Provider
+    precision: Precision
+    version: str
+
+
+def choose_target(
+    bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, sample: Callable[[], Tokens]
+) -> Target:
+    """The provider that was asked for, or with `auto` the fastest of those that work here.
+
+    With several candidates they are measured on the texts of `sample` (each in a process of its own), and what
+    was found is kept for the next run. Raises DeviceError where nothing works, or not what was asked for.
+    """
+    machine = this_machine()
+    if engine.provider != AUTO:
+        return aim(find_provider(engine.provider), engine, machine)
+    candidates = _candidates(model, engine, machine)
+    if len(candidates) == 1:
+        return msgspec.structs.replace(
+            aim(candidates[0].provider, engine, machine), chosen="the only provider installed here"
+        )
+    path = home_folder() / "choices" / f"{_key(model, engine, candidates, machine)}.json"
+    choice = _kept(path)
+    if choice is None:
+        choice = Choice(measured=date.today().isoformat(), trials=_measure(bundle, text, engine, candidates, sample()))
+        _keep(path, choice)
+    return _fastest(choice, engine, machine)
+
+
+def _candidates(model: Model, engine: EngineTable, machine: Machine) -> list[_Candidate]:
+    """Installed providers, in each precision that they and the model have.
+
+    Raises DeviceError where none computes in the precision that was asked for.
+    """
+    installed = [(provider, standing(provider, machine)) for provider in PROVIDERS]
+    found = [
+        _Candidate(provider=provider, precision=precision, version=stands.words)
+        for provider, stands in installed
+        if stands.state == "installed"
+        for precision, graph in provider.precisions.items()
+        if engine.precision in (AUTO, precision) and graph.graph in model.graphs
+    ]
+    if not found:
+        raise DeviceError(
+            f"no provider that is installed here computes {model.name} in {engine.precision};"
+            " leave engine.precision (--precision) at auto, or see `embedmill doctor`"
+        )
+    return found
+
+
+def _measure(
+    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[_Candidate], tokens: Tokens
+) -> list[Trial]:
+    """A trial of each, in a process of its own: what a driver does there does not touch this one."""
+    trials = []
+    for candidate in candidates:
+        asked = msgspec.structs.replace(engine, provider=candidate.provider.name, precision=candidate.precision)
+        trial = try_provider(bundle.folder, text, asked, tokens, real_only=True)
+        LOG.info("measured %s", trial_words(trial))
+        trials.append(trial)
+    return trials
+
+
+def _fastest(choice: Choice, engine: EngineTable, machine: Machine) -> Target:
+    """Raises DeviceError with the reasons where none works."""
+    figures = "; ".join(trial_words(trial) for trial in choice.trials)
+    working = [trial for trial in choice.trials if trial.works]
+    if not working:
+        raise DeviceError(f"no provider works on this machine: {figures}")
+    best = max(working, key=lambda trial: trial.documents_per_s)
+    device = engine.device if best.device is None else str(best.device.index)
+    asked = msgspec.structs.replace(engine, precision=best.precision, device=device)
+    target = aim(find_provider(best.provider), asked, machine)
+    return msgspec.structs.replace(target, chosen=f"fastest of those measured on {choice.measured}: {figures}")
+
+
+def trial_words(trial: Trial) -> str:
+    """A trial in words: its rate, or why it does not work."""
+    name = f"{trial.provider} {trial.precision}"
+    return f"{name} {trial.documents_per_s:.1f} documents/s" if trial.works else f"{name} does not work: {trial.words}"
+
+
+def _key(model: Model, engine: EngineTable, candidates: list[_Candidate], machine: Machine) -> str:
+    """What a measurement holds for: the model, the options, the machine, and each candidate with its version."""
+    parts = [
+        model.identity,
+        msgspec.to_builtins(engine),
+        [machine.cpu, machine.usable_cores],
+        [[candidate.provider.name, candidate.precision, candidate.version] for candidate in candidates],
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _kept(path: Path) -> Choice | None:
+    try:
+        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+    except (OSError, msgspec.DecodeError):
+        return None
+    # What failed may be mended by tomorrow.
+    lasting = all(trial.works for trial in choice.trials) or choice.measured == date.today().isoformat()
+    return choice if lasting else None
+
+
+def _keep(path: Path, choice: Choice) -> None:
+    atomic.make_folder(path.parent)
+    atomic.write_file(path, msgspec.json.format(msgspec.json.encode(choice)), scratch=path.parent)
+
+
+def sample_of(works: list[Tokens]) -> Tokens:
+    """At most `SAMPLE_TEXTS` texts, evenly out of several sets of tokens."""
+    together = Tokens(
+        ids=np.concatenate([np.empty(0, np.int32), *(tokens.ids for tokens in works)]),
+        offsets=np.cumsum([0, *(length for tokens in works for length in tokens.lengths)], dtype=np.int64),
+        truncated=np.concatenate([np.empty(0, np.bool_), *(tokens.truncated for tokens in works)]),
+    )
+    count = len(together.truncated)
+    return take(together, list(range(0, count, max(1, -(-count // SAMPLE_TEXTS)))))

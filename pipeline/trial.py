@@ -1,0 +1,224 @@
+"""One provider tried in a process of its own, so that a driver that crashes or hangs takes nothing else along.
+
+`python -m pipeline.trial REQUEST RESULT` is that process: the conductor of a few batches.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from pipeline.config import EngineTable, TextTable
+from pipeline.engine.devices import Device, devices_of
+from pipeline.engine.machine import this_machine
+from pipeline.errors import DeviceError, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.engine.streams import Engine
+    from pipeline.engine.target import Target
+    from pipeline.records import Tokens, Work
+
+# A trial's timed passes go on for so long, so that a pass of a few milliseconds is no figure.
+_TIMED_S = 1.5
+DEADLINE_S = 180.0
+_LAST_WORDS = 300
+_EMULATED_TEXTS = 2
+_EMULATED_TOKENS = 64
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What a trial runs: a bundle's folder, the job's text and engine options, and a file of tokens.
+
+    On an emulated device, which is too slow for more, it runs the few shortest texts, or with `real_only` none.
+    """
+
+    bundle: str
+    text: TextTable
+    engine: EngineTable
+    tokens: str
+    real_only: bool
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """What came of it. `words` is empty where it worked, else the reason.
+
+    `devices` are all that the provider saw, `device` the one that was tried; rates are per second of warm
+    batches; nodes are those of its worst session; `seconds` is the whole trial.
+    """
+
+    provider: str
+    precision: str
+    words: str = ""
+    device: Device | None = None
+    devices: list[Device] = []
+    documents_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    canary_cosine: float = 0.0
+    nodes_placed: int = 0
+    nodes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def works(self) -> bool:
+        """Whether it computed, and truly."""
+        return not self.words
+
+
+def try_provider(
+    bundle: Path,
+    text: TextTable,
+    engine: EngineTable,
+    tokens: Tokens,
+    *,
+    real_only: bool,
+    deadline_s: float = DEADLINE_S,
+) -> Trial:
+    """Embed `tokens` with the provider and precision that `engine` names, in a child process.
+
+    Never raises for what a provider does: an error, a crash and a hang are told in the trial's `words`.
+    """
+    with tempfile.TemporaryDirectory(prefix="embedmill-trial-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        _write_tokens(folder / "tokens.npz", tokens)
+        request = Request(
+            bundle=str(bundle), text=text, engine=engine, tokens=str(folder / "tokens.npz"), real_only=real_only
+        )
+        (folder / "request.json").write_bytes(msgspec.json.encode(request))
+        words = _run_child(folder, deadline_s)
+        result = folder / "result.json"
+        if not words and result.is_file():
+            return msgspec.json.decode(result.read_bytes(), type=Trial)
+    return Trial(
+        provider=engine.provider, precision=engine.precision, words=words or "its process ended without a result"
+    )
+
+
+def _run_child(folder: Path, deadline_s: float) -> str:
+    """Run the trial of a folder to its end; what went wrong, or nothing."""
+    command = [sys.executable, "-m", "pipeline.trial", str(folder / "request.json"), str(folder / "result.json")]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False, errors="replace"
+        )
+    except subprocess.TimeoutExpired:
+        return f"it did not answer within {deadline_s:.0f} s and was ended"
+    if done.returncode == 0:
+        return ""
+    last = done.stderr.strip().rsplit("\n", 1)[-1][:_LAST_WORDS]
+    if done.returncode < 0:
+        return f"its process crashed ({signal.Signals(-done.returncode).name}){f': {last}' if last else ''}"
+    return f"its process ended with code {done.returncode}{f': {last}' if last else ''}"
+
+
+def run_trial(request: Request) -> Trial:
+    """The child's work: open the bundle, embed the tokens, time it warm. Errors become the trial's words."""
+    from pipeline.engine.catalogue import find_provider
+    from pipeline.engine.target import aim
+
+    engine, began, devices = request.engine, time.monotonic(), list[Device]()
+    try:
+        provider = find_provider(engine.provider)
+        devices = devices_of(provider)
+        target = aim(provider, engine, this_machine())
+        if request.real_only and target.device is not None and target.device.emulated:
+            raise DeviceError(f"this machine only emulates it ({target.device.name})")
+        measured = _measure(request, target)
+    except PipelineError as error:
+        measured = Trial(provider=engine.provider, precision=engine.precision, words=str(error))
+    return msgspec.structs.replace(measured, devices=devices, seconds=time.monotonic() - began)
+
+
+def _measure(request: Request, target: Target) -> Trial:
+    from pipeline.batch.packer import pack
+    from pipeline.bundles import kept_contexts
+    from pipeline.engine.streams import Engine
+    from pipeline.engine.target import packing_for
+    from pipeline.model.bundle import check_files, open_bundle
+    from pipeline.records import Work
+
+    bundle = open_bundle(Path(request.bundle))
+    check_files(bundle)
+    model = bundle.model(request.text)
+    tokens, options = _read_tokens(Path(request.tokens)), request.engine
+    if target.device is not None and target.device.emulated:
+        tokens, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
+    packing = packing_for(target.provider, model, options)
+    work = Work(tokens=tokens, batches=pack(tokens.lengths, packing))
+    with Engine(model, target, packing, options, contexts=kept_contexts()) as engine:
+        passes, seconds = _time(engine, work)
+        facts = engine.facts()
+    worst = min(facts.sessions, key=lambda session: session.nodes_placed - session.nodes)
+    return Trial(
+        provider=facts.provider,
+        precision=facts.precision,
+        device=target.device,
+        documents_per_s=len(tokens.lengths) * passes / seconds,
+        tokens_per_s=float(tokens.lengths.sum()) * passes / seconds,
+        canary_cosine=min(session.canary_cosine for session in facts.sessions),
+        nodes_placed=worst.nodes_placed,
+        nodes=worst.nodes,
+    )
+
+
+def _shortest(tokens: Tokens) -> Tokens:
+    """The few shortest texts."""
+    rows = tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]
+    return take(tokens, [int(row) for row in rows])
+
+
+def _time(engine: Engine, work: Work) -> tuple[int, float]:
+    """Passes over the work, and the seconds they took; the first one opens sessions and is not counted."""
+    list(engine.embed([(0, work)]))
+    started = time.perf_counter()
+    passes = 0
+    while passes == 0 or time.perf_counter() - started < _TIMED_S:
+        list(engine.embed([(0, work)]))
+        passes += 1
+    return passes, time.perf_counter() - started
+
+
+def take(tokens: Tokens, rows: list[int]) -> Tokens:
+    """Some of the texts."""
+    import numpy as np
+
+    from pipeline.records import Tokens
+
+    parts = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
+    return Tokens(
+        ids=np.concatenate([np.empty(0, np.int32), *parts]).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, parts)], dtype=np.int64),
+        truncated=tokens.truncated[rows],
+    )
+
+
+def _write_tokens(path: Path, tokens: Tokens) -> None:
+    import numpy as np
+
+    np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
+
+
+def _read_tokens(path: Path) -> Tokens:
+    import numpy as np
+
+    from pipeline.records import Tokens
+
+    with np.load(path, allow_pickle=False) as arrays:
+        return Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])
+
+
+def main(request: str, result: str) -> None:
+    """Read a request, and write what came of it."""
+    trial = run_trial(msgspec.json.decode(Path(request).read_bytes(), type=Request))
+    Path(result).write_bytes(msgspec.json.encode(trial))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
