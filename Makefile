@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/default.toml
 TEXTS ?= 200
+BUILD ?= build
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -32,10 +33,10 @@ crash: $(VENV)/.developing ## kill runs at random instants and compare what they
 	@$(PY) -m pytest -m crash
 
 hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
-	@$(PY) -m hardware --texts $(TEXTS)
+	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware
 
 directml-linux: setup ## the real DirectML.dll under Wine and software Vulkan (root; minutes, 3 GB)
-	@$(PY) -m hardware.directml.parity
+	@$(PY) -m hardware.directml.parity --folder $(BUILD)/directml
 
 check: $(VENV)/.developing ## lint, format and types
 	@$(PY) -m ruff check

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from pipeline.config import DEFAULT_MODEL, TextTable
-from pipeline.errors import ModelError, OutputError
+from pipeline.errors import DeviceError, ModelError, OutputError
 from pipeline.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, build_bundle, is_stale, open_bundle
 from pipeline.model.recipe import Pooling
 from pipeline.sink import atomic
@@ -55,7 +55,7 @@ def find_bundle(name: str) -> Bundle:
         return _bundle_of_folder(folder)
     kept = _kept(name)
     if name == DEFAULT_MODEL and (not _has(kept, CARD) or is_stale(kept)):
-        return add_default(replace=_has(kept, CARD))
+        return add_default()
     if _has(kept, CARD):
         return open_bundle(kept)
     raise ModelError(
@@ -144,17 +144,18 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     )
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
     name = f"{folder.resolve().name}-{digest}"
-    kept = _has(_kept(name), CARD)
-    if kept and not is_stale(_kept(name)):
-        return open_bundle(_kept(name))
-    return _keep(folder, name=name, origin=f"folder {folder.name}", replace=kept)
+    kept = _kept(name)
+    if _has(kept, CARD) and not is_stale(kept):
+        return open_bundle(kept)
+    return _keep(folder, name=name, origin=f"folder {folder.name}")
 
 
 def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
     """Build a bundle beside its final place and move it there.
 
     `options` are those of `build_bundle`. Without `replace`, the bundle of a faster process is left
-    alone and used. Raises ModelError for the source's sake, OutputError for a full disk.
+    alone and used, unless another version of this program wrote it. Raises ModelError for the source's sake,
+    OutputError for a full disk.
     """
     target = _kept(name)
     with _scratch() as scratch:
@@ -166,7 +167,7 @@ def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **opti
             if error.errno in atomic.DISK_FULL:
                 raise OutputError(f"no space left to build {target}; free some and run again") from error
             raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
-        if replace or not (target / CARD).is_file():
+        if replace or not _has(target, CARD) or is_stale(target):
             atomic.remove(target)
             atomic.publish_folder(folder, target)
     return open_bundle(target)
@@ -175,7 +176,7 @@ def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **opti
 def prove(bundle: Bundle) -> Bundle:
     """Complete a bundle with canaries: what the CPU computes for known texts, against which every session is held.
 
-    Raises DeviceError where the CPU cannot run the graph.
+    Raises ModelError where the CPU cannot run the graph.
     """
     import numpy as np
 
@@ -188,7 +189,10 @@ def prove(bundle: Bundle) -> Bundle:
     tokeniser = Tokeniser(bundle.folder / TOKENIZER, max_tokens=recipe.max_tokens, lowercase=recipe.lowercase)
     tokens = tokeniser.encode(TEXTS)
     unproved = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
-    vectors = reference_vectors(bundle.model(TextTable(), canaries=unproved), tokens)
+    try:
+        vectors = reference_vectors(bundle.model(TextTable(), canaries=unproved), tokens)
+    except DeviceError as error:
+        raise ModelError(f"{bundle.card.origin}: its graph and its tokenizer do not run together: {error}") from error
     return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))
 
 

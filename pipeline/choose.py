@@ -20,7 +20,7 @@ from pipeline.engine.catalogue.entry import Precision, Provider
 from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.standing import standing
 from pipeline.engine.target import Target, aim
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, OutputError
 from pipeline.model.bundle import Bundle
 from pipeline.records import Model, Tokens
 from pipeline.sink import atomic
@@ -61,10 +61,17 @@ def choose_target(
             aim(candidates[0].provider, engine, machine), chosen="the only provider installed here"
         )
     path = home_folder() / "choices" / f"{_key(model, engine, candidates, machine)}.json"
-    choice = _kept(path)
-    if choice is None:
-        choice = Choice(measured=date.today().isoformat(), trials=_measure(bundle, text, engine, candidates, sample()))
-        _keep(path, choice)
+    kept = _kept(path)
+    if kept is not None:
+        try:
+            return _fastest(kept, engine, machine)
+        except DeviceError as error:
+            LOG.warning("what was chosen before does not hold any more (%s); measuring again", error)
+    tokens = sample()
+    if len(tokens.truncated) == 0:
+        tokens = model.canaries.tokens
+    choice = Choice(measured=date.today().isoformat(), trials=_measure(bundle, text, engine, candidates, tokens))
+    _keep(path, choice)
     return _fastest(choice, engine, machine)
 
 
@@ -143,8 +150,12 @@ def _kept(path: Path) -> Choice | None:
 
 
 def _keep(path: Path, choice: Choice) -> None:
-    atomic.make_folder(path.parent)
-    atomic.write_file(path, msgspec.json.format(msgspec.json.encode(choice)), scratch=path.parent)
+    """Remember a choice; where that cannot be written, the next run measures again."""
+    try:
+        atomic.make_folder(path.parent)
+        atomic.write_file(path, msgspec.json.format(msgspec.json.encode(choice)), scratch=path.parent)
+    except OutputError as error:
+        LOG.warning("the choice is not kept: %s", error)
 
 
 def sample_of(works: list[Tokens]) -> Tokens:

@@ -142,6 +142,8 @@ def _embed_pending(
 
 def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
     """Texts out of the first, the middle and the last shard, to measure providers with."""
+    if not shards:
+        return sample_of([])
     spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])}
     with Preparation(config, model, files, _ANY_SHAPE) as preparation:
         return sample_of([preparation.prepare(shard).work.tokens for shard in spread.values()])

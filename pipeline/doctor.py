@@ -24,7 +24,18 @@ from pipeline.trial import Trial, try_provider
 
 # Modules of the standard library whose docstrings are the documents of a trial: real text that every machine has.
 _MODULES = (
-    *("argparse", "ast", "collections", "configparser", "copy", "csv", "datetime", "decimal", "difflib", "fractions"),
+    *(
+        "argparse",
+        "asyncio",
+        "collections",
+        "configparser",
+        "copy",
+        "csv",
+        "datetime",
+        "decimal",
+        "difflib",
+        "fractions",
+    ),
     *(
         "functools",
         "gettext",
@@ -38,9 +49,9 @@ _MODULES = (
         "logging",
         "mimetypes",
     ),
-    *("optparse", "os", "pathlib", "platform", "plistlib", "pprint", "queue", "random", "sched", "shelve", "shlex"),
+    *("optparse", "os", "pathlib", "platform", "plistlib", "pprint", "queue", "random", "sched", "selectors", "shlex"),
     *("shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap"),
-    *("threading", "timeit", "traceback", "typing", "uuid", "warnings", "wave", "weakref", "zipfile"),
+    *("threading", "timeit", "traceback", "uuid", "warnings", "wave", "weakref", "zipfile"),
 )
 _TEXTS = 128
 _DEADLINE_S = 120.0

@@ -37,9 +37,10 @@ class InputFile(Struct, frozen=True, kw_only=True):
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """An ONNX file, and whether the runtime should still fuse operators in it."""
+    """An ONNX file, its opset, and whether the runtime should still fuse operators in it."""
 
     path: str
+    opset: int
     optimise: bool
 
 

@@ -1,13 +1,10 @@
 """One provider tried in a process of its own, so that a driver that crashes or hangs takes nothing else along.
 
-`python -m pipeline.trial REQUEST RESULT` is that process: the conductor of a few batches.
+`main` is that process: the conductor of a few batches.
 """
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from pipeline.config import EngineTable, TextTable
+from pipeline.engine.child import leave_no_trace, run_child
 from pipeline.engine.devices import Device, devices_of
 from pipeline.engine.machine import this_machine
 from pipeline.errors import DeviceError, PipelineError
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 # A trial's timed passes go on for so long, so that a pass of a few milliseconds is no figure.
 _TIMED_S = 1.5
 DEADLINE_S = 180.0
-_LAST_WORDS = 300
 _EMULATED_TEXTS = 2
 _EMULATED_TOKENS = 64
 
@@ -92,30 +89,15 @@ def try_provider(
             bundle=str(bundle), text=text, engine=engine, tokens=str(folder / "tokens.npz"), real_only=real_only
         )
         (folder / "request.json").write_bytes(msgspec.json.encode(request))
-        words = _run_child(folder, deadline_s)
         result = folder / "result.json"
-        if not words and result.is_file():
-            return msgspec.json.decode(result.read_bytes(), type=Trial)
-    return Trial(
-        provider=engine.provider, precision=engine.precision, words=words or "its process ended without a result"
-    )
-
-
-def _run_child(folder: Path, deadline_s: float) -> str:
-    """Run the trial of a folder to its end; what went wrong, or nothing."""
-    command = [sys.executable, "-m", "pipeline.trial", str(folder / "request.json"), str(folder / "result.json")]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline_s, check=False, errors="replace"
-        )
-    except subprocess.TimeoutExpired:
-        return f"it did not answer within {deadline_s:.0f} s and was ended"
-    if done.returncode == 0:
-        return ""
-    last = done.stderr.strip().rsplit("\n", 1)[-1][:_LAST_WORDS]
-    if done.returncode < 0:
-        return f"its process crashed ({signal.Signals(-done.returncode).name}){f': {last}' if last else ''}"
-    return f"its process ended with code {done.returncode}{f': {last}' if last else ''}"
+        ended = run_child("pipeline.trial", str(folder / "request.json"), str(result), timeout_s=deadline_s)
+        try:
+            if not ended.words:
+                return msgspec.json.decode(result.read_bytes(), type=Trial)
+        except (OSError, msgspec.DecodeError):
+            pass
+    words = f"its process {ended.words or 'ended without a result'}"
+    return Trial(provider=engine.provider, precision=engine.precision, words=words)
 
 
 def run_trial(request: Request) -> Trial:
@@ -215,10 +197,7 @@ def _read_tokens(path: Path) -> Tokens:
 
 
 def main(request: str, result: str) -> None:
-    """Read a request, and write what came of it."""
+    """The child: read a request, and write what came of it."""
+    leave_no_trace()
     trial = run_trial(msgspec.json.decode(Path(request).read_bytes(), type=Request))
     Path(result).write_bytes(msgspec.json.encode(trial))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

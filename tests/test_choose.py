@@ -68,7 +68,7 @@ class Machine:
         self.tried.append(engine)
         self.sampled.append(tokens)
         found = self.rates[engine.provider, engine.precision]
-        device = self.devices[1] if engine.provider != "cpu" else None
+        device = self.devices[-1] if engine.provider != "cpu" else None
         result = Trial(provider=engine.provider, precision=engine.precision, device=device)
         return structs.replace(result, **({"words": found} if isinstance(found, str) else {"documents_per_s": found}))
 

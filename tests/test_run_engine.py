@@ -105,11 +105,13 @@ class TestFixedShapes:
         assert parts_of(tmp_path / "out") == before
 
     def test_a_plan_is_made_with_them(self, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        instead_of_the_cpu(monkeypatch, FIXED)
         path = write_jsonl(tmp_path / "a.jsonl", make_rows(50))
-        found = preview(make_config(tiny_model, path, tmp_path / "out", engine=ASKED))
+        config = make_config(tiny_model, path, tmp_path / "out", engine={"budget_tokens": 64, **ASKED})
+        any_shape = preview(config)
+        instead_of_the_cpu(monkeypatch, FIXED)
+        found = preview(config)
         assert found.speed_tokens_s > 0
-        assert found.padding_share > 0
+        assert found.padding_share > any_shape.padding_share
 
     def test_texts_at_hand_are_embedded_with_them(self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         texts = texts_of(make_rows(21))
@@ -117,6 +119,9 @@ class TestFixedShapes:
         instead_of_the_cpu(monkeypatch, FIXED)
         with Embedder(str(tiny_bundle(tiny_model)), engine=EngineTable(provider="cpu")) as embedder:
             assert_close(embedder.embed(texts), expected)
+            shapes = {(session.rows, session.sequence) for session in embedder._engine.facts().sessions}
+        assert shapes
+        assert shapes <= {(8, 8), (4, 16), (2, 32)}
 
 
 class TestWrong:
@@ -143,12 +148,14 @@ class TestWrong:
 
 
 class TestSample:
-    def test_it_is_out_of_the_first_the_middle_and_the_last_shard(self, tmp_path: Path, tiny_model: Path) -> None:
+    @pytest.mark.parametrize(("count", "lengths"), [(5, [3, 5, 7]), (2, [3, 4]), (1, [3]), (0, [])])
+    def test_it_is_out_of_the_first_the_middle_and_the_last_shard(
+        self, tmp_path: Path, tiny_model: Path, count: int, lengths: list[int]
+    ) -> None:
         rows = [{"id": str(number), "text": " ".join(["river"] * (number // 10 + 1))} for number in range(50)]
         path = write_jsonl(tmp_path / "a.jsonl", rows)
         config = make_config(tiny_model, path, tmp_path / "out", shard={"rows": 10})
         files = source.discover(config.input)
         model = open_bundle(tiny_bundle(tiny_model)).model(TextTable())
-        found = sample_tokens(config, model, files, plan(config, files))
-        assert found.lengths.tolist() == [3, 5, 7]
-        assert sample_tokens(config, model, files, []).lengths.tolist() == []
+        found = sample_tokens(config, model, files, plan(config, files)[:count])
+        assert found.lengths.tolist() == lengths

@@ -63,7 +63,7 @@ class TestEnds:
 
     @pytest.fixture
     def child(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-        """A shell script in the place of Python; it has the request as $3 and the result as $4."""
+        """A shell script in the place of Python; it has the request as $4 and the result as $5."""
 
         def write(script: str) -> None:
             (tmp_path / "child").write_text(f"#!/bin/sh\n{script}\n")
@@ -75,8 +75,9 @@ class TestEnds:
     @pytest.mark.parametrize(
         ("script", "words"),
         [
-            ("kill -SEGV $$", "its process crashed (SIGSEGV)"),
-            ("echo noise >&2; echo 'driver: lost' >&2; kill -ABRT $$", "its process crashed (SIGABRT): driver: lost"),
+            ("kill -SEGV $$", "its process crashed with signal 11 (SIGSEGV)"),
+            ("echo noise >&2; echo 'driver: lost' >&2; kill -ABRT $$",
+             "its process crashed with signal 6 (SIGABRT): driver: lost"),
             ("exit 3", "its process ended with code 3"),
             ("echo 'ImportError: no libcuda.so.1' >&2; exit 1",
              "its process ended with code 1: ImportError: no libcuda.so.1"),
@@ -94,7 +95,7 @@ class TestEnds:
     def test_a_hang_is_ended_at_the_deadline(self, bundle: Path, child: Any, tmp_path: Path) -> None:
         child(f"echo $$ > {tmp_path}/pid; exec sleep 60")
         began = time.monotonic()
-        assert tried(bundle, deadline_s=0.5).words == "it did not answer within 0 s and was ended"
+        assert tried(bundle, deadline_s=0.5).words == "its process did not answer in 0.5 s"
         assert time.monotonic() - began < 5
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -104,7 +105,7 @@ class TestEnds:
     ) -> None:
         (tmp_path / "temp").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
-        child(f'cp "$3" {tmp_path}/request; kill -SEGV $$')
+        child(f'cp "$4" {tmp_path}/request; kill -SEGV $$')
         tried(bundle)
         assert (tmp_path / "request").read_bytes().startswith(b"{")
         assert list((tmp_path / "temp").iterdir()) == []

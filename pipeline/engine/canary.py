@@ -29,13 +29,15 @@ class Runs(Protocol):
 def canary_cosine(session: Runs, canaries: Canaries, bucket: Bucket | None) -> float:
     """The least cosine between a canary's vector from `session` and the recorded one; 1 where there are no canaries.
 
-    In a fixed shape, those run that fit it. NaN where a vector is not finite.
+    In a fixed shape, those run that fit it. NaN where a vector is not finite, or no canary fits.
     """
     cosines = [
         _cosines(session.run(canaries.tokens, batch), canaries.vectors[batch.rows])
         for batch in _batches(canaries.tokens.lengths, bucket)
     ]
-    return float(np.min(np.concatenate(cosines))) if cosines else 1.0
+    if not cosines:
+        return 1.0 if len(canaries.vectors) == 0 else float("nan")
+    return float(np.min(np.concatenate(cosines)))
 
 
 def reference_vectors(model: Model, tokens: Tokens) -> FloatArray:
@@ -66,5 +68,6 @@ def _cosines(found: FloatArray, known: FloatArray) -> DoubleArray:
     """Row by row, in float64; both are [texts, dim]."""
     left, right = found.astype(np.float64), known.astype(np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines: DoubleArray = (left * right).sum(axis=1) / np.maximum(lengths, 1e-300)
+    with np.errstate(invalid="ignore"):
+        cosines: DoubleArray = (left * right).sum(axis=1) / np.maximum(lengths, 1e-300)
     return cosines

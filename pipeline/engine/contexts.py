@@ -27,7 +27,8 @@ class Contexts:
         self._publish = publish
 
     def key(self, provider: str, plan: dict[str, Any], device: Device | None) -> str:
-        """sha256 over all that a context depends on: the plan, the device, and the versions that compile it."""
+        """sha256 over all that a context depends on: the plan (whose `graph` is a hash here), the device, and the
+        versions that compile it."""
         packages = {"onnxruntime", *(home.package for home in find_provider(provider).homes)}
         parts = [provider, plan, None if device is None else [device.name, device.metadata], _versions(packages)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -15,6 +15,7 @@ from pipeline.engine.catalogue.entry import DeviceKind, Provider
 from pipeline.errors import DeviceError
 
 _SHOWN = 300
+_UNRANKED = 1 << 30
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ def _rank(device: Device, provider: Provider) -> tuple[int, int, bool]:
     """What the provider was made for first, then as the system ranks, then discrete before integrated."""
     kind = provider.kinds.index(device.kind) if device.kind in provider.kinds else len(provider.kinds)
     told = device.metadata.get(provider.device.rank, "") if provider.device is not None else ""
-    return kind, int(told) if told.isdigit() else 0, not device.discrete
+    return kind, int(told) if told.isdigit() else _UNRANKED, not device.discrete
 
 
 def _fits(device: Device, wanted: str) -> bool:
@@ -103,7 +104,7 @@ def _register(module: str, name: str) -> None:
     a second time is an error of the runtime's."""
     try:
         library = importlib.import_module(module).get_library_path()
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise DeviceError(f"{name}: {module} cannot be imported ({error})") from error
     try:
         ort.register_execution_provider_library(name, library)

@@ -32,4 +32,8 @@ def stray_words(placed: Placement, provider: Provider) -> str:
     listed = ", ".join(f"{count} x {kind}" for kind, count in sorted(strays.items()) if kind not in provider.on_cpu)
     if not listed:
         return ""
-    return f"it leaves operators to the CPU ({listed}); use another flavour of the graph, or another provider"
+    flavours = " or ".join(dict.fromkeys(choice.graph for choice in provider.precisions.values()))
+    return (
+        f"it leaves operators to the CPU ({listed}); it runs the {flavours} graph of a model: export this one without"
+        " them, or choose another --provider"
+    )

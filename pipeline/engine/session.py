@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
@@ -66,6 +67,11 @@ def plan_session(
             f"{model.name} has no {choice.graph} graph, which {provider.name} needs for {precision};"
             f" it has: {', '.join(sorted(model.graphs))}; choose another with engine.precision (--precision)"
         )
+    if provider.opset is not None and graph.opset > provider.opset:
+        raise ModelError(
+            f"{model.name} uses operators of opset {graph.opset}, and {provider.name} knows them up to"
+            f" {provider.opset}; export it again with opset {provider.opset} or lower, or choose another --provider"
+        )
     strict = provider.strict and not provider.on_cpu and provider.ort_name != _CPU
     return SessionPlan(
         model=model.identity,
@@ -112,13 +118,15 @@ class Session:
     ) -> None:
         """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU.
 
-        A provider that compiles finds in `contexts` what it compiled before.
+        A provider that compiles finds in `contexts` what it compiled before; `context` is the key of one that
+        was kept and is used.
         """
         self.plan = plan
         self._provider = provider
         self._pad_id = pad_id
         self._count = threading.Lock()
         self.busy_s = 0.0
+        self.context: str | None = None
         locks: dict[str, AbstractContextManager[Any]] = {
             "cores": nullcontext(),
             "one": threading.Lock(),
@@ -127,7 +135,7 @@ class Session:
         self._turn = locks[provider.runs]
         with self._turn:
             if provider.compiled and contexts is not None:
-                self._session = _open_compiled(plan, provider, device, contexts)
+                self._session, self.context = _open_compiled(plan, provider, device, contexts)
             else:
                 self._session = _open(plan, provider, device)
             placed = placement(self._session)
@@ -135,10 +143,6 @@ class Session:
         self.nodes_placed = sum(count for (name, _), count in placed.items() if name == provider.ort_name)
         if words := stray_words(placed, provider):
             raise DeviceError(f"{provider.name} cannot run {plan.graph}: {words}")
-
-    def _turn_of(self, provider: Provider) -> AbstractContextManager[Any]:
-        locks: dict[str, AbstractContextManager[Any]] = {"cores": nullcontext(), "one": threading.Lock()}
-        return locks.get(provider.runs, self._adapter)
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
         """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails."""
@@ -200,25 +204,33 @@ def explain(provider: Provider, error: Exception) -> str:
 
 def _open_compiled(
     plan: SessionPlan, provider: Provider, device: Device | None, contexts: Contexts
-) -> ort.InferenceSession:
-    """A session from a kept context; where there is none that loads, compile, and keep it."""
-    key = contexts.key(provider.name, structs.asdict(plan) | {"graph": Path(plan.graph).name}, device)
+) -> tuple[ort.InferenceSession, str | None]:
+    """A session from a kept context, and its key; where there is none that loads, compile, and keep it."""
+    key = contexts.key(provider.name, structs.asdict(plan) | {"graph": _digest(Path(plan.graph))}, device)
     kept = contexts.find(key)
     if kept is not None:
         try:
-            return _open(structs.replace(plan, graph=str(kept), free={}), provider, device)
+            return _open(structs.replace(plan, graph=str(kept), free={}), provider, device), key
         except DeviceError:
             contexts.discard(key)
     with contexts.new(key) as file:
         writing = {"ep.context_enable": "1", "ep.context_file_path": str(file), "ep.context_embed_mode": "0"}
-        return _open(structs.replace(plan, session=plan.session | writing), provider, device)
+        return _open(structs.replace(plan, session=plan.session | writing), provider, device), None
+
+
+def _digest(graph: Path) -> str:
+    """sha256 of a graph, its weights left out; empty where it cannot be read, which opening it says better."""
+    try:
+        return hashlib.sha256(graph.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.InferenceSession:
     """A session without any fallback of the runtime's."""
     options = _options(plan)
-    arguments = _attach(options, plan, provider, device)
     try:
+        arguments = _attach(options, plan, provider, device)
         session = ort.InferenceSession(plan.graph, options, enable_fallback=0, **arguments)
     except RUNTIME_ERRORS as error:
         raise DeviceError(
@@ -239,13 +251,18 @@ def _attach(
                 f"this ONNX Runtime ({ort.__version__}) has no {provider.name} provider; install the build that has"
                 " it (`embedmill doctor` has the line), or choose another with --provider"
             )
+        if provider.preload:
+            ort.preload_dlls()
         return {"providers": [(provider.ort_name, plan.options)]}
     found = runtime_devices(provider)
     if not found:
         raise DeviceError(
             f"{provider.name} finds no device on this machine{f'; {provider.note}' * bool(provider.note)}"
         )
-    options.add_provider_for_devices([found[device.index if device is not None else 0]], plan.options)
+    index = device.index if device is not None else 0
+    if index >= len(found):
+        raise DeviceError(f"{provider.name} has no device {index} any more; it has {len(found)}")
+    options.add_provider_for_devices([found[index]], plan.options)
     return {}
 
 

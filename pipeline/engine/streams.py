@@ -15,7 +15,7 @@ from pipeline.config import EngineTable
 from pipeline.engine.canary import canary_cosine
 from pipeline.engine.contexts import Contexts
 from pipeline.engine.cores import usable_cores
-from pipeline.engine.session import Session, plan_session
+from pipeline.engine.session import Session, SessionPlan, plan_session
 from pipeline.engine.target import Target
 from pipeline.errors import DeviceError, PipelineError
 from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Packing, SessionFacts, Work
@@ -138,9 +138,11 @@ class Engine:
             device=device,
             memory_bytes=self._memory_bytes,
         )
-        session = Session(plan, provider, pad_id=self._model.pad_id, device=device, contexts=self._contexts)
-        cosine = canary_cosine(session, self._model.canaries, bucket)
         floor = provider.precisions[precision].floor
+        session, cosine = self._proved(plan, bucket)
+        if not cosine >= floor and session.context is not None and self._contexts is not None:
+            self._contexts.discard(session.context)
+            session, cosine = self._proved(plan, bucket)
         if not cosine >= floor:
             raise DeviceError(
                 f"{self.target.label} computes this model wrongly: a canary's cosine to its vector on the CPU is"
@@ -157,6 +159,12 @@ class Engine:
             )
         )
         return session
+
+    def _proved(self, plan: SessionPlan, bucket: Bucket | None) -> tuple[Session, float]:
+        """A session and the least cosine of its canaries."""
+        provider, device = self.target.provider, self.target.device
+        session = Session(plan, provider, pad_id=self._model.pad_id, device=device, contexts=self._contexts)
+        return session, canary_cosine(session, self._model.canaries, bucket)
 
     @property
     def busy_s(self) -> float:

@@ -22,7 +22,7 @@ CARD = "bundle.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights.bin"
 WEIGHTS_FP16 = "weights-fp16.bin"
-FORMAT = 2
+FORMAT = 3
 
 Flavour = Literal["fused", "unfused", "fused-fp16", "unfused-fp16"]
 
@@ -38,6 +38,7 @@ class GraphFile(Struct, frozen=True, kw_only=True):
     """One graph of a bundle; `optimise` says whether the runtime should still fuse operators in it."""
 
     file: str
+    opset: int
     optimise: bool
 
 
@@ -79,10 +80,10 @@ class Bundle(Struct, frozen=True, kw_only=True):
             name=self.card.name,
             identity=self._identity(prompt, max_tokens),
             graphs={
-                flavour: Graph(path=str(self.folder / graph.file), optimise=graph.optimise)
+                flavour: Graph(path=str(self.folder / graph.file), opset=graph.opset, optimise=graph.optimise)
                 for flavour, graph in self.card.graphs.items()
             },
-            weights_bytes=max((self.folder / name).stat().st_size for name in self.card.files),
+            weights_bytes=max(_size(self.folder / name) for name in self.card.files),
             canaries=read_canaries(self.folder) if canaries is None else canaries,
             tokenizer=str(self.folder / TOKENIZER),
             dim=self.card.dim,
@@ -255,7 +256,7 @@ def _build_bert(
                         dim=dim,
                     )
                     graph.save(folder / f"{flavour}.onnx", inputs=bert.INPUTS, output=OUTPUT, dim=width)
-                    graphs[flavour] = GraphFile(file=f"{flavour}.onnx", optimise=False)
+                    graphs[flavour] = GraphFile(file=f"{flavour}.onnx", opset=graph.opset, optimise=False)
     return width, graphs, [path]
 
 
@@ -266,9 +267,17 @@ def _build_export(
     from pipeline.model.head import read_dense
 
     dense = read_dense(source, recipe)
-    width, read = write_export(export, folder / "model.onnx", recipe=recipe, dense=dense, dim=dim)
-    graph = GraphFile(file="model.onnx", optimise=True)
-    return width, {"fused": graph, "unfused": graph}, read
+    written = write_export(export, folder / "model.onnx", recipe=recipe, dense=dense, dim=dim)
+    graph = GraphFile(file="model.onnx", opset=written.opset, optimise=True)
+    return written.dim, {"fused": graph, "unfused": graph}, written.read
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it is missing, which `check_files` says with its name."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _sha256(paths: Iterable[Path]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 from onnx import TensorProto, helper
 
 from pipeline.errors import ModelError
@@ -24,13 +25,18 @@ def find_export(folder: Path) -> Path | None:
     return next((folder / place for place in LOCATIONS if (folder / place).is_file()), None)
 
 
-def write_export(
-    source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None
-) -> tuple[int, list[Path]]:
+class Written(Struct, frozen=True, kw_only=True):
+    """What came of an export: the width of its vectors, its opset, and the files that it consists of."""
+
+    dim: int
+    opset: int
+    read: list[Path]
+
+
+def write_export(source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None) -> Written:
     """Copy an export to `target` with the head appended.
 
-    Returns the width of the output and the files the export consists of. Raises ModelError where it
-    has no token embeddings, unknown inputs or fixed shapes.
+    Raises ModelError where it has no token embeddings, unknown inputs or fixed shapes.
     """
     model = _load(source)
     data = _copy_data(model, source, target.parent)
@@ -41,7 +47,7 @@ def write_export(
     width = append_head(graph, tokens=tokens, mask="attention_mask", hidden=hidden, recipe=recipe, dense=dense, dim=dim)
     _splice(model, graph, width)
     onnx.save_model(model, target)
-    return width, [source, *data]
+    return Written(dim=width, opset=opset, read=[source, *data])
 
 
 def _load(source: Path) -> onnx.ModelProto:

@@ -63,11 +63,20 @@ def _findings(found: Any) -> Iterator[str]:
         yield f"{finding.provider:<10} {_STATES[finding.state]:<21} {finding.drives}"
         for trial in finding.trials:
             yield from _wrapped(_trial(trial))
+        yield from _wrapped(_devices(finding.trials))
         if finding.state == "installable":
             yield f"{'':<11}{finding.words}"
             yield from _wrapped(finding.note)
         elif not finding.trials:
             yield from _wrapped(finding.words)
+
+
+def _devices(trials: Any) -> str:
+    """What --device can name, where there is a choice."""
+    devices = trials[0].devices if trials else []
+    if len(devices) < 2:
+        return ""
+    return "devices: " + "; ".join(f"{device.index}: {device.label} ({device.kind})" for device in devices)
 
 
 def _trial(trial: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.engine import streams
 from pipeline.engine.canary import canary_cosine, reference_vectors
 from pipeline.engine.catalogue import PROVIDERS
 from pipeline.engine.catalogue.entry import Ladder, Provider
+from pipeline.engine.contexts import Contexts
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target, packing_for
 from pipeline.errors import DeviceError
@@ -178,6 +180,36 @@ class TestEngine:
             " 0.9998000, and 0.99999 is the least allowed in fp32; nothing was embedded with it"
         )
 
+    @pytest.mark.parametrize("mended", [True, False])
+    def test_a_kept_context_that_fails_is_thrown_away_and_compiled_again(
+        self, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mended: bool
+    ) -> None:
+        class Kept(session):  # type: ignore[misc, valid-type]
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                self.context = "old" if len(self.opened) == 1 else None
+
+            def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
+                vectors: FloatArray = turned(1.0 if mended and self.context is None else 0.5)(tokens, batch)
+                return vectors
+
+        (tmp_path / "old").mkdir()
+        monkeypatch.setattr(streams, "Session", Kept)
+        target = Target(provider=self.PROVIDER, precision="fp32", device=None, chosen="")
+        contexts = Contexts(tmp_path, lambda *_: None)
+
+        def engine() -> Engine:
+            return Engine(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts)
+
+        if mended:
+            with engine() as opened:
+                assert opened.facts().sessions[0].canary_cosine == pytest.approx(1)
+        else:
+            with pytest.raises(DeviceError, match="computes this model wrongly"):
+                engine()
+        assert not (tmp_path / "old").exists()
+        assert len(session.opened) == 2
+
     def test_a_session_above_the_floor_is_taken(self, session: type[FakeSession]) -> None:
         session.answer = staticmethod(turned(0.999995))
         with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER) as engine:
@@ -229,7 +261,12 @@ class TestSessions:
             both.wait(10)
             return wanted(engine, bucket)
 
+        def open_slowly(*_: Any) -> float:
+            time.sleep(0.05)
+            return 1.0
+
         monkeypatch.setattr(Engine, "_session_for", at_the_same_time)
+        monkeypatch.setattr(streams, "canary_cosine", open_slowly)
         with self.engine() as engine:
             list(engine.embed([("work", work_of([[1] * 5] * 16, self.PACKING))]))
         assert len(session.opened) == 1

@@ -179,18 +179,21 @@ class TestSession:
         self.open(contexts, structs.replace(PLAN, free={"batch": 2, "sequence": 64}))
         assert [graph.name for graph, *_ in runtime.opened] == ["unfused.onnx", "unfused.onnx"]
 
-    def test_a_context_that_does_not_load_is_compiled_again(self, runtime: Runtime, contexts: Contexts) -> None:
+    def test_a_context_that_does_not_load_is_compiled_again(
+        self, runtime: Runtime, contexts: Contexts, tmp_path: Path
+    ) -> None:
         self.open(contexts)
-        compile_it, broken = runtime.refuse, [True]
+        compile_it = runtime.refuse
 
-        def refuse_once(graph: Path, options: ort.SessionOptions) -> None:
-            if graph.name == "context.onnx" and broken.pop():
+        def refuse_broken(graph: Path, options: ort.SessionOptions) -> None:
+            if graph.name == "context.onnx" and graph.read_bytes() == b"broken":
                 raise RuntimeError("Code: 5000 the context was made by another driver")
             compile_it(graph, options)
 
-        runtime.refuse = refuse_once
+        [kept] = (tmp_path / "contexts").rglob("context.onnx")
+        kept.write_bytes(b"broken")
+        runtime.refuse = refuse_broken
         self.open(contexts)
-        broken.append(False)
         self.open(contexts)
         names = [graph.name for graph, *_ in runtime.opened]
         assert names == ["unfused.onnx", "context.onnx", "unfused.onnx", "context.onnx"]

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from pipeline.engine import devices
-from pipeline.engine.catalogue.entry import Plugin
+from pipeline.engine.catalogue.entry import DeviceChoice, Plugin
 from pipeline.engine.devices import Device, devices_of, first_line, select_device
 from pipeline.errors import DeviceError
 from tests.engine.devices import device_of, runtime_device
@@ -51,6 +51,18 @@ class TestSelect:
     def test_a_kind_that_the_provider_was_not_made_for_comes_last(self) -> None:
         assert select_device(provider_of(kinds=("npu",)), [PROCESSOR, NPU], None) == NPU
         assert select_device(provider_of(kinds=("npu",)), [PROCESSOR], None) == PROCESSOR
+
+    def test_where_the_system_ranks_them_its_rank_comes_before_discrete(self) -> None:
+        provider = provider_of(kinds=("gpu", "npu"), device=DeviceChoice(option="id", metadata="Number", rank="Rank"))
+        first, second = device_of(0, discrete=True, Rank="10"), device_of(1, discrete=False, Rank="9")
+        npu = device_of(2, kind="npu", Rank="0")
+        assert select_device(provider, [npu, first, second], None) == second
+        assert select_device(provider_of(), [first, second], None) == first
+
+    def test_a_rank_that_is_no_number_does_not_count(self) -> None:
+        provider = provider_of(device=DeviceChoice(option="id", metadata="Number", rank="Rank"))
+        odd, discrete = device_of(0, Rank="none"), device_of(1, discrete=True, Rank="0")
+        assert select_device(provider, [odd, discrete], None) == discrete
 
     @pytest.mark.parametrize(
         ("wanted", "expected"),

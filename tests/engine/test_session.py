@@ -200,6 +200,18 @@ class TestPlan:
         found = self.plan(provider)
         assert (found.strict, STRICT in found.session) == (strict, strict)
 
+    @pytest.mark.parametrize(("limit", "opset"), [(None, 25), (20, 20), (20, 17)])
+    def test_operators_that_the_provider_knows_are_taken(self, limit: int | None, opset: int) -> None:
+        assert plan_session(model(opset=opset), provider_of(opset=limit), "fp32", threads=1).graph
+
+    def test_operators_newer_than_the_provider_are_a_model_error(self) -> None:
+        with pytest.raises(ModelError) as refused:
+            plan_session(model(opset=21), provider_of(opset=20), "fp32", threads=1)
+        assert str(refused.value) == (
+            "fake uses operators of opset 21, and moon knows them up to 20;"
+            " export it again with opset 20 or lower, or choose another --provider"
+        )
+
     def test_a_graph_that_the_model_lacks_is_a_model_error(self) -> None:
         provider = with_graph(provider_of(), "unfused-fp16", precision="fp16")
         with pytest.raises(ModelError) as refused:

@@ -19,7 +19,7 @@ from pipeline.errors import DeviceError
 from tests.engine.devices import device_of, runtime_device
 from tests.engine.plans import batch_of, plan_of
 from tests.engine.runtime import MOON, STRICT, Crowd, Runtime, runtime
-from tests.engine.works import provider_of, tokens_of
+from tests.engine.works import provider_of, tokens_of, with_graph
 
 __all__ = ["runtime"]
 
@@ -53,7 +53,7 @@ def test_nodes_on_the_cpu_are_refused_by_the_names_of_their_operators(runtime: R
         open_session(provider_of(), strict=strict)
     assert str(refused.value) == (
         f"moon cannot run {GRAPH}: it leaves operators to the CPU (1 x Cast, 2 x Erf);"
-        " use another flavour of the graph, or another provider"
+        " it runs the fused graph of a model: export this one without them, or choose another --provider"
     )
 
 
@@ -98,6 +98,23 @@ def test_the_runtime_may_not_fall_back_by_itself(runtime: Runtime) -> None:
     assert graph == GRAPH
     assert arguments == {"enable_fallback": 0, "providers": [(MOON, {})]}
     assert runtime.entries(STRICT, "session.record_ep_graph_assignment_info") == [("1", "1")]
+
+
+def test_a_provider_of_two_precisions_names_both_of_its_graphs(runtime: Runtime) -> None:
+    runtime.nodes = STRAYS
+    half = with_graph(provider_of(), "fused-fp16", precision="fp16").precisions
+    with pytest.raises(DeviceError, match="it runs the fused or fused-fp16 graph of a model"):
+        open_session(provider_of(precisions=provider_of().precisions | half))
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_libraries_in_python_packages_are_loaded_where_the_provider_needs_them(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, preload: bool
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(ort, "preload_dlls", lambda: loaded.append(True))
+    open_session(provider_of(preload=preload))
+    assert loaded == [True] * preload
 
 
 class TestPlugin:

@@ -61,12 +61,13 @@ def model(
     max_tokens: int = 32,
     weights_bytes: int = 1 << 20,
     graphs: Sequence[str] = ("fused",),
+    opset: int = 17,
 ) -> Model:
     """A model that only a fake session can run; without `canaries` it has none."""
     return Model(
         name="fake",
         identity="0" * 64,
-        graphs={flavour: Graph(path=f"nowhere/{flavour}.onnx", optimise=False) for flavour in graphs},
+        graphs={flavour: Graph(path=f"nowhere/{flavour}.onnx", opset=opset, optimise=False) for flavour in graphs},
         weights_bytes=weights_bytes,
         canaries=canaries or Canaries(tokens=NO_TOKENS, vectors=np.empty((0, dim), np.float32)),
         tokenizer="nowhere/tokenizer.json",
@@ -141,6 +142,7 @@ class FakeSession:
         self.nodes = 7
         self.nodes_placed = 7
         self.busy_s = 0.5
+        self.context: str | None = None
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
         with self.lock:

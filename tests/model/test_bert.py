@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto
 from safetensors.numpy import load_file, save_file
 
+from pipeline.config import TextTable
 from pipeline.errors import ModelError
 from pipeline.model.bert import open_weights
 from pipeline.model.bundle import Flavour
@@ -140,6 +141,14 @@ def test_a_graph_of_half_precision_holds_halves_up_to_its_pooling(
     last = next(node for node in reversed(model.graph.node) if node.op_type == "LayerNormalization")
     [cast] = [node for node in model.graph.node if last.output[0] in node.input]
     assert (cast.op_type, cast.attribute[0].i) == ("Cast", TensorProto.FLOAT)
+
+
+def test_the_card_says_the_opset_of_each_graph(tiny_model: Path, tmp_path: Path) -> None:
+    bundle = build(tiny_model, tmp_path / "bundle")
+    for flavour, graph in bundle.card.graphs.items():
+        model = onnx.load_model(graph_path(bundle, flavour), load_external_data=False)
+        assert [entry.version for entry in model.opset_import if not entry.domain] == [graph.opset]
+        assert bundle.model(TextTable()).graphs[flavour].opset == graph.opset
 
 
 def test_the_graphs_of_a_precision_share_one_weight_file(tiny_model: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_an_export_with_the_head_appended_equals_numpy(tmp_path: Path, opset: in
     model = write_export(tmp_path / "model", export_model(opset=opset), place=place)
     bundle = build(model, tmp_path / "bundle")
     assert bundle.card.dim == HIDDEN
+    assert {graph.opset for graph in bundle.card.graphs.values()} == {opset}
     np.testing.assert_allclose(run(bundle, "fused"), mean_of_table(), atol=1e-6)
 
 

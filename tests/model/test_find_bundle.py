@@ -196,6 +196,24 @@ def test_a_bundle_that_another_process_built_meanwhile_is_left_alone(
     assert faster == [(folder, folder.stat().st_ino)]
 
 
+def test_an_older_bundle_that_another_process_built_anew_meanwhile_is_left_alone(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    make_older(find_bundle(str(model)).folder)
+    faster: list[tuple[Path, int]] = []
+
+    def build_slowly(*args: Any, **options: Any) -> Bundle:
+        monkeypatch.setattr("pipeline.bundles.build_bundle", build_bundle)
+        folder = find_bundle(str(model)).folder
+        faster.append((folder, folder.stat().st_ino))
+        return build_bundle(*args, **options)
+
+    monkeypatch.setattr("pipeline.bundles.build_bundle", build_slowly)
+    folder = find_bundle(str(model)).folder
+    assert faster == [(folder, folder.stat().st_ino)]
+
+
 def test_two_processes_may_build_the_same_model_at_once(tiny_model: Path, empty_home: Path) -> None:
     program = (
         "import sys; from pipeline.bundles import find_bundle as f; sys.stdin.read(1); print(f(sys.argv[1]).folder)"

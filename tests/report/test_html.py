@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Manifest, Rejected, ShardFile, Stages, Totals
+from pipeline.records import EngineFacts, Manifest, Rejected, SessionFacts, ShardFile, Stages, Totals
 from pipeline.report.html import html_report
 
 EVIL = "<script>alert('x')</script>&amp;\"'"
@@ -27,6 +27,21 @@ def manifest(**changes: Any) -> Manifest:
         "stages": Stages(wall=10.0, prepare=1.0, compute=15.0, write=2.0, streams=2),
     }
     return Manifest(**(values | changes))
+
+
+def engine(**changes: Any) -> EngineFacts:
+    fixed = SessionFacts(rows=64, sequence=256, nodes_placed=93, nodes=93, canary_cosine=0.9999995, seconds=1.5)
+    free = SessionFacts(rows=0, sequence=0, nodes_placed=90, nodes=93, canary_cosine=0.99912345, seconds=0.25)
+    values: dict[str, Any] = {
+        "provider": "moon",
+        "device": "Moon GPU",
+        "precision": "fp16",
+        "streams": 1,
+        "threads": 2,
+        "sessions": [fixed, free],
+        "chosen": "fastest of those measured on 2026-11-22: moon fp16 80.0 documents/s",
+    }
+    return EngineFacts(**(values | changes))
 
 
 def rejected(reason: str, row: int = 1, file: str = "a.jsonl") -> Rejected:
@@ -75,6 +90,18 @@ def test_the_page_lists_options_files_environment_and_shards() -> None:
         assert part in words
 
 
+def test_the_page_tells_what_computed_how_it_was_chosen_and_what_its_canaries_said() -> None:
+    words = Page(html_report(manifest(engine=engine()), [])).words
+    assert "moon fp16 on Moon GPU, 1 x 2 threads" in words
+    assert "fastest of those measured on 2026-11-22: moon fp16 80.0 documents/s" in words
+    assert "64 x 25693/930.99999951.5s" in words
+    assert "any90/930.9991235" in words
+
+
+def test_a_device_without_a_name_is_left_out() -> None:
+    assert "moon fp16, 1 x 2 threads" in Page(html_report(manifest(engine=engine(device="")), [])).words
+
+
 def test_the_page_needs_nothing_beside_it() -> None:
     page = Page(html_report(manifest(), []))
     assert page.links == []
@@ -82,7 +109,7 @@ def test_the_page_needs_nothing_beside_it() -> None:
 
 
 def test_every_element_is_closed() -> None:
-    assert Page(html_report(manifest(), [rejected("text is null")])).open == []
+    assert Page(html_report(manifest(engine=engine()), [rejected("text is null")])).open == []
 
 
 @pytest.mark.parametrize(
@@ -93,8 +120,10 @@ def test_every_element_is_closed() -> None:
         {"fingerprint": {EVIL: EVIL, "input.files": {}}},
         {"fingerprint": {"input.files": {EVIL: EVIL}}},
         {"environment": {EVIL: EVIL}},
+        {"engine": engine(device=EVIL)},
+        {"engine": engine(chosen=EVIL)},
     ],
-    ids=["model", "prompt", "option", "file", "environment"],
+    ids=["model", "prompt", "option", "file", "environment", "device", "choice"],
 )
 def test_what_the_data_says_is_shown_as_text(changes: dict[str, Any]) -> None:
     page = Page(html_report(manifest(**changes), []))

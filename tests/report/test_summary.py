@@ -69,6 +69,12 @@ def test_a_run_tells_what_it_did_and_where_it_is() -> None:
     assert "out/*.parquet (90 vectors, 2 files, 1.0 MiB)" in words
 
 
+def test_a_provider_without_devices_is_told_by_its_name() -> None:
+    assert RESULT.engine is not None
+    engine = msgspec.structs.replace(RESULT.engine, device="", precision="fp16")
+    assert "tiny, cpu fp16, 2 x 1 threads" in run_summary(msgspec.structs.replace(RESULT, engine=engine))
+
+
 def test_rows_that_are_not_in_the_output_are_told() -> None:
     words = run_summary(RESULT)
     assert "7 rows quarantined" in words

@@ -3,7 +3,7 @@
 from pipeline.engine.catalogue.entry import DeviceChoice, Exact, Fault, GraphChoice, Home, Provider
 
 # The package brings a runtime of its own in place of the one that is there.
-_INSTALL = "install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'"
+_INSTALL = 'install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
 
 CUDA = Provider(
     name="cuda",

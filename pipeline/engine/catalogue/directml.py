@@ -37,6 +37,7 @@ DIRECTML = Provider(
         "fp32": GraphChoice(graph="fused", floor=0.99999),
         "fp16": GraphChoice(graph="fused-fp16", floor=0.999),
     },
+    opset=20,
     # A kernel caches its first shape only, and buffers are rounded up to powers of two.
     shapes=Ladder(budget_tokens=16384, sequences=(32, 64, 128, 256, 512), most_rows=512),
     runs="adapter",

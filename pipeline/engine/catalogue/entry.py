@@ -87,6 +87,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     plugin           None where it is built into the package that brings ONNX Runtime
     kinds            device kinds it was made for, the preferred first; on another kind it is emulated
     precisions       graph and floor by precision, the default first
+    opset            the highest opset of ONNX whose operators it knows; None: that of the runtime
     shapes           shape policy
     session          session config entries; `options` provider options, `emulated` more of them on emulated devices
     runs             cores: batches side by side, one per core; one: one at a time per session;
@@ -111,6 +112,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     memory: Literal["host", "nvml", "dxgi", "unknown"]
     note: str = ""
     wsl: str = ""
+    opset: int | None = None
     plugin: Plugin | None = None
     device: DeviceChoice | None = None
     session: dict[str, str] = {}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.adapters import Look, child
+from pipeline.engine import child
+from pipeline.engine.adapters import Look
 from pipeline.engine.adapters.child import look_in_child
 from tests.engine.adapters.children import SEEN
 
@@ -24,7 +25,7 @@ def test_what_a_child_sees_comes_back(monkeypatch: pytest.MonkeyPatch, mood: str
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_crash_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", "crash")
-    assert look_in_child(CHILD, 30) == Look(reason="crashed with signal 11")
+    assert look_in_child(CHILD, 30) == Look(reason="crashed with signal 11 (SIGSEGV)")
 
 
 def test_a_child_that_hangs_is_ended_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

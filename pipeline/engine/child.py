@@ -1,0 +1,95 @@
+"""What may crash or hang happens in a child process: a driver takes its process along."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import IO
+
+from msgspec import Struct
+
+# A process that the kernel holds inside a driver does not die when it is killed; it is left behind then.
+_GRACE_S = 2.0
+_SHOWN = 300
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a child ended: `words` is empty where it ended well; `lines` is what it printed."""
+
+    words: str = ""
+    lines: list[str] = []
+
+
+def run_child(module: str, *arguments: str, timeout_s: float) -> Ended:
+    """Run `main(*arguments)` of a module in a child that imports from where this process does.
+
+    A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised.
+    """
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; import importlib;"
+        f" importlib.import_module({module!r}).main(*sys.argv[1:])"
+    )
+    # Files, not pipes: nothing waits for whoever else holds their other end.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            # -P: nothing is imported from the working directory, which may hold a folder of any name.
+            code = _run([sys.executable, "-P", "-c", program, *arguments], out, err, timeout_s)
+        except OSError as error:
+            return Ended(words=f"a process could not be started: {error.strerror}")
+        if code is None:
+            return Ended(words=f"did not answer in {timeout_s:g} s")
+        return Ended(words=_ending(code, _lines(err)), lines=_lines(out))
+
+
+def leave_no_trace() -> None:
+    """For a child to begin with: if it crashes, it leaves no core dump and shows no dialog."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.SetErrorMode(msvcrt.SEM_FAILCRITICALERRORS | msvcrt.SEM_NOGPFAULTERRORBOX)
+    else:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _run(command: list[str], out: IO[bytes], err: IO[bytes], timeout_s: float) -> int | None:
+    """The exit status; None where it took too long."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+    try:
+        return child.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is not None:
+        return
+    child.kill()
+    try:
+        child.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode("utf-8", errors="replace").split("\n")
+
+
+def _ending(code: int, errors: list[str]) -> str:
+    """How a child ended that did not end well."""
+    if code == 0:
+        return ""
+    said = next((line.strip() for line in reversed(errors) if line.strip()), "")[:_SHOWN]
+    words = f": {said}" if said else ""
+    if code < 0:
+        return f"crashed with signal {-code} ({signal.Signals(-code).name}){words}"
+    if code >= 0xC0000000:
+        # Windows: an NTSTATUS of severity "error", such as an access violation.
+        return f"crashed with code {code:#010x}{words}"
+    return f"ended with code {code}{words}"
