@@ -27,14 +27,17 @@ from pipeline.sink import atomic
 from pipeline.trial import Trial, take, try_provider
 
 LOG = logging.getLogger("embedmill")
-# Documents that providers are measured with.
+# Documents that providers are measured with, and so many that a job must have for that to be worth its seconds.
 SAMPLE_TEXTS = 256
+WORTH_MEASURING = 1024
+# A provider that failed may be mended by then.
+_TRIED_AGAIN_DAYS = 7
 
 
 class Choice(Struct, frozen=True, kw_only=True):
     """What was measured on one machine, and when."""
 
-    measured: str
+    measured: date
     trials: list[Trial]
 
 
@@ -45,12 +48,13 @@ class _Candidate(Struct, frozen=True, kw_only=True):
 
 
 def choose_target(
-    bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, sample: Callable[[], Tokens]
+    bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, sample: Callable[[], Tokens], *, texts: int
 ) -> Target:
     """The provider that was asked for, or with `auto` the fastest of those that work here.
 
     With several candidates they are measured on the texts of `sample` (each in a process of its own), and what
-    was found is kept for the next run. Raises DeviceError where nothing works, or not what was asked for.
+    was found is kept for the next run; a job of fewer than `WORTH_MEASURING` texts takes what was kept, or the CPU.
+    Raises DeviceError where nothing works, or not what was asked for.
     """
     machine = this_machine()
     if engine.provider != AUTO:
@@ -64,13 +68,19 @@ def choose_target(
     kept = _kept(path)
     if kept is not None:
         try:
-            return _fastest(kept, engine, machine)
+            target = _fastest(kept, engine, machine)
+            LOG.info("%s: %s", target.label, target.chosen)
+            return target
         except DeviceError as error:
-            LOG.warning("what was chosen before does not hold any more (%s); measuring again", error)
+            LOG.warning("what was chosen before does not hold any more (%s)", error)
+    if texts < WORTH_MEASURING:
+        return msgspec.structs.replace(
+            aim(candidates[-1].provider, engine, machine), chosen="the job is too small to measure providers for"
+        )
     tokens = sample()
     if len(tokens.truncated) == 0:
         tokens = model.canaries.tokens
-    choice = Choice(measured=date.today().isoformat(), trials=_measure(bundle, text, engine, candidates, tokens))
+    choice = Choice(measured=date.today(), trials=_measure(bundle, text, engine, candidates, tokens))
     _keep(path, choice)
     return _fastest(choice, engine, machine)
 
@@ -119,7 +129,8 @@ def _fastest(choice: Choice, engine: EngineTable, machine: Machine) -> Target:
     device = engine.device if best.device is None else str(best.device.index)
     asked = msgspec.structs.replace(engine, precision=best.precision, device=device)
     target = aim(find_provider(best.provider), asked, machine)
-    return msgspec.structs.replace(target, chosen=f"fastest of those measured on {choice.measured}: {figures}")
+    chosen = f"the fastest of those measured on {choice.measured}: {figures}"
+    return msgspec.structs.replace(target, chosen=chosen)
 
 
 def trial_words(trial: Trial) -> str:
@@ -144,9 +155,12 @@ def _kept(path: Path) -> Choice | None:
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
     except (OSError, msgspec.DecodeError):
         return None
-    # What failed may be mended by tomorrow.
-    lasting = all(trial.works for trial in choice.trials) or choice.measured == date.today().isoformat()
-    return choice if lasting else None
+    lasting = all(trial.works for trial in choice.trials)
+    return choice if lasting or _age_days(choice) < _TRIED_AGAIN_DAYS else None
+
+
+def _age_days(choice: Choice) -> int:
+    return abs((date.today() - choice.measured).days)
 
 
 def _keep(path: Path, choice: Choice) -> None:

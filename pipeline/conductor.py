@@ -112,7 +112,12 @@ def _embed_pending(
     rows = sum(shard.rows for shard in ledger.job.shards)
     done = rows - sum(shard.rows for shard in pending)
     target = choose_target(
-        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, pending)
+        bundle,
+        model,
+        config.text,
+        config.engine,
+        lambda: sample_tokens(config, model, files, pending),
+        texts=sum(shard.rows for shard in pending),
     )
     packing = packing_for(target.provider, model, config.engine)
     with (
@@ -246,7 +251,7 @@ class Embedder:
         bundle = find_bundle(model)
         check_files(bundle)
         self.model = bundle.model(text)
-        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens)
+        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens, texts=0)
         self._packing = packing_for(target.provider, self.model, engine)
         self._tokeniser = Tokeniser(
             Path(self.model.tokenizer),

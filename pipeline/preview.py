@@ -75,7 +75,7 @@ def preview(config: RunConfig) -> Preview:
     shards = plan(config, files)
     rows = sum(shard.rows for shard in shards)
     target = choose_target(
-        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, shards)
+        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, shards), texts=rows
     )
     packing = packing_for(target.provider, model, config.engine)
     with Preparation(config, model, files, packing) as preparation:

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from pipeline import choose
-from pipeline.choose import SAMPLE_TEXTS, Choice, choose_target, sample_of
+from pipeline.choose import SAMPLE_TEXTS, WORTH_MEASURING, Choice, choose_target, sample_of
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine import target as target_module
 from pipeline.engine.catalogue import find_provider
@@ -100,7 +100,9 @@ def three(machine: Machine) -> Machine:
 
 
 def chosen(engine: EngineTable = AUTO, *, sample: Callable[[], Tokens] = a_sample, **options: Any) -> Target:
-    return choose_target(BUNDLE, options.get("known", KNOWN), TextTable(), engine, sample)
+    return choose_target(
+        BUNDLE, options.get("known", KNOWN), TextTable(), engine, sample, texts=options.get("texts", WORTH_MEASURING)
+    )
 
 
 class TestOne:
@@ -155,7 +157,7 @@ class TestSeveral:
             "cpu fp32 60.0 documents/s",
         ]
         assert caplog.messages == [f"measured {figure}" for figure in figures]
-        assert found.chosen == f"fastest of those measured on {date.today().isoformat()}: {'; '.join(figures)}"
+        assert found.chosen == f"the fastest of those measured on {date.today().isoformat()}: {'; '.join(figures)}"
 
     def test_the_cpu_may_win(self, three: Machine) -> None:
         three.rates["cpu", "fp32"] = 90.0
@@ -252,11 +254,20 @@ class TestKept:
         three.rates = {**three.rates, ("moon", "fp16"): "gone", ("moon", "fp32"): "gone", ("sun", "fp32"): "gone"}
         assert chosen().device in (*three.devices, None)
 
+    def test_a_small_job_takes_the_cpu_rather_than_measure(self, three: Machine) -> None:
+        found = chosen(sample=no_sample, texts=WORTH_MEASURING - 1)
+        assert (found.provider.name, found.chosen) == ("cpu", "the job is too small to measure providers for")
+        assert three.tried == []
+
+    def test_a_small_job_takes_what_was_found_before(self, three: Machine) -> None:
+        first = chosen()
+        assert chosen(sample=no_sample, texts=1) == first
+
     def age(self, empty_home: Path) -> None:
         """The kept choice was measured long ago."""
         path = self.kept(empty_home)
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
-        path.write_bytes(msgspec.json.encode(structs.replace(choice, measured="2020-02-02")))
+        path.write_bytes(msgspec.json.encode(structs.replace(choice, measured=date(2020, 2, 2))))
 
 
 class TestSample:
