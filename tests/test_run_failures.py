@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -100,11 +101,10 @@ class TestFailures:
         self, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run(self.job(tmp_path, tiny_model, "undisturbed"), quiet=True)
-        advance, advances = Progress.advance, []
+        advance, number = Progress.advance, itertools.count(1)
 
         def interrupt(progress: Progress, rows: float, tokens: int) -> None:
-            advances.append(rows)
-            if len(advances) == 25:
+            if next(number) == 25:
                 os.kill(os.getpid(), signal.SIGINT)
             advance(progress, rows, tokens)
 
