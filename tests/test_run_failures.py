@@ -39,14 +39,13 @@ class TestFailures:
         )
 
     def fail_at_batch(self, monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], Any]) -> None:
-        batches: list[int] = []
+        batches = itertools.count(1)
         session_run = onnxruntime.InferenceSession.run
 
         def counted(session: Any, outputs: Any, inputs: dict[str, Any]) -> Any:
             if len(inputs["input_ids"]) > 1:
                 return session_run(session, outputs, inputs)
-            batches.append(1)
-            return action() if len(batches) == number else session_run(session, outputs, inputs)
+            return action() if next(batches) == number else session_run(session, outputs, inputs)
 
         monkeypatch.setattr(onnxruntime.InferenceSession, "run", counted)
 
