@@ -27,7 +27,8 @@ from pipeline.engine.canary import reference_vectors
 from pipeline.engine.catalogue.directml import DIRECTML
 from pipeline.engine.catalogue.entry import Precision
 from pipeline.engine.devices import Device
-from pipeline.engine.session import SessionPlan, pad, plan_session
+from pipeline.engine.session import pad
+from pipeline.engine.sessionplan import SessionPlan, plan_session
 from pipeline.engine.target import packing_for
 from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens
 

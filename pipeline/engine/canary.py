@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from pipeline.engine.catalogue.cpu import CPU
 from pipeline.engine.cores import usable_cores
-from pipeline.engine.session import Session, plan_session
+from pipeline.engine.session import Session
+from pipeline.engine.sessionplan import plan_session
 from pipeline.records import Batch, Bucket, Canaries, FloatArray, IntArray, Model, Tokens
 
 DoubleArray = npt.NDArray[np.float64]

@@ -84,7 +84,9 @@ def _fits(device: Device, wanted: str) -> bool:
 
 def _describe(index: int, found: Any, provider: Provider) -> Device:
     hardware = found.device
-    facts = {str(key): str(value) for key, value in {**hardware.metadata, **found.ep_metadata}.items()}
+    facts = {
+        str(key): str(value) for key, value in {**hardware.metadata, **found.ep_options, **found.ep_metadata}.items()
+    }
     kind: DeviceKind = hardware.type.name.lower()
     discrete = facts.get("Discrete")
     return Device(

@@ -12,92 +12,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
-from msgspec import Struct, structs
+from msgspec import structs
 
-from pipeline.engine.catalogue.entry import Meaning, Precision, Provider
+from pipeline.engine.catalogue.entry import Meaning, Provider
 from pipeline.engine.contexts import Contexts
 from pipeline.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
 from pipeline.engine.placement import placement, stray_words
-from pipeline.errors import DeviceError, ModelError
-from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens
+from pipeline.engine.sessionplan import STRICT, SessionPlan
+from pipeline.errors import DeviceError
+from pipeline.records import Batch, FloatArray, Tokens
 
-_CPU = "CPUExecutionProvider"
-_STRICT = "session.disable_cpu_ep_fallback"
 _RECORD = "session.record_ep_graph_assignment_info"
 _REMEDIES: dict[Meaning, str] = {
     "out of memory": "the device is out of memory; lower engine.budget_tokens, or close what else uses it",
     "device lost": "the device was lost (its driver reset it); run again, and update its driver if it happens again",
     "driver too old": "the driver is too old for this runtime; update it",
 }
-
-
-class SessionPlan(Struct, frozen=True, kw_only=True):
-    """All that a session is opened with, as plain data.
-
-    `model` is the identity of what `graph` computes; `session` are session config entries, `options` the
-    provider's, `free` fixes named dimensions of the graph.
-    """
-
-    model: str
-    graph: str
-    optimise: bool
-    threads: int
-    memory_pattern: bool
-    strict: bool
-    session: dict[str, str]
-    options: dict[str, str]
-    free: dict[str, int]
-
-
-def plan_session(
-    model: Model,
-    provider: Provider,
-    precision: Precision,
-    *,
-    threads: int,
-    bucket: Bucket | None = None,
-    device: Device | None = None,
-    memory_bytes: int | None = None,
-) -> SessionPlan:
-    """What the catalogue makes of a model, a shape and a device. Raises ModelError where the model lacks the graph."""
-    choice = provider.precisions[precision]
-    graph = model.graphs.get(choice.graph)
-    if graph is None:
-        raise ModelError(
-            f"{model.name} has no {choice.graph} graph, which {provider.name} needs for {precision};"
-            f" it has: {', '.join(sorted(model.graphs))}; choose another with engine.precision (--precision)"
-        )
-    if provider.opset is not None and graph.opset > provider.opset:
-        raise ModelError(
-            f"{model.name} uses operators of opset {graph.opset}, and {provider.name} knows them up to"
-            f" {provider.opset}; export it again with opset {provider.opset} or lower, or choose another --provider"
-        )
-    strict = provider.strict and not provider.on_cpu and provider.ort_name != _CPU
-    return SessionPlan(
-        model=model.identity,
-        graph=graph.path,
-        optimise=graph.optimise,
-        threads=threads,
-        memory_pattern=provider.memory_pattern,
-        strict=strict,
-        session=provider.session | ({_STRICT: "1"} if strict else {}),
-        options=_provider_options(provider, precision, device, memory_bytes),
-        free={} if bucket is None else {"batch": bucket.rows, "sequence": bucket.sequence},
-    )
-
-
-def _provider_options(
-    provider: Provider, precision: Precision, device: Device | None, memory_bytes: int | None
-) -> dict[str, str]:
-    options = provider.options | provider.precisions[precision].options
-    if device is not None and device.emulated:
-        options = options | provider.emulated
-    if provider.device is not None:
-        number = device.metadata.get(provider.device.metadata) if device is not None else None
-        options = options | (provider.device.default if number is None else {provider.device.option: number})
-    if memory_bytes is not None and provider.memory_limit is not None:
-        options = options | {provider.memory_limit: str(memory_bytes)}
-    return options
 
 
 class Session:
@@ -270,7 +200,7 @@ def _strays(plan: SessionPlan, provider: Provider, device: Device | None) -> str
     """Which operators kept a strict session from opening, found by one that is not strict; empty if none did."""
     if not plan.strict:
         return ""
-    lax = {key: value for key, value in plan.session.items() if key != _STRICT}
+    lax = {key: value for key, value in plan.session.items() if key != STRICT}
     try:
         session = _open(structs.replace(plan, strict=False, session=lax), provider, device)
     except DeviceError:

@@ -15,7 +15,8 @@ from pipeline.config import EngineTable
 from pipeline.engine.canary import canary_cosine
 from pipeline.engine.contexts import Contexts
 from pipeline.engine.cores import usable_cores
-from pipeline.engine.session import Session, SessionPlan, plan_session
+from pipeline.engine.session import Session
+from pipeline.engine.sessionplan import SessionPlan, plan_session
 from pipeline.engine.target import Target
 from pipeline.errors import DeviceError, PipelineError
 from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Packing, SessionFacts, Work

@@ -28,8 +28,9 @@ def device_of(
 def runtime_device(
     kind: str = "GPU", *, provider: str = "MoonExecutionProvider", vendor: str = "Lunar", **metadata: Any
 ) -> SimpleNamespace:
-    """What `onnxruntime.get_ep_devices()` lists; `ep_` metadata are the provider's own."""
+    """What `onnxruntime.get_ep_devices()` lists; `ep_` metadata are the provider's own, `option_` its defaults."""
+    options = {key.removeprefix("option_"): metadata.pop(key) for key in list(metadata) if key.startswith("option_")}
     own = {key.removeprefix("ep_"): value for key, value in metadata.items() if key.startswith("ep_")}
     rest = {key: value for key, value in metadata.items() if not key.startswith("ep_")}
     hardware = SimpleNamespace(type=SimpleNamespace(name=kind), vendor=vendor, metadata=rest)
-    return SimpleNamespace(ep_name=provider, device=hardware, ep_metadata=own)
+    return SimpleNamespace(ep_name=provider, device=hardware, ep_metadata=own, ep_options=options)

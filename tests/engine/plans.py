@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.engine.session import SessionPlan
+from pipeline.engine.sessionplan import SessionPlan
 from pipeline.records import Batch
 
 

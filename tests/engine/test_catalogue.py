@@ -27,7 +27,8 @@ CPU_WORDS = {
     "engine/adapters/dxgi.py": {"cpu"},
     "engine/adapters/vulkan.py": {"cpu"},
     "engine/devices.py": {"cpu"},
-    "engine/session.py": {"cpu", "CPUExecutionProvider"},
+    "engine/session.py": {"cpu"},
+    "engine/sessionplan.py": {"CPUExecutionProvider"},
 }
 # Vectors that others are held against come from the CPU.
 ENTRIES_USED = {"engine/canary.py": {"cpu"}}

@@ -15,7 +15,8 @@ from msgspec import structs
 
 from pipeline.engine.catalogue import PROVIDERS
 from pipeline.engine.contexts import Contexts
-from pipeline.engine.session import Session, SessionPlan
+from pipeline.engine.session import Session
+from pipeline.engine.sessionplan import SessionPlan
 from pipeline.errors import DeviceError
 from pipeline.sink import atomic
 from tests.engine.devices import device_of

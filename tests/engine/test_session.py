@@ -11,7 +11,8 @@ import pytest
 from msgspec import structs
 
 from pipeline.engine.catalogue.entry import DeviceChoice, GraphChoice, Provider
-from pipeline.engine.session import Session, SessionPlan, pad, plan_session
+from pipeline.engine.session import Session, pad
+from pipeline.engine.sessionplan import SessionPlan, plan_session
 from pipeline.errors import DeviceError, ModelError
 from pipeline.model.bundle import Flavour
 from pipeline.records import Bucket
@@ -183,7 +184,7 @@ class TestPlan:
         naming = DeviceChoice(option="device_id", metadata="Adapter", default={"preference": "speed"})
         provider = provider_of(device=naming)
         assert self.plan(provider, device=device_of(Adapter="3")).options == {"device_id": "3"}
-        assert self.plan(provider, device=device_of()).options == {"preference": "speed"}
+        assert self.plan(provider, device=device_of(2)).options == {"device_id": "2"}
         assert self.plan(provider).options == {"preference": "speed"}
 
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.batch.packer import pack
 from pipeline.config import EngineTable
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.catalogue.entry import Exact, GraphChoice, Ladder, Precision, Provider
-from pipeline.engine.session import SessionPlan
+from pipeline.engine.sessionplan import SessionPlan
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target
 from pipeline.records import Batch, Bucket, Canaries, FloatArray, Graph, Model, Packing, Tokens, Work

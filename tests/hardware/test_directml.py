@@ -11,7 +11,7 @@ from hardware.directml.errors import SetupError
 from hardware.directml.parity import plan_lines
 from hardware.directml.wine import Wine, assigned
 from pipeline.engine.catalogue.directml import DIRECTML
-from pipeline.engine.session import plan_session
+from pipeline.engine.sessionplan import plan_session
 from pipeline.records import Bucket
 from tests.engine.devices import device_of
 from tests.engine.works import model

@@ -15,7 +15,7 @@ CUDA = Provider(
     ),
     note="it needs an NVIDIA driver",
     kinds=("gpu",),
-    device=DeviceChoice(option="device_id", metadata="cuda_device_id"),
+    device=DeviceChoice(option="device_id", metadata="device_id"),
     precisions={
         "fp32": GraphChoice(graph="fused", floor=0.99999, options={"use_tf32": "0"}),
         "fp16": GraphChoice(graph="fused-fp16", floor=0.999),

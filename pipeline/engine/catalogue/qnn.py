@@ -32,6 +32,6 @@ QNN = Provider(
         Fault(pattern=r"Code: 1002\b", meaning="out of memory"),
         Fault(pattern=r"QNN_COMMON_ERROR_MEM_ALLOC", meaning="out of memory"),
         Fault(pattern=r"QNN_COMMON_ERROR_SYSTEM_COMMUNICATION", meaning="device lost"),
-        Fault(pattern=r"QNN_DEVICE_ERROR_INCOMPATIBLE_(FIRMWARE|DRIVER)", meaning="driver too old"),
+        Fault(pattern=r"QNN_COMMON_ERROR_INCOMPATIBLE_BINARIES", meaning="driver too old"),
     ),
 )
