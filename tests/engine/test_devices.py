@@ -109,10 +109,18 @@ class TestDescribe:
         return devices_of(provider_of(kinds=kinds))
 
     def test_a_device_is_what_the_runtime_says_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        said = {"Description": "RTX 4060", "LUID": "77", "Discrete": "1"}
-        found = runtime_device(**said, ep_version=3, option_device_id=1)
+        found = runtime_device(Description="RTX 4060", LUID="77", Discrete="1", ep_version=3, option_device_id=1)
         [device] = self.listed(monkeypatch, found)
-        assert device == device_of(name="RTX 4060", luid="77", discrete=True, **said, version="3", device_id="1")
+        assert device == device_of(
+            name="RTX 4060",
+            luid="77",
+            discrete=True,
+            Description="RTX 4060",
+            LUID="77",
+            Discrete="1",
+            version="3",
+            device_id="1",
+        )
         assert device.label == "RTX 4060"
 
     def test_devices_of_other_providers_are_left_out_and_the_rest_is_counted(
