@@ -109,8 +109,13 @@ class TestFailures:
 
         monkeypatch.setattr(Progress, "advance", interrupt)
         before = set(threading.enumerate())
-        with pytest.raises(KeyboardInterrupt):
-            run(self.job(tmp_path, tiny_model, "out"), quiet=True)
+        # A shell starts background jobs with SIGINT ignored, and Python leaves that as it is.
+        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run(self.job(tmp_path, tiny_model, "out"), quiet=True)
+        finally:
+            signal.signal(signal.SIGINT, inherited)
         assert set(threading.enumerate()) == before
         run(self.job(tmp_path, tiny_model, "out"), quiet=True)
         assert parts_of(tmp_path / "out") == parts_of(tmp_path / "undisturbed")
