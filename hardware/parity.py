@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.batch.packer import pack
 from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.doctor import docstrings
@@ -25,7 +24,7 @@ from pipeline.engine.contexts import Contexts
 from pipeline.engine.machine import this_machine
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import aim, packing_for
-from pipeline.records import Bucket, EngineFacts, FloatArray, Model, Tokens, Work
+from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Tokens, Work
 from pipeline.sink.atomic import publish_folder
 from pipeline.text.tokenise import Tokeniser
 from pipeline.trial import take
@@ -92,7 +91,7 @@ def embed(
     """Vectors float32 [texts, dim] by the engine, and what it says of its sessions."""
     target = aim(find_provider(name), config, this_machine())
     packing = packing_for(target.provider, model, config)
-    work = Work(tokens=tokens, batches=pack(tokens.lengths, packing))
+    work = Work(tokens=tokens, batches=in_own_shape(tokens, packing.buckets))
     with Engine(model, target, packing, config, contexts=contexts) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
         return vectors, engine.facts()
@@ -109,6 +108,17 @@ def spread(model: Model, buckets: tuple[Bucket, ...], count: int) -> Tokens:
         rows = np.flatnonzero(shapes == number)
         chosen += [int(row) for row in rows[: max(1, round(share * count))]]
     return take(tokens, chosen)
+
+
+def in_own_shape(tokens: Tokens, buckets: tuple[Bucket, ...]) -> list[Batch]:
+    """Batches where every text runs in the smallest shape that holds it; a run would let short ones ride along."""
+    shapes = np.searchsorted([bucket.sequence for bucket in buckets], tokens.lengths)
+    return [
+        Batch(rows=rows[start : start + bucket.rows], size=bucket.rows, sequence=bucket.sequence)
+        for number, bucket in enumerate(buckets)
+        for rows in [np.flatnonzero(shapes == number)]
+        for start in range(0, len(rows), bucket.rows)
+    ]
 
 
 def least_cosine(vectors: FloatArray, reference: FloatArray) -> float:

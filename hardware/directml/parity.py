@@ -19,8 +19,7 @@ import numpy as np
 
 from hardware.directml.errors import SetupError
 from hardware.directml.wine import DEFAULT_FOLDER, Wine, assigned, prepare
-from hardware.parity import least_cosine, spread
-from pipeline.batch.packer import pack
+from hardware.parity import in_own_shape, least_cosine, spread
 from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.engine.canary import reference_vectors
@@ -70,7 +69,7 @@ def main() -> int:
     model = find_bundle(DEFAULT_MODEL).model(TextTable())
     packing = packing_for(DIRECTML, model, EngineTable(budget_tokens=options.budget))
     tokens = spread(model, packing.buckets, options.texts)
-    batches = pack(tokens.lengths, packing)
+    batches = in_own_shape(tokens, packing.buckets)
     reference = reference_vectors(model, tokens)
     problems = 0
     for precision in DIRECTML.precisions:
