@@ -94,7 +94,7 @@ class Provider(Struct, frozen=True, kw_only=True):
                      adapter: one at a time per adapter, opening sessions included
     strict           no node may fall to the CPU, except operators in `on_cpu`
     memory_limit     the provider option that takes `engine.memory_bytes`
-    memory           who reports the device's memory
+    memory           who reports the device's memory; vendor: whoever does for the maker of the GPU
     faults           codes of known failures
     preload          the libraries it needs lie in Python packages and are loaded first
     compiled         sessions compile to a context that is kept and loaded again
@@ -109,7 +109,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     precisions: dict[Precision, GraphChoice]
     shapes: Exact | Ladder
     runs: Literal["cores", "one", "adapter"]
-    memory: Literal["host", "nvml", "dxgi", "unknown"]
+    memory: Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
     note: str = ""
     wsl: str = ""
     opset: int | None = None

@@ -29,7 +29,7 @@ OPENVINO = Provider(
     },
     shapes=Ladder(budget_tokens=4096, sequences=(32, 64, 128, 256, 512), most_rows=128),
     runs="one",
-    memory="unknown",
+    memory="vendor",
     faults=(
         Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),
         Fault(pattern=r"ZE_RESULT_ERROR_OUT_OF_(HOST|DEVICE)_MEMORY", meaning="out of memory"),

@@ -27,7 +27,7 @@ WEBGPU = Provider(
     options={"enableInt64": "1"},
     # All sessions share one Dawn device: two at once corrupted the heap (onnxruntime-ep-webgpu 0.4.0).
     runs="adapter",
-    memory="unknown",
+    memory="vendor",
     faults=(
         Fault(pattern=r"VK_ERROR_OUT_OF_(DEVICE|HOST)_MEMORY|8007000E", meaning="out of memory"),
         Fault(pattern=r"VK_ERROR_DEVICE_LOST|887A000[567]", meaning="device lost"),
