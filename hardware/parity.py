@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.doctor import docstrings
-from pipeline.engine.canary import reference_vectors
+from pipeline.engine.canary import cosines_of, reference_vectors
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.catalogue.entry import Precision
 from pipeline.engine.contexts import Contexts
@@ -127,9 +127,7 @@ def in_own_shape(tokens: Tokens, buckets: tuple[Bucket, ...]) -> list[Batch]:
 
 def least_cosine(vectors: FloatArray, reference: FloatArray) -> float:
     """Over rows of two [texts, dim]; NaN where a vector is not finite."""
-    left, right = vectors.astype(np.float64), reference.astype(np.float64)
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return float(((left * right).sum(axis=1) / norms).min())
+    return float(cosines_of(vectors, reference).min())
 
 
 def _check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -134,10 +135,9 @@ def _tried(provider: Provider, bundle: Bundle, tokens: Tokens, deadline_s: float
 
 def _documents(bundle: Bundle) -> Tokens:
     """Docstrings of the standard library, as the model sees them."""
-    recipe = bundle.card.recipe
     model = bundle.model(TextTable())
     tokeniser = Tokeniser(
-        bundle.folder / "tokenizer.json", max_tokens=model.max_tokens, prompt=model.prompt, lowercase=recipe.lowercase
+        Path(model.tokenizer), max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase
     )
     texts = list(dict.fromkeys(docstrings()))
     return tokeniser.encode(texts[:: max(1, len(texts) // _TEXTS)][:_TEXTS])

@@ -33,7 +33,7 @@ def canary_cosine(session: Runs, canaries: Canaries, bucket: Bucket | None) -> f
     In a fixed shape, those run that fit it. NaN where a vector is not finite, or no canary fits.
     """
     cosines = [
-        _cosines(session.run(canaries.tokens, batch), canaries.vectors[batch.rows])
+        cosines_of(session.run(canaries.tokens, batch), canaries.vectors[batch.rows])
         for batch in _batches(canaries.tokens.lengths, bucket)
     ]
     if not cosines:
@@ -65,8 +65,8 @@ def _batches(lengths: IntArray, bucket: Bucket | None) -> list[Batch]:
     return [Batch(rows=part, size=len(part), sequence=int(lengths[part].max())) for part in parts]
 
 
-def _cosines(found: FloatArray, known: FloatArray) -> DoubleArray:
-    """Row by row, in float64; both are [texts, dim]."""
+def cosines_of(found: FloatArray, known: FloatArray) -> DoubleArray:
+    """The cosine of each row of two float32 [texts, dim]: float64 [texts], NaN where a vector is not finite."""
     left, right = found.astype(np.float64), known.astype(np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     with np.errstate(invalid="ignore"):

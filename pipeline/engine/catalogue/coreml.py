@@ -1,12 +1,13 @@
 """Core ML: GPU and Neural Engine of Apple machines."""
 
-from pipeline.engine.catalogue.entry import GraphChoice, Home, Ladder, Provider
+from pipeline.engine.catalogue.entry import GraphChoice, Ladder, Provider
+from pipeline.engine.catalogue.runtimes import MACOS
 
 COREML = Provider(
     name="coreml",
     drives="GPU and Neural Engine of Apple machines",
     ort_name="CoreMLExecutionProvider",
-    homes=(Home(system="Darwin", architectures=("arm64",), package="onnxruntime", install="install onnxruntime"),),
+    homes=(MACOS,),
     note="Core ML is part of macOS",
     kinds=("gpu", "npu"),
     # The Neural Engine computes in fp16, and which unit runs a node is Core ML's choice.

@@ -1,27 +1,13 @@
 """The CPU, everywhere."""
 
-from pipeline.engine.catalogue.entry import Exact, GraphChoice, Home, Provider
+from pipeline.engine.catalogue.entry import Exact, GraphChoice, Provider
+from pipeline.engine.catalogue.runtimes import LINUX, MACOS, WINDOWS
 
 CPU = Provider(
     name="cpu",
     drives="the CPU",
     ort_name="CPUExecutionProvider",
-    homes=(
-        Home(system="Linux", architectures=("x86_64", "arm64"), package="onnxruntime", install="install onnxruntime"),
-        Home(system="Darwin", architectures=("arm64",), package="onnxruntime", install="install onnxruntime"),
-        Home(
-            system="Windows",
-            architectures=("x86_64",),
-            package="onnxruntime-directml",
-            install="install onnxruntime-directml",
-        ),
-        Home(
-            system="Windows",
-            architectures=("arm64",),
-            package="onnxruntime-windowsml",
-            install="install onnxruntime-windowsml",
-        ),
-    ),
+    homes=(LINUX, MACOS, *WINDOWS),
     kinds=("cpu",),
     # Another order of sums between processors moves a cosine by some 1e-7.
     precisions={"fp32": GraphChoice(graph="fused", floor=0.99999)},

@@ -3,26 +3,14 @@
 Facts without another source: ONNX Runtime's own (core/providers/dml), and the DirectML page of its documentation.
 """
 
-from pipeline.engine.catalogue.entry import DeviceChoice, Fault, GraphChoice, Home, Ladder, Provider
+from pipeline.engine.catalogue.entry import DeviceChoice, Fault, GraphChoice, Ladder, Provider
+from pipeline.engine.catalogue.runtimes import WINDOWS
 
 DIRECTML = Provider(
     name="directml",
     drives="GPUs under Windows (Direct3D 12)",
     ort_name="DmlExecutionProvider",
-    homes=(
-        Home(
-            system="Windows",
-            architectures=("x86_64",),
-            package="onnxruntime-directml",
-            install="install onnxruntime-directml",
-        ),
-        Home(
-            system="Windows",
-            architectures=("arm64",),
-            package="onnxruntime-windowsml",
-            install="install onnxruntime-windowsml",
-        ),
-    ),
+    homes=WINDOWS,
     note="DirectML is part of Windows; no wheel brings it to another system",
     wsl="no wheel can bring it inside WSL2: run embedmill on the Windows side (README.md has its three lines)",
     kinds=("gpu", "npu"),
