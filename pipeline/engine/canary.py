@@ -15,8 +15,8 @@ from pipeline.records import Batch, Bucket, Canaries, FloatArray, IntArray, Mode
 
 DoubleArray = npt.NDArray[np.float64]
 
-# Canaries of one length run together where shapes are free; so many rows at most.
-_ROWS = 8
+# Where shapes are free, so many canaries of about one length run together: more would mostly compute padding.
+_ROWS = 2
 
 
 class Runs(Protocol):
