@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from data.__main__ import documents
-from pipeline.conductor import Embedder
 from pipeline.config import EngineTable
+from pipeline.embedder import Embedder
 from pipeline.engine.cores import usable_cores
 
 

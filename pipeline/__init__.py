@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
+from pipeline.config import DEFAULT_MODEL, RunConfig
+from pipeline.configfile import load_config
 from pipeline.errors import (
     ConfigError,
     ConservationError,
@@ -28,7 +29,8 @@ from pipeline.errors import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.conductor import Embedder, RunResult
+    from pipeline.conductor import RunResult
+    from pipeline.embedder import Embedder
     from pipeline.records import FloatArray
 
 __all__ = [
@@ -72,14 +74,18 @@ def embed(
     `prompt` is put before every text (None: the model's own default). The model is loaded for this
     call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
     """
-    from pipeline import conductor
+    from pipeline import embedder
 
-    return conductor.embed(texts, model=model, prompt=prompt, provider=provider)
+    return embedder.embed(texts, model=model, prompt=prompt, provider=provider)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Embedder", "RunResult"):
-        from pipeline import conductor
+    if name == "Embedder":
+        from pipeline.embedder import Embedder
 
-        return getattr(conductor, name)
+        return Embedder
+    if name == "RunResult":
+        from pipeline.conductor import RunResult
+
+        return RunResult
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from pipeline.bundles import home_folder
@@ -20,11 +17,12 @@ from pipeline.engine.catalogue.entry import Precision, Provider
 from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.standing import standing
 from pipeline.engine.target import Target, aim
-from pipeline.errors import DeviceError, OutputError
+from pipeline.errors import DeviceError
+from pipeline.job import thinned
+from pipeline.keep import key_of, read_record, write_record
 from pipeline.model.bundle import Bundle
 from pipeline.records import Model, Tokens
-from pipeline.sink import atomic
-from pipeline.trial import Trial, take, try_provider
+from pipeline.trial import Trial, try_provider
 
 LOG = logging.getLogger("embedmill")
 # Documents that providers are measured with, and so many that a job must have for that to be worth its seconds.
@@ -77,11 +75,11 @@ def choose_target(
         return msgspec.structs.replace(
             aim(candidates[-1].provider, engine, machine), chosen="the job is too small to measure providers for"
         )
-    tokens = sample()
+    tokens = thinned(sample(), SAMPLE_TEXTS)
     if len(tokens.truncated) == 0:
         tokens = model.canaries.tokens
     choice = Choice(measured=date.today(), trials=_measure(bundle, text, engine, candidates, tokens))
-    _keep(path, choice)
+    write_record(path, choice)
     return _fastest(choice, engine, machine)
 
 
@@ -141,19 +139,19 @@ def trial_words(trial: Trial) -> str:
 
 def _key(model: Model, engine: EngineTable, candidates: list[_Candidate], machine: Machine) -> str:
     """What a measurement holds for: the model, the options, the machine, and each candidate with its version."""
-    parts = [
-        model.identity,
-        msgspec.to_builtins(engine),
-        [machine.cpu, machine.usable_cores],
-        [[candidate.provider.name, candidate.precision, candidate.version] for candidate in candidates],
-    ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return key_of(
+        [
+            model.identity,
+            msgspec.to_builtins(engine),
+            [machine.cpu, machine.usable_cores],
+            [[candidate.provider.name, candidate.precision, candidate.version] for candidate in candidates],
+        ]
+    )
 
 
 def _kept(path: Path) -> Choice | None:
-    try:
-        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
-    except (OSError, msgspec.DecodeError):
+    choice = read_record(path, Choice)
+    if choice is None:
         return None
     lasting = all(trial.works for trial in choice.trials)
     return choice if lasting or _age_days(choice) < _TRIED_AGAIN_DAYS else None
@@ -161,23 +159,3 @@ def _kept(path: Path) -> Choice | None:
 
 def _age_days(choice: Choice) -> int:
     return abs((date.today() - choice.measured).days)
-
-
-def _keep(path: Path, choice: Choice) -> None:
-    """Remember a choice; where that cannot be written, the next run measures again."""
-    try:
-        atomic.make_folder(path.parent)
-        atomic.write_file(path, msgspec.json.format(msgspec.json.encode(choice)), scratch=path.parent)
-    except OutputError as error:
-        LOG.warning("the choice is not kept: %s", error)
-
-
-def sample_of(works: list[Tokens]) -> Tokens:
-    """At most `SAMPLE_TEXTS` texts, evenly out of several sets of tokens."""
-    together = Tokens(
-        ids=np.concatenate([np.empty(0, np.int32), *(tokens.ids for tokens in works)]),
-        offsets=np.cumsum([0, *(length for tokens in works for length in tokens.lengths)], dtype=np.int64),
-        truncated=np.concatenate([np.empty(0, np.bool_), *(tokens.truncated for tokens in works)]),
-    )
-    count = len(together.truncated)
-    return take(together, list(range(0, count, max(1, -(-count // SAMPLE_TEXTS)))))

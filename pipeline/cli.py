@@ -15,7 +15,8 @@ from typing import Any
 import click
 import msgspec
 
-from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
+from pipeline.config import DEFAULT_MODEL, RunConfig
+from pipeline.configfile import load_config
 from pipeline.errors import Corrupt, OutputError, PipelineError, Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +78,24 @@ def plan_command(as_json: bool, **options: Any) -> None:
     _print(preview(_config(**options)), plan_summary, as_json)
 
 
+@cli.command("tune")
+@job_options
+@click.option("--time", "time_s", type=click.FloatRange(min=1), default=30.0, help="Seconds to spend on trials.")
+@click.option("--show", is_flag=True, help="Show what is kept; measure nothing.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the picture.")
+@as_json
+def tune_command(time_s: float, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
+    """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
+    from pipeline.report.tuning import tuning_summary, tunings_summary
+    from pipeline.tune import kept_tunings, tune
+
+    if show:
+        _print(kept_tunings(), tunings_summary, as_json)
+        return
+    found = tune(_config(**options), time_s=time_s, chart=chart)
+    _print(found, tuning_summary, as_json)
+
+
 @cli.command("doctor")
 @click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model that providers are tried with.")
 @as_json
@@ -107,14 +126,14 @@ def verify_command(folder: Path, as_json: bool) -> None:
 @as_json
 def report_command(folder: Path, as_json: bool) -> None:
     """Write the HTML report of a finished output again, and say where it is."""
-    from pipeline.report.html import html_report
-    from pipeline.sink.ledger import Ledger, read_manifest, read_rejected
+    from pipeline.conductor import page_of
+    from pipeline.sink.ledger import Ledger, read_manifest
 
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
     with Ledger(folder) as ledger:
-        path = ledger.write_report(html_report(manifest, read_rejected(folder, ledger.entries.values())))
+        path = ledger.write_report(page_of(ledger, manifest))
     _print({"report": str(path)}, lambda found: f"report: {found['report']}", as_json)
 
 

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Self
 
-import numpy as np
 from msgspec import Struct
 
 from pipeline import source
 from pipeline.ahead import Ahead
-from pipeline.batch.packer import pack
 from pipeline.bundles import find_bundle, kept_contexts
-from pipeline.choose import choose_target, sample_of
-from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable
+from pipeline.choose import choose_target
+from pipeline.config import RunConfig
 from pipeline.engine.streams import Cancelled, Engine
-from pipeline.engine.target import packing_for
-from pipeline.errors import InputError, TooManyQuarantined
+from pipeline.errors import TooManyQuarantined
+from pipeline.job import plan, sample_tokens
 from pipeline.model.bundle import Bundle, check_files
-from pipeline.plan import cut
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
 from pipeline.records import (
     Batch,
     EngineFacts,
     FloatArray,
-    InputFile,
     Manifest,
     Model,
-    Packing,
     Shard,
     Stages,
     Tokens,
     Totals,
-    Work,
 )
 from pipeline.report.environment import environment, version
 from pipeline.report.html import html_report
 from pipeline.report.progress import Progress
 from pipeline.sink.fingerprint import fingerprint
-from pipeline.sink.ledger import Job, Ledger, check_conservation, read_manifest, read_rejected, shard_files, total
+from pipeline.sink.ledger import (
+    Job,
+    Ledger,
+    check_conservation,
+    read_manifest,
+    read_rejected,
+    read_tuning,
+    shard_files,
+    total,
+)
 from pipeline.sink.shard import read_ids, shard_bytes
-from pipeline.text.tokenise import Tokeniser
-
-_EMBED_TEXTS = 4096
-_ANY_SHAPE = Packing(budget_tokens=1 << 14)
+from pipeline.tune import Settings, note_rate, settings_for
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
             manifest = _manifest(ledger, model, stages, engine)
-            ledger.complete(manifest, html_report(manifest, read_rejected(ledger.folder, ledger.entries.values())))
+            ledger.complete(manifest, page_of(ledger, manifest))
         totals = total(ledger.entries.values())
     _check_quarantine(config, totals)
     return RunResult(
@@ -97,10 +97,10 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     )
 
 
-def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
-    """The fixed list of shards. Raises InputError for unreadable files and missing columns."""
-    source.resolve(files, config)
-    return list(cut(source.survey(files, config), config.shard))
+def page_of(ledger: Ledger, manifest: Manifest) -> str:
+    """The HTML report of a finished output."""
+    rejected = read_rejected(ledger.folder, ledger.entries.values())
+    return html_report(manifest, rejected, read_tuning(ledger.folder))
 
 
 def _embed_pending(
@@ -111,17 +111,12 @@ def _embed_pending(
     files, pending = ledger.job.files, ledger.pending()
     rows = sum(shard.rows for shard in ledger.job.shards)
     done = rows - sum(shard.rows for shard in pending)
-    target = choose_target(
-        bundle,
-        model,
-        config.text,
-        config.engine,
-        lambda: sample_tokens(config, model, files, pending),
-        texts=sum(shard.rows for shard in pending),
-    )
-    packing = packing_for(target.provider, model, config.engine)
+    sample = cache(lambda: sample_tokens(config, model, files, pending))
+    settings = _settings(config, bundle, model, sample, texts=rows - done)
+    if settings.tuning is not None:
+        ledger.write_tuning(settings.tuning)
     with (
-        Preparation(config, model, files, packing) as preparation,
+        Preparation(config, model, files, settings.packing) as preparation,
         Progress(total_rows=rows, done_rows=done, quiet=quiet) as progress,
     ):
         if preparation.finds_duplicates:
@@ -129,11 +124,11 @@ def _embed_pending(
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
             _preparing(preparation, pending, stages) as prepared,
-            Engine(model, target, packing, config.engine, contexts=kept_contexts()) as engine,
+            _engine(model, settings) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
             progress.say(
-                f"embedding {rows - done} rows with {model.name}, {target.label}"
+                f"embedding {rows - done} rows with {model.name}, {engine.target.label}"
                 f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
             )
             for shard, vectors in embedded:
@@ -142,16 +137,25 @@ def _embed_pending(
                 stages.write += time.monotonic() - began
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
             stages.compute, stages.streams = engine.busy_s, engine.streams
+            note_rate(settings, tokens=engine.tokens, busy_s=engine.busy_s, streams=engine.streams)
             return engine.facts()
 
 
-def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
-    """Texts out of the first, the middle and the last shard, to measure providers with."""
-    if not shards:
-        return sample_of([])
-    spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])}
-    with Preparation(config, model, files, _ANY_SHAPE) as preparation:
-        return sample_of([preparation.prepare(shard).work.tokens for shard in spread.values()])
+def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[[], Tokens], *, texts: int) -> Settings:
+    """Where and how `texts` texts like those of `sample` are embedded."""
+    target = choose_target(bundle, model, config.text, config.engine, sample, texts=texts)
+    return settings_for(bundle, model, config.text, config.engine, target, sample, texts=texts)
+
+
+def _engine(model: Model, settings: Settings) -> Engine:
+    return Engine(
+        model,
+        settings.target,
+        settings.packing,
+        settings.engine,
+        in_flight=settings.in_flight,
+        contexts=kept_contexts(),
+    )
 
 
 def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:
@@ -234,66 +238,3 @@ def _check_quarantine(config: RunConfig, totals: Totals) -> None:
             f" quarantined and {config.rows.max_quarantined} are allowed; read {folder} for the reasons, then mend the"
             " input or raise rows.max_quarantined (--max-quarantined)"
         )
-
-
-class Embedder:
-    """A loaded model for texts at hand; a context manager. `embed` may be called many times."""
-
-    def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        text: TextTable | None = None,
-        engine: EngineTable | None = None,
-    ) -> None:
-        """Raises ModelError or DeviceError where the model or the provider cannot be used."""
-        text, engine = text or TextTable(), engine or EngineTable()
-        bundle = find_bundle(model)
-        check_files(bundle)
-        self.model = bundle.model(text)
-        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens, texts=0)
-        self._packing = packing_for(target.provider, self.model, engine)
-        self._tokeniser = Tokeniser(
-            Path(self.model.tokenizer),
-            max_tokens=self.model.max_tokens,
-            prompt=self.model.prompt,
-            lowercase=self.model.lowercase,
-        )
-        self._engine = Engine(self.model, target, self._packing, engine, contexts=kept_contexts())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._engine.__exit__()
-
-    def embed(self, texts: Sequence[str]) -> FloatArray:
-        """Vectors of n texts in their order, float32 [n, dim]. Raises InputError if one is no string."""
-        _check_texts(texts)
-        parts = [vectors for _, vectors in self._engine.embed(self._works(texts))]
-        return np.concatenate([np.empty((0, self.model.dim), np.float32), *parts])
-
-    def _works(self, texts: Sequence[str]) -> Iterator[tuple[int, Work]]:
-        for first in range(0, len(texts), _EMBED_TEXTS):
-            tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS])
-            yield first, Work(tokens=tokens, batches=pack(tokens.lengths, self._packing))
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise InputError("texts is one string; pass a list of strings")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"texts[{number}] is {type(text).__name__}; expected a string")
-
-
-def embed(
-    texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
-) -> FloatArray:
-    """Vectors of n texts in their order, float32 [n, dim].
-
-    `prompt` is put before every text (None: the model's own default). The model is loaded for this
-    call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
-    """
-    with Embedder(model, text=TextTable(prompt=prompt), engine=EngineTable(provider=provider)) as embedder:
-        return embedder.embed(texts)

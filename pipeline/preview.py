@@ -11,10 +11,10 @@ from pipeline import source
 from pipeline.batch.packer import padded_tokens
 from pipeline.bundles import find_bundle, kept_contexts
 from pipeline.choose import choose_target
-from pipeline.conductor import plan, sample_tokens
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import packing_for
+from pipeline.job import plan, sample_tokens
 from pipeline.prepare import Preparation, Prepared
 from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes

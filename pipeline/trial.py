@@ -84,7 +84,7 @@ def try_provider(
     """
     with tempfile.TemporaryDirectory(prefix="embedmill-trial-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        _write_tokens(folder / "tokens.npz", tokens)
+        write_tokens(folder / "tokens.npz", tokens)
         request = Request(
             bundle=str(bundle), text=text, engine=engine, tokens=str(folder / "tokens.npz"), real_only=real_only
         )
@@ -129,7 +129,7 @@ def _measure(request: Request, target: Target) -> Trial:
     bundle = open_bundle(Path(request.bundle))
     check_files(bundle)
     model = bundle.model(request.text)
-    tokens, options = _read_tokens(Path(request.tokens)), request.engine
+    tokens, options = read_tokens(Path(request.tokens)), request.engine
     if target.device is not None and target.device.emulated:
         tokens, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
     packing = packing_for(target.provider, model, options)
@@ -181,13 +181,15 @@ def take(tokens: Tokens, rows: list[int]) -> Tokens:
     )
 
 
-def _write_tokens(path: Path, tokens: Tokens) -> None:
+def write_tokens(path: Path, tokens: Tokens) -> None:
+    """Put tokens where a child process reads them."""
     import numpy as np
 
     np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
 
 
-def _read_tokens(path: Path) -> Tokens:
+def read_tokens(path: Path) -> Tokens:
+    """The tokens of `write_tokens`."""
     import numpy as np
 
     from pipeline.records import Tokens

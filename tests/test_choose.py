@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from msgspec import structs
 
 from pipeline import choose
-from pipeline.choose import SAMPLE_TEXTS, WORTH_MEASURING, Choice, choose_target, sample_of
+from pipeline.choose import WORTH_MEASURING, Choice, choose_target
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine import target as target_module
 from pipeline.engine.catalogue import find_provider
@@ -268,24 +267,3 @@ class TestKept:
         path = self.kept(empty_home)
         choice = msgspec.json.decode(path.read_bytes(), type=Choice)
         path.write_bytes(msgspec.json.encode(structs.replace(choice, measured=date(2020, 2, 2))))
-
-
-class TestSample:
-    @pytest.mark.parametrize("count", [0, 1, SAMPLE_TEXTS, SAMPLE_TEXTS + 1, 3 * SAMPLE_TEXTS + 7])
-    def test_it_is_spread_evenly_and_not_too_large(self, count: int) -> None:
-        works = [tokens_of([[number, 3] for number in range(count) if number % 3 == part]) for part in range(3)]
-        found = sample_of(works)
-        assert min(count, SAMPLE_TEXTS // 2) <= len(found.truncated) <= SAMPLE_TEXTS
-        assert len(set(found.ids.tolist()) - {3}) >= len(found.truncated) - 1
-        assert found.lengths.tolist() == [2] * len(found.truncated)
-
-    def test_texts_stay_whole(self) -> None:
-        works = [tokens_of([[2, 7, 3], [2, 3]]), tokens_of([]), tokens_of([[2, 9, 9, 3]])]
-        works[0] = structs.replace(works[0], truncated=np.array([False, True]))
-        found = sample_of(works)
-        assert found.ids.tolist() == [2, 7, 3, 2, 3, 2, 9, 9, 3]
-        assert found.lengths.tolist() == [3, 2, 4]
-        assert found.truncated.tolist() == [False, True, False]
-
-    def test_no_works_give_no_texts(self) -> None:
-        assert len(sample_of([]).truncated) == 0

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.config import RunConfig
+from pipeline.configfile import load_config, parse_config
 from pipeline.errors import ConfigError
 
 

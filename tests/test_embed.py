@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.conductor import Embedder, embed
+from pipeline.embedder import Embedder, embed
 from pipeline.errors import InputError
 from tests.crash.jobs import (
     assert_close,

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from pipeline.conductor import run
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import RunConfig
+from pipeline.configfile import parse_config
 from pipeline.errors import FingerprintMismatch, OutputError
 from tests.crash.jobs import (
     assert_close,
@@ -130,6 +131,8 @@ FREE = {
     "engine.threads",
     "engine.budget_tokens",
     "engine.memory_bytes",
+    "engine.memory_fraction",
+    "engine.tune",
     "output.path",
 }
 

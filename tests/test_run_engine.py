@@ -8,10 +8,12 @@ import pytest
 from msgspec import structs
 
 from pipeline import source
-from pipeline.conductor import Embedder, plan, run, sample_tokens
+from pipeline.conductor import run
 from pipeline.config import EngineTable, TextTable
+from pipeline.embedder import Embedder
 from pipeline.engine.catalogue.entry import GraphChoice, Provider
 from pipeline.errors import DeviceError
+from pipeline.job import plan, sample_tokens
 from pipeline.model.bundle import open_bundle
 from pipeline.preview import preview
 from pipeline.records import EngineFacts

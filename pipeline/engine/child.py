@@ -27,20 +27,25 @@ def run_child(module: str, *arguments: str, timeout_s: float) -> Ended:
 
     A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised.
     """
-    program = (
-        f"import sys; sys.path[:] = {sys.path!r}; import importlib;"
-        f" importlib.import_module({module!r}).main(*sys.argv[1:])"
-    )
     # Files, not pipes: nothing waits for whoever else holds their other end.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            # -P: nothing is imported from the working directory, which may hold a folder of any name.
-            code = _run([sys.executable, "-P", "-c", program, *arguments], out, err, timeout_s)
+            code = _run(command_of(module, *arguments), out, err, timeout_s)
         except OSError as error:
             return Ended(words=f"a process could not be started: {error.strerror}")
         if code is None:
             return Ended(words=f"did not answer in {timeout_s:g} s")
-        return Ended(words=_ending(code, _lines(err)), lines=_lines(out))
+        return Ended(words=ending(code, lines_of(err)), lines=lines_of(out))
+
+
+def command_of(module: str, *arguments: str) -> list[str]:
+    """The command that runs `main(*arguments)` of a module, importing from where this process does."""
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; import importlib;"
+        f" importlib.import_module({module!r}).main(*sys.argv[1:])"
+    )
+    # -P: nothing is imported from the working directory, which may hold a folder of any name.
+    return [sys.executable, "-P", "-c", program, *arguments]
 
 
 def leave_no_trace() -> None:
@@ -63,10 +68,11 @@ def _run(command: list[str], out: IO[bytes], err: IO[bytes], timeout_s: float) -
     except subprocess.TimeoutExpired:
         return None
     finally:
-        _end(child)
+        end_child(child)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end_child(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child that has not ended; one that cannot be killed is left behind."""
     if child.poll() is not None:
         return
     child.kill()
@@ -76,13 +82,14 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _lines(file: IO[bytes]) -> list[str]:
+def lines_of(file: IO[bytes]) -> list[str]:
+    """All lines of a file that a child wrote."""
     file.seek(0)
     return file.read().decode("utf-8", errors="replace").split("\n")
 
 
-def _ending(code: int, errors: list[str]) -> str:
-    """How a child ended that did not end well."""
+def ending(code: int, errors: list[str]) -> str:
+    """How a child ended, by its exit status and what it said last; empty where it ended well."""
     if code == 0:
         return ""
     said = next((line.strip() for line in reversed(errors) if line.strip()), "")[:_SHOWN]

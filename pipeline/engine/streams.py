@@ -40,13 +40,20 @@ class Engine:
     On CPU one single-threaded stream per core is the rule, on one session: every stream computes a batch
     of its own, where one many-threaded session synchronises at every operator (docs/performance.md has what
     was measured). Where shapes are fixed, each has a session of its own, opened when the first batch needs
-    it; two threads then take turns, so that the next batch is padded while one computes.
+    it; `in_flight` threads then take turns, so that the next batch is padded while one computes.
 
     Every session first embeds the model's canaries; one that differs too much from the CPU is refused.
     """
 
     def __init__(
-        self, model: Model, target: Target, packing: Packing, config: EngineTable, *, contexts: Contexts | None = None
+        self,
+        model: Model,
+        target: Target,
+        packing: Packing,
+        config: EngineTable,
+        *,
+        in_flight: int = 2,
+        contexts: Contexts | None = None,
     ) -> None:
         """Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly."""
         cores = usable_cores()
@@ -60,8 +67,9 @@ class Engine:
         self._contexts = contexts
         self._sessions: dict[Bucket | None, Session] = {}
         self._facts: list[SessionFacts] = []
-        self._opening = threading.Lock()
-        self._pool = ThreadPoolExecutor(self.streams if side_by_side else 2, thread_name_prefix="stream")
+        self._tokens = 0
+        self._opening, self._counting = threading.Lock(), threading.Lock()
+        self._pool = ThreadPoolExecutor(self.streams if side_by_side else in_flight, thread_name_prefix="stream")
         self._cancelled = threading.Event()
         self._fixed = bool(packing.buckets)
         if not self._fixed:
@@ -73,6 +81,10 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.cancel()
         self._pool.shutdown(cancel_futures=True)
+
+    def open(self, bucket: Bucket | None) -> None:
+        """Open the session of a fixed shape, or of any, now instead of at its first batch. Raises as `embed` does."""
+        self._session_for(bucket)
 
     def cancel(self) -> None:
         """Let running batches end and start no others; `embed` then raises Cancelled."""
@@ -118,6 +130,7 @@ class Engine:
         result = session.run(work.tokens, batch)
         self._check(result, batch)
         vectors[batch.rows] = result
+        self._count(int(work.tokens.lengths[batch.rows].sum()))
         on_batch(key, batch)
 
     def _session_for(self, bucket: Bucket | None) -> Session:
@@ -171,6 +184,15 @@ class Engine:
     def busy_s(self) -> float:
         """Seconds that batches have computed, summed over streams."""
         return sum(session.busy_s for session in list(self._sessions.values()))
+
+    @property
+    def tokens(self) -> int:
+        """Useful tokens that were embedded."""
+        return self._tokens
+
+    def _count(self, tokens: int) -> None:
+        with self._counting:
+            self._tokens += tokens
 
     def facts(self) -> EngineFacts:
         """What computed so far."""

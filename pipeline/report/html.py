@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 
+from pipeline.facts import Tuning
 from pipeline.records import EngineFacts, Manifest, Rejected, ShardFile, Stages, Totals
 from pipeline.report.progress import duration, short, size
+from pipeline.report.tuning import tuning_section
 
 _SHARDS_SHOWN = 200
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5b6470, #9aa4b0);
   --line: light-dark(#d9dee4, #343b44); --fill: light-dark(#2f6f9f, #6cb2e3); --ground: light-dark(#fff, #14171b); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 60rem;
   margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem } h3 { font-size: .95rem }
 p, .soft { color: var(--soft) } code { font-size: .9em; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0 }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums }
@@ -27,8 +29,8 @@ th { font-weight: 600; font-size: .85rem; color: var(--soft) } .number { text-al
 """
 
 
-def html_report(manifest: Manifest, rejected: Iterable[Rejected]) -> str:
-    """The page of a finished run; `rejected` are the rows of its quarantine."""
+def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:
+    """The page of a finished run; `rejected` are the rows of its quarantine, `tuning` what its batches rest on."""
     parts = [
         f"<h1>{escape(str(manifest.model['name']))}</h1>",
         f"<p>embedmill {escape(manifest.version)}, identity <code>{escape(manifest.identity)}</code></p>",
@@ -37,13 +39,14 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected]) -> str:
         _conservation(manifest.totals),
         _quarantine(rejected),
         _engine(manifest.engine),
+        tuning_section(tuning),
         _pairs("Model", manifest.model),
         _pairs("Options", {k: v for k, v in manifest.fingerprint.items() if k != "input.files"}),
         _pairs("Input files", manifest.fingerprint["input.files"]),
         _pairs("Environment", manifest.environment),
         _shards(manifest.shards),
     ]
-    head = f"<meta charset='utf-8'><title>embedmill</title><style>{_STYLE}</style>"
+    head = f"<meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style>"
     page = "\n".join(parts)
     return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{page}\n</body></html>\n"
 

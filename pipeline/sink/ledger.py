@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from pipeline.errors import ConservationError, Corrupt, FingerprintMismatch, Locked, OutputError
+from pipeline.facts import Tuning
 from pipeline.records import Entry, InputFile, Manifest, Rejected, Shard, ShardFile, Totals
 from pipeline.sink import atomic
 from pipeline.sink.fingerprint import first_difference
@@ -21,12 +22,13 @@ T = TypeVar("T")
 
 MANIFEST = "_manifest.json"
 REPORT = "_report.html"
+TUNING = "_tuning.json"
 LEDGER = "_ledger"
 QUARANTINE = "quarantine"
 _LOCK = "_run.lock"
 _SCRATCH = "_tmp"
 _JOB = "job.json"
-_OURS = frozenset({MANIFEST, LEDGER, QUARANTINE, _LOCK, _SCRATCH, REPORT, "_tuning.json"})
+_OURS = frozenset({MANIFEST, LEDGER, QUARANTINE, _LOCK, _SCRATCH, REPORT, TUNING})
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -138,6 +140,10 @@ class Ledger:
         self._write(self.folder / REPORT, page.encode())
         return self.folder / REPORT
 
+    def write_tuning(self, tuning: Tuning) -> None:
+        """Put beside the shards what their batches rest on. Raises OutputError."""
+        self._write(self.folder / TUNING, msgspec.json.format(msgspec.json.encode(tuning)))
+
     def _remove_empty(self, *names: str) -> None:
         """Leave no empty folders behind."""
         for name in names:
@@ -194,6 +200,14 @@ def read_job(folder: Path) -> Job | None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest; None while the output is not complete. Raises Corrupt if unreadable."""
     return _decode(folder / MANIFEST, Manifest)
+
+
+def read_tuning(folder: Path) -> Tuning | None:
+    """What `_tuning.json` says; None where there is none, or none that this version reads."""
+    try:
+        return _decode(folder / TUNING, Tuning)
+    except Corrupt:
+        return None
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:

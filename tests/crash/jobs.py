@@ -21,8 +21,9 @@ import pytest
 
 from pipeline import cli
 from pipeline.bundles import prove
-from pipeline.conductor import Embedder
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import RunConfig
+from pipeline.configfile import parse_config
+from pipeline.embedder import Embedder
 from pipeline.model.bundle import CARD, build_bundle
 from pipeline.records import FloatArray
 from pipeline.sink.ledger import Ledger, read_entries

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.batch.packer import pack
-from pipeline.conductor import Embedder
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
+from pipeline.embedder import Embedder
 from pipeline.engine.catalogue.entry import Precision
 from pipeline.model.bundle import Bundle
 from pipeline.records import FloatArray, Packing, Work

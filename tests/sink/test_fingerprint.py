@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from pipeline.config import RunConfig, load_config
+from pipeline.config import RunConfig
+from pipeline.configfile import load_config
 from pipeline.records import InputFile
 from pipeline.sink.fingerprint import fingerprint, first_difference
 
@@ -44,6 +45,8 @@ OTHER_VALUES: dict[str, Any] = {
     "engine.threads": 3,
     "engine.budget_tokens": 1024,
     "engine.memory_bytes": 1 << 30,
+    "engine.memory_fraction": 0.5,
+    "engine.tune": False,
     "output.path": "elsewhere",
     "output.compression": "none",
     "limits.record_bytes": 1000,
@@ -72,6 +75,8 @@ FREE = {
     "engine.threads",
     "engine.budget_tokens",
     "engine.memory_bytes",
+    "engine.memory_fraction",
+    "engine.tune",
 }
 
 

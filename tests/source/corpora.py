@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import RunConfig
+from pipeline.configfile import parse_config
 from pipeline.records import Documents, InputFile, Piece, Shard, Span
 from pipeline.source import Reader, discover, resolve, survey
 

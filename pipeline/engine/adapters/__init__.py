@@ -12,7 +12,7 @@ from pipeline.engine.adapters.adapter import Adapter, Kind, Look, vendor_name
 if TYPE_CHECKING:
     from pipeline.engine.machine import Machine
 
-__all__ = ["Adapter", "Kind", "Look", "seen_adapters", "vendor_name"]
+__all__ = ["Adapter", "Kind", "Look", "driver_versions", "seen_adapters", "vendor_name"]
 
 
 def seen_adapters(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> tuple[list[Adapter], list[str]]:
@@ -28,6 +28,12 @@ def seen_adapters(machine: Machine, root: Path = Path("/"), timeout_s: float = 1
         adapters += seen.adapters
         reasons += [f"{means}: {seen.reason}"] if seen.reason else []
     return adapters, reasons
+
+
+def driver_versions(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> list[str]:
+    """Names and versions of the drivers that the system's own means tell; Vulkan, the slowest to ask, is left out."""
+    looks = (look() for means, look in _means(machine, root, timeout_s).items() if means != "vulkan")
+    return sorted({adapter.driver for look in looks for adapter in look.adapters if adapter.driver})
 
 
 def _means(machine: Machine, root: Path, timeout_s: float) -> dict[str, Callable[[], Look]]:

@@ -11,16 +11,19 @@ from msgspec import Struct
 from pipeline.engine.memory.amdgpu import AmdgpuProbe
 from pipeline.engine.memory.host import HostProbe
 from pipeline.engine.memory.nvml import NvmlProbe
+from pipeline.engine.memory.peak import Peak, held
 from pipeline.engine.memory.reading import MemoryReading, Probe, UnknownProbe, ceiling, reserve
 from pipeline.engine.memory.watch import Watch
 
 __all__ = [
     "DeviceFacts",
     "MemoryReading",
+    "Peak",
     "Probe",
     "Watch",
     "Word",
     "ceiling",
+    "held",
     "probe_for",
     "reserve",
 ]

@@ -45,7 +45,7 @@ def test_a_child_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_crash_under_windows_is_named() -> None:
-    assert child._ending(0xC0000005, []) == "crashed with code 0xc0000005"
+    assert child.ending(0xC0000005, []) == "crashed with code 0xc0000005"
 
 
 def test_no_process_at_all_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

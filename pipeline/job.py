@@ -1,0 +1,42 @@
+"""The conductor of what a job is before anything computes: its shards, and a sample of its texts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline import source
+from pipeline.config import RunConfig
+from pipeline.plan import cut
+from pipeline.prepare import Preparation
+from pipeline.records import InputFile, Model, Packing, Shard, Tokens
+from pipeline.trial import take
+
+_ANY_SHAPE = Packing(budget_tokens=1 << 14)
+
+
+def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
+    """The fixed list of shards. Raises InputError for unreadable files and missing columns."""
+    source.resolve(files, config)
+    return list(cut(source.survey(files, config), config.shard))
+
+
+def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
+    """Texts out of the first, the middle and the last shard, to measure with."""
+    spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])} if shards else {}
+    with Preparation(config, model, files, _ANY_SHAPE) as preparation:
+        return joined([preparation.prepare(shard).work.tokens for shard in spread.values()])
+
+
+def joined(parts: list[Tokens]) -> Tokens:
+    """The texts of several sets of tokens, one after the other."""
+    return Tokens(
+        ids=np.concatenate([np.empty(0, np.int32), *(tokens.ids for tokens in parts)]),
+        offsets=np.cumsum([0, *(length for tokens in parts for length in tokens.lengths)], dtype=np.int64),
+        truncated=np.concatenate([np.empty(0, np.bool_), *(tokens.truncated for tokens in parts)]),
+    )
+
+
+def thinned(tokens: Tokens, most: int) -> Tokens:
+    """At most `most` of the texts, evenly spread over all."""
+    count = len(tokens.truncated)
+    return take(tokens, list(range(0, count, max(1, -(-count // most)))))

@@ -1,0 +1,206 @@
+"""The conductor of a tuner's trials: every session in a process of its own.
+
+So a driver that crashes or hangs ends a trial and not the tuning, and what a session needs is not hidden by what an
+earlier one left behind. `main` is that process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from pipeline.batch.tuner.words import OUT_OF_MEMORY, Observation
+from pipeline.config import EngineTable, TextTable
+from pipeline.engine.worker import Worker, WorkerEnded, answer
+from pipeline.errors import OutOfMemory, PipelineError
+from pipeline.trial import read_tokens, write_tokens
+
+if TYPE_CHECKING:
+    from pipeline.batch.tuner.space import Session
+    from pipeline.batch.tuner.words import Trial
+    from pipeline.engine.memory import Probe
+    from pipeline.engine.streams import Engine
+    from pipeline.records import Batch, Bucket, Tokens
+
+# A session may have to be compiled first; a trial is a few seconds.
+_OPEN_S, _RUN_S = 300.0, 120.0
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """What a session is opened with: a bundle's folder, text and engine options, a file of tokens, and its fixed
+    shape (rows and sequence; None: any)."""
+
+    bundle: str
+    text: TextTable
+    engine: EngineTable
+    tokens: str
+    in_flight: int
+    bucket: tuple[int, int] | None
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """How it went: `failure` is empty where it did go well; the ceiling is in bytes, from what was free before."""
+
+    seconds: float = 0.0
+    ceiling_bytes: int | None = None
+    failure: str = ""
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """Batches to run: rows, size and sequence of each."""
+
+    batches: list[tuple[list[int], int, int]]
+
+
+class Measurer:
+    """Runs trials, one session open at a time; a context manager."""
+
+    def __init__(self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens) -> None:
+        """`engine` names the provider and the device."""
+        self._bundle, self._text, self._engine = bundle, text, engine
+        self._scratch = tempfile.TemporaryDirectory(prefix="embedmill-tune-", ignore_cleanup_errors=True)
+        self._tokens = Path(self._scratch.name) / "tokens.npz"
+        write_tokens(self._tokens, tokens)
+        self._worker: Worker | None = None
+        self._session: tuple[Session, int, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self._scratch.cleanup()
+
+    def observe(self, trial: Trial) -> Observation:
+        """Run a trial. Whatever goes wrong is told in the observation, never raised."""
+        mode, bucket = trial.knobs.mode, trial.knobs.bucket
+        wanted = (trial.knobs.session, mode.streams, mode.in_flight)
+        began, opened = time.monotonic(), Opened()
+        try:
+            if wanted != self._session:
+                opened = self._open(mode.precision, mode.streams, mode.threads, mode.in_flight, bucket)
+                self._session = wanted
+            if opened.failure:
+                raise WorkerEnded(opened.failure)
+            open_s = time.monotonic() - began if opened.seconds else 0.0
+            found = self._ask(trial.batches)
+        except WorkerEnded as error:
+            self._close()
+            return Observation(seconds=time.monotonic() - began, failure=str(error))
+        if found.failure is not None:
+            self._close()
+        return msgspec.structs.replace(found, open_seconds=open_s, ceiling_bytes=opened.ceiling_bytes)
+
+    def _open(self, precision: str, streams: int, threads: int, in_flight: int, bucket: Bucket | None) -> Opened:
+        self._close()
+        engine = msgspec.structs.replace(self._engine, precision=precision, streams=streams, threads=threads)
+        opening = Opening(
+            bundle=str(self._bundle),
+            text=self._text,
+            engine=engine,
+            tokens=str(self._tokens),
+            in_flight=in_flight,
+            bucket=None if bucket is None else (bucket.rows, bucket.sequence),
+        )
+        path = Path(self._scratch.name) / "opening.json"
+        path.write_bytes(msgspec.json.encode(opening))
+        self._worker = Worker("pipeline.measure", str(path))
+        return msgspec.json.decode(self._worker.hear(timeout_s=_OPEN_S), type=Opened)
+
+    def _ask(self, batches: tuple[Batch, ...]) -> Observation:
+        assert self._worker is not None
+        run = Run(batches=[(batch.rows.tolist(), batch.size, batch.sequence) for batch in batches])
+        return msgspec.json.decode(self._worker.ask(msgspec.json.encode(run), timeout_s=_RUN_S), type=Observation)
+
+    def _close(self) -> None:
+        self._session = None
+        if self._worker is not None:
+            self._worker.__exit__()
+            self._worker = None
+
+
+class _Session:
+    """The child's side: an engine with one session, and the memory that it takes."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._tokens = read_tokens(Path(opening.tokens))
+        self._engine: Engine | None = None
+        self._probe: Probe | None = None
+        self._before: int | None = None
+
+    def open(self) -> Opened:
+        """Open the session and prove it; an error becomes words."""
+        began = time.monotonic()
+        try:
+            most = self._start()
+        except OutOfMemory:
+            return Opened(failure=OUT_OF_MEMORY)
+        except PipelineError as error:
+            return Opened(failure=str(error))
+        return Opened(seconds=time.monotonic() - began, ceiling_bytes=most)
+
+    def run(self, asked: Run) -> Observation:
+        """Run batches, all of them handed over at once; an error becomes words."""
+        from pipeline.engine.memory import Peak
+        from pipeline.records import Batch, Work
+
+        assert self._engine is not None
+        assert self._probe is not None
+        batches = [
+            Batch(rows=np.array(rows, np.int64), size=size, sequence=sequence) for rows, size, sequence in asked.batches
+        ]
+        failure = None
+        with Peak(self._probe) as peak:
+            began = time.perf_counter()
+            try:
+                list(self._engine.embed([(0, Work(tokens=self._tokens, batches=batches))]))
+            except OutOfMemory:
+                failure = OUT_OF_MEMORY
+            except PipelineError as error:
+                failure = str(error)
+            seconds = time.perf_counter() - began
+        return Observation(seconds=seconds, peak_bytes=self._taken(peak.bytes), failure=failure)
+
+    def _taken(self, peak: int | None) -> int | None:
+        """Bytes above what was held before the session was opened."""
+        return None if peak is None or self._before is None else max(peak - self._before, 1)
+
+    def _start(self) -> int | None:
+        """The ceiling, in bytes, from what was free before."""
+        from pipeline.bundles import kept_contexts
+        from pipeline.engine.catalogue import find_provider
+        from pipeline.engine.machine import this_machine
+        from pipeline.engine.memory import ceiling, held, probe_for
+        from pipeline.engine.memory.facts import facts_of
+        from pipeline.engine.streams import Engine
+        from pipeline.engine.target import aim
+        from pipeline.model.bundle import open_bundle
+        from pipeline.records import Bucket, Packing
+
+        asked = self._opening
+        model = open_bundle(Path(asked.bundle)).model(asked.text)
+        target = aim(find_provider(asked.engine.provider), asked.engine, this_machine())
+        self._probe = probe_for(target.provider.memory, facts_of(target.device))
+        before = self._probe.read()
+        self._before = held(before)
+        bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])
+        packing = Packing(budget_tokens=1, buckets=() if bucket is None else (bucket,))
+        self._engine = Engine(model, target, packing, asked.engine, in_flight=asked.in_flight, contexts=kept_contexts())
+        self._engine.open(bucket)
+        return ceiling(before, asked.engine.memory_fraction)
+
+
+def main(opening: str) -> None:
+    """The child: open a session, and run what it is asked to."""
+    session = _Session(msgspec.json.decode(Path(opening).read_bytes(), type=Opening))
+    answer(
+        lambda: msgspec.json.encode(session.open()),
+        lambda question: msgspec.json.encode(session.run(msgspec.json.decode(question, type=Run))),
+    )

@@ -1,0 +1,285 @@
+"""The conductor of tuning: how a target's batches are made and run, found by trials or taken from what was kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct, structs
+
+from pipeline import source
+from pipeline.batch.tuner import Limits, Observed, Pick, Tuner
+from pipeline.bundles import find_bundle, home_folder
+from pipeline.choose import choose_target
+from pipeline.config import EngineTable, RunConfig, TextTable
+from pipeline.engine.adapters import driver_versions
+from pipeline.engine.machine import Machine, this_machine
+from pipeline.engine.memory import ceiling, probe_for
+from pipeline.engine.memory.facts import facts_of
+from pipeline.engine.standing import standing
+from pipeline.engine.target import Target, packing_for
+from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
+from pipeline.facts import TrialFacts, Tuning
+from pipeline.job import plan, sample_tokens, thinned
+from pipeline.keep import key_of, read_record, write_record
+from pipeline.measure import Measurer
+from pipeline.model.bundle import Bundle, check_files
+from pipeline.records import IntArray, Model, Packing, Tokens
+from pipeline.report.html import STYLE
+from pipeline.report.tuning import tuning_page
+from pipeline.sink import atomic
+from pipeline.tunespace import default_trial, is_open, space_of
+
+LOG = logging.getLogger("embedmill")
+# Texts that trials run: the largest batches are filled a few times.
+SAMPLE_TEXTS = 8192
+TIME_S = 30.0
+# A run tunes for at most this part of the time it is expected to take, and not at all where that is too short to
+# find anything; below so many tokens it is not even asked how long that would be.
+_SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 4.0, 1_000_000
+# What is run first, to see how fast the device is: about so many padded tokens.
+_FIRST_TOKENS = 16_384
+# Two runs in a row that embed this much slower or faster than was found say that it does not hold any more.
+_DRIFT, _RUNS_KEPT = 1.33, 8
+# Below so many seconds of computing a run says little of the rate.
+_RATE_S = 20.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How a run makes and runs its batches; `tuning` and the file `kept` that holds it where it was found by trials."""
+
+    target: Target
+    packing: Packing
+    engine: EngineTable
+    in_flight: int = 2
+    tuning: Tuning | None = None
+    kept: Path | None = None
+
+
+def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None) -> Tuning:
+    """Find the best batches for a job's texts in about `time_s` seconds, and keep them; `chart` is an HTML page of it.
+
+    Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
+    """
+    if chart is not None and not chart.parent.is_dir():
+        raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")
+    bundle = find_bundle(config.model)
+    check_files(bundle)
+    model = bundle.model(config.text)
+    files = source.discover(config.input)
+    shards = plan(config, files)
+    tokens = sample_tokens(config, model, files, shards)
+    if not len(tokens.truncated):
+        raise InputError("there is no text to tune with: the input has no rows that can be embedded")
+    rows = sum(shard.rows for shard in shards)
+    target = choose_target(bundle, model, config.text, config.engine, lambda: tokens, texts=rows)
+    job = _Job(bundle, model, config.text, config.engine, target, tokens)
+    if not is_open(job.space):
+        raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
+    with job.measurer() as measurer:
+        tuning = job.tuned(measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s))
+    write_record(job.path, tuning)
+    if chart is not None:
+        atomic.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
+    return tuning
+
+
+def settings_for(
+    bundle: Bundle,
+    model: Model,
+    text: TextTable,
+    engine: EngineTable,
+    target: Target,
+    sample: Callable[[], Tokens],
+    *,
+    texts: int,
+) -> Settings:
+    """What a run of so many texts uses: what was kept for texts like its own; where nothing was and the run is long,
+    what a short tuning finds; else what the catalogue says. `texts` 0: nothing is measured."""
+    default = Settings(target=target, packing=packing_for(target.provider, model, engine), engine=engine)
+    emulated = target.device is not None and target.device.emulated
+    if not engine.tune or emulated or not is_open(space_of(target, model, engine)):
+        return default
+    if not _folder(model, engine, target).is_dir() and texts * model.max_tokens < _WORTH_TOKENS:
+        return default
+    tokens = sample()
+    if not len(tokens.truncated):
+        return default
+    job = _Job(bundle, model, text, engine, target, tokens)
+    tuning = read_record(job.path, Tuning)
+    if tuning is not None and not drifted(tuning):
+        return job.settings(tuning)
+    expected = int(texts * tokens.lengths.mean())
+    found = _tuned_briefly(job, expected) if expected >= _WORTH_TOKENS else None
+    if found is None:
+        return default
+    write_record(job.path, found)
+    return job.settings(found)
+
+
+def kept_tunings() -> list[Tuning]:
+    """All that was kept on this machine, the latest first."""
+    found = [read_record(path, Tuning) for path in sorted((home_folder() / "tuned").glob("*/*.json"))]
+    return sorted((tuning for tuning in found if tuning is not None), key=lambda tuning: tuning.made, reverse=True)
+
+
+def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -> None:
+    """Remember how fast a run embedded with what was tuned, so that a change of the machine is noticed."""
+    if settings.tuning is None or settings.kept is None or busy_s < _RATE_S * streams:
+        return
+    rates = [*settings.tuning.rates, tokens * streams / busy_s][-_RUNS_KEPT:]
+    write_record(settings.kept, structs.replace(settings.tuning, rates=rates))
+
+
+def drifted(tuning: Tuning) -> bool:
+    """Whether the last two runs were both much slower, or both much faster, than was found."""
+    shares = [rate / max(tuning.tokens_per_s, 1e-9) for rate in tuning.rates[-2:]]
+    return len(shares) == 2 and (max(shares) < 1 / _DRIFT or min(shares) > _DRIFT)
+
+
+class _Job:
+    """What is tuned: a target, a model and texts like those of the job."""
+
+    def __init__(
+        self, bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, target: Target, tokens: Tokens
+    ) -> None:
+        self._bundle, self._model, self._text, self._engine = bundle, model, text, engine
+        self._target = target
+        self.profile = length_profile(tokens.lengths)
+        self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
+        self.space = space_of(target, model, engine)
+        self.path = _folder(model, engine, target) / f"{self.profile}.json"
+        reading = probe_for(target.provider.memory, facts_of(target.device)).read()
+        self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
+
+    def measurer(self) -> Measurer:
+        """What runs its trials."""
+        device = self._engine.device if self._target.device is None else str(self._target.device.index)
+        asked = structs.replace(self._engine, provider=self._target.provider.name, device=device)
+        return Measurer(self._bundle.folder, self._text, asked, self.tokens)
+
+    def tuned(self, measurer: Measurer, limits: Limits, seed: int = 0) -> Tuning:
+        """Run the tuner's trials to their end. Raises DeviceError where no batch fits."""
+        tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
+        while (trial := tuner.next()) is not None:
+            observation = measurer.observe(trial)
+            LOG.debug("trial %s: %s", trial.number, observation)
+            tuner.observe(trial, observation)
+        return self._record(tuner.pick(), limits)
+
+    def settings(self, tuning: Tuning) -> Settings:
+        """What a run uses of it."""
+        precision = next(mode.precision for mode in self.space.modes if mode.precision == tuning.precision)
+        return Settings(
+            target=structs.replace(self._target, precision=precision),
+            packing=tuning.packing,
+            engine=structs.replace(self._engine, streams=tuning.streams, threads=tuning.threads),
+            in_flight=tuning.in_flight,
+            tuning=tuning,
+            kept=self.path,
+        )
+
+    def tokens_per_s(self, measurer: Measurer) -> float:
+        """Useful tokens per second of the catalogue's own choice, 0.0 where it fails; the first of two runs is cold."""
+        packing = packing_for(self._target.provider, self._model, self._engine)
+        trial = default_trial(self.space, packing, self.tokens.lengths, _FIRST_TOKENS)
+        seen = [measurer.observe(trial) for _ in range(2)][-1]
+        return 0.0 if seen.failure is not None else trial.useful_tokens / max(seen.seconds, 1e-9)
+
+    def _record(self, pick: Pick, limits: Limits) -> Tuning:
+        return Tuning(
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            holds_for={**_holds_for(self._model, self._engine, self._target, this_machine()), "lengths": self.profile},
+            precision=pick.mode.precision,
+            streams=pick.mode.streams,
+            threads=pick.mode.threads,
+            in_flight=pick.mode.in_flight,
+            packing=pick.packing,
+            tokens_per_s=pick.tokens_per_s,
+            peak_bytes=pick.peak_bytes,
+            ceiling_bytes=limits.ceiling_bytes,
+            unproven=pick.unproven,
+            seconds=pick.seconds,
+            ended=pick.ended,
+            trials=[_trial_facts(observed) for observed in pick.observations],
+        )
+
+
+def length_profile(lengths: IntArray) -> str:
+    """Median, 95th percentile and mean of texts' tokens in steps of half an octave: what a tuning holds for."""
+    figures = {"p50": np.median(lengths), "p95": np.quantile(lengths, 0.95), "mean": lengths.mean()}
+    return "-".join(f"{name}_{2 ** (round(2 * np.log2(max(value, 1))) / 2):.0f}" for name, value in figures.items())
+
+
+def with_longest(tokens: Tokens, max_tokens: int) -> Tokens:
+    """The texts and one more of as many tokens as there can be, so that trials meet what the job may: the longest of
+    them over and over."""
+    longest = int(tokens.lengths.argmax())
+    text = tokens.ids[tokens.offsets[longest] : tokens.offsets[longest + 1]]
+    return Tokens(
+        ids=np.concatenate([tokens.ids, np.resize(text, max_tokens)]),
+        offsets=np.append(tokens.offsets, tokens.offsets[-1] + max_tokens),
+        truncated=np.append(tokens.truncated, True),
+    )
+
+
+def _tuned_briefly(job: _Job, expected_tokens: int) -> Tuning | None:
+    """Tune for a small part of the time that the run will take; None where that is too little, or nothing works."""
+    with job.measurer() as measurer:
+        rate = job.tokens_per_s(measurer)
+        time_s = min(TIME_S, _SHARE * expected_tokens / rate) if rate else 0.0
+        if time_s < _LEAST_S:
+            return None
+        LOG.info("tuning for %.0f s: the run may take %.0f min", time_s, expected_tokens / rate / 60)
+        try:
+            return job.tuned(
+                measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s, expected_tokens=expected_tokens)
+            )
+        except DeviceError as error:
+            LOG.warning("tuning found nothing (%s); the run goes on with what the catalogue says", error)
+            return None
+
+
+def _folder(model: Model, engine: EngineTable, target: Target) -> Path:
+    """Where tunings are kept that differ in the lengths of the texts only."""
+    return home_folder() / "tuned" / key_of(_holds_for(model, engine, target, this_machine()))
+
+
+def _holds_for(model: Model, engine: EngineTable, target: Target, machine: Machine) -> dict[str, str]:
+    """What a tuning depends on besides the lengths of the texts."""
+    provider, device = target.provider, target.device
+    # Windows gives an adapter another LUID at each start.
+    metadata = {} if device is None else {key: value for key, value in device.metadata.items() if key != "LUID"}
+    options = structs.asdict(engine) | {"provider": provider.name, "device": None, "tune": True}
+    return {
+        "provider": provider.name,
+        "device": "" if device is None else f"{device.name} {json.dumps(metadata, sort_keys=True)}",
+        "drivers": "" if provider.runs == "cores" else ", ".join(driver_versions(machine)),
+        "version": standing(provider, machine).words,
+        "model": f"{model.name} {model.identity}",
+        "processor": f"{machine.cpu}, {machine.usable_cores} cores",
+        "options": json.dumps(options, sort_keys=True),
+    }
+
+
+def _trial_facts(observed: Observed) -> TrialFacts:
+    trial, seen = observed.trial, observed.observation
+    return TrialFacts(
+        precision=trial.knobs.mode.precision,
+        streams=trial.knobs.mode.streams,
+        threads=trial.knobs.mode.threads,
+        in_flight=trial.knobs.mode.in_flight,
+        budget_tokens=trial.knobs.budget_tokens,
+        bucket=trial.knobs.bucket,
+        useful_tokens=trial.useful_tokens,
+        padded_tokens=trial.padded_tokens,
+        seconds=seen.seconds,
+        open_seconds=seen.open_seconds,
+        peak_bytes=seen.peak_bytes,
+        predicted_peak_bytes=trial.predicted_peak_bytes,
+        failure=seen.failure,
+    )

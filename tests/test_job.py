@@ -1,0 +1,33 @@
+"""A sample of a job's texts, to measure with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from pipeline.job import joined, thinned
+from tests.engine.works import tokens_of
+
+MOST = 256
+
+
+class TestSample:
+    @pytest.mark.parametrize("count", [0, 1, MOST, MOST + 1, 3 * MOST + 7])
+    def test_it_is_spread_evenly_and_not_too_large(self, count: int) -> None:
+        works = [tokens_of([[number, 3] for number in range(count) if number % 3 == part]) for part in range(3)]
+        found = thinned(joined(works), MOST)
+        assert min(count, MOST // 2) <= len(found.truncated) <= MOST
+        assert len(set(found.ids.tolist()) - {3}) >= len(found.truncated) - 1
+        assert found.lengths.tolist() == [2] * len(found.truncated)
+
+    def test_texts_stay_whole(self) -> None:
+        works = [tokens_of([[2, 7, 3], [2, 3]]), tokens_of([]), tokens_of([[2, 9, 9, 3]])]
+        works[0] = structs.replace(works[0], truncated=np.array([False, True]))
+        found = thinned(joined(works), MOST)
+        assert found.ids.tolist() == [2, 7, 3, 2, 3, 2, 9, 9, 3]
+        assert found.lengths.tolist() == [3, 2, 4]
+        assert found.truncated.tolist() == [False, True, False]
+
+    def test_no_works_give_no_texts(self) -> None:
+        assert len(thinned(joined([]), MOST).truncated) == 0
