@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan doctor test check crash hardware directml-linux bench docs clean
+.PHONY: help setup sample embed plan tune doctor test check crash hardware directml-linux bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ embed: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## embed a co
 
 plan: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## show what make embed would do; writes nothing
 	@$(PY) -m pipeline plan $(CONFIG)
+
+tune: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## find the best batches for a corpus: make tune [CONFIG=...]
+	@mkdir -p $(BUILD)
+	@$(PY) -m pipeline tune $(CONFIG) --chart $(BUILD)/tuning.html
 
 doctor: setup ## try every provider on this machine
 	@$(PY) -m pipeline doctor

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from pipeline import source
 from pipeline.ahead import Ahead
-from pipeline.bundles import find_bundle, kept_contexts
+from pipeline.bundles import find_bundle
 from pipeline.choose import choose_target
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Cancelled, Engine
@@ -45,7 +45,7 @@ from pipeline.sink.ledger import (
     total,
 )
 from pipeline.sink.shard import read_ids, shard_bytes
-from pipeline.tune import Settings, note_rate, settings_for
+from pipeline.tune import Settings, engine_of, note_rate, settings_for
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ def _embed_pending(
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
             _preparing(preparation, pending, stages) as prepared,
-            _engine(model, settings) as engine,
+            engine_of(model, settings) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
             progress.say(
@@ -145,17 +145,6 @@ def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[
     """Where and how `texts` texts like those of `sample` are embedded."""
     target = choose_target(bundle, model, config.text, config.engine, sample, texts=texts)
     return settings_for(bundle, model, config.text, config.engine, target, sample, texts=texts)
-
-
-def _engine(model: Model, settings: Settings) -> Engine:
-    return Engine(
-        model,
-        settings.target,
-        settings.packing,
-        settings.engine,
-        in_flight=settings.in_flight,
-        contexts=kept_contexts(),
-    )
 
 
 def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import numpy as np
 from msgspec import Struct
 
 from pipeline import source
 from pipeline.batch.packer import padded_tokens
-from pipeline.bundles import find_bundle, kept_contexts
+from pipeline.bundles import find_bundle
 from pipeline.choose import choose_target
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Engine
-from pipeline.engine.target import packing_for
 from pipeline.job import plan, sample_tokens
 from pipeline.prepare import Preparation, Prepared
 from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes
+from pipeline.tune import engine_of, settings_for
 
 _SAMPLE_SHARDS = 8
 _TIMED_TOKENS = 24_000
@@ -74,28 +75,27 @@ def preview(config: RunConfig) -> Preview:
     files = source.discover(config.input)
     shards = plan(config, files)
     rows = sum(shard.rows for shard in shards)
-    target = choose_target(
-        bundle, model, config.text, config.engine, lambda: sample_tokens(config, model, files, shards), texts=rows
-    )
-    packing = packing_for(target.provider, model, config.engine)
-    with Preparation(config, model, files, packing) as preparation:
-        sample = _sample([preparation.prepare(shard) for shard in _spread(shards)])
-    with Engine(model, target, packing, config.engine, contexts=kept_contexts()) as engine:
-        speed = _tokens_per_s(engine, sample.works, packing.budget_tokens)
-    passages = round(rows * len(sample.lengths) / max(sample.rows, 1))
-    tokens = float(sample.lengths.mean()) if len(sample.lengths) else 0.0
+    sample = cache(lambda: sample_tokens(config, model, files, shards))
+    target = choose_target(bundle, model, config.text, config.engine, sample, texts=rows)
+    settings = settings_for(bundle, model, config.text, config.engine, target, sample, texts=0)
+    with Preparation(config, model, files, settings.packing) as preparation:
+        seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
+    with engine_of(model, settings) as engine:
+        speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)
+    passages = round(rows * len(seen.lengths) / max(seen.rows, 1))
+    tokens = float(seen.lengths.mean()) if len(seen.lengths) else 0.0
     return Preview(
         files=len(files),
         input_bytes=sum(file.size_bytes for file in files),
         rows=rows,
         shards=len(shards),
-        sampled_rows=sample.rows,
-        rejected_share=sample.rejected / max(sample.rows, 1),
+        sampled_rows=seen.rows,
+        rejected_share=seen.rejected / max(seen.rows, 1),
         passages=passages,
         tokens_mean=tokens,
-        truncated_share=float(sample.truncated.mean()) if len(sample.truncated) else 0.0,
-        padding_share=_padding(sample.works),
-        histogram=_histogram(sample.lengths),
+        truncated_share=float(seen.truncated.mean()) if len(seen.truncated) else 0.0,
+        padding_share=_padding(seen.works),
+        histogram=_histogram(seen.lengths),
         provider=engine.provider,
         streams=engine.streams,
         speed_tokens_s=speed,

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from pipeline import source
 from pipeline.batch.tuner import Limits, Observed, Pick, Tuner
-from pipeline.bundles import find_bundle, home_folder
+from pipeline.bundles import find_bundle, home_folder, kept_contexts
 from pipeline.choose import choose_target
 from pipeline.config import EngineTable, RunConfig, TextTable
 from pipeline.engine.adapters import driver_versions
@@ -21,6 +21,7 @@ from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.memory import ceiling, probe_for
 from pipeline.engine.memory.facts import facts_of
 from pipeline.engine.standing import standing
+from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target, packing_for
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
@@ -119,6 +120,18 @@ def settings_for(
         return default
     write_record(job.path, found)
     return job.settings(found)
+
+
+def engine_of(model: Model, settings: Settings) -> Engine:
+    """The engine that embeds so."""
+    return Engine(
+        model,
+        settings.target,
+        settings.packing,
+        settings.engine,
+        in_flight=settings.in_flight,
+        contexts=kept_contexts(),
+    )
 
 
 def kept_tunings() -> list[Tuning]:

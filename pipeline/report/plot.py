@@ -12,6 +12,8 @@ _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 168, 12, 44
 # Okabe and Ito's palette: told apart by those who see fewer colours too.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
+# What is below it is drawn as nothing.
+_LEAST = 1e-9
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -132,7 +134,8 @@ class _Axes:
 
 def ticks(most: float) -> list[float]:
     """Round values from 0 on, the last one at or above `most`; about five of them."""
-    raw = max(most, 1e-9) / 5
+    most = most if most > _LEAST else 1.0
+    raw = most / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(one * power for one in _STEPS if one * power >= raw * 0.999)
     return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]

@@ -1,0 +1,95 @@
+"""What people are shown of a tuning."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from msgspec import structs
+
+from pipeline.facts import TrialFacts, Tuning
+from pipeline.records import Bucket, Packing
+from pipeline.report.tuning import tuning_plots, tuning_section, tuning_summary, tunings_summary
+
+TRIAL = TrialFacts(
+    precision="fp32",
+    streams=2,
+    threads=1,
+    in_flight=1,
+    budget_tokens=512,
+    bucket=None,
+    useful_tokens=1000,
+    padded_tokens=1100,
+    seconds=0.1,
+    open_seconds=0.5,
+    peak_bytes=200 << 20,
+    predicted_peak_bytes=300 << 20,
+    failure=None,
+)
+TUNING = Tuning(
+    made="2026-11-22T10:00:00+00:00",
+    holds_for={"provider": "cpu", "model": "tiny 0000", "lengths": "p50_8-p95_16-mean_11"},
+    precision="fp32",
+    streams=2,
+    threads=1,
+    in_flight=1,
+    packing=Packing(budget_tokens=512),
+    tokens_per_s=10_000.0,
+    peak_bytes=200 << 20,
+    ceiling_bytes=1 << 30,
+    unproven=(),
+    seconds=12.0,
+    ended="settled",
+    trials=[
+        structs.replace(TRIAL, budget_tokens=256, useful_tokens=500),
+        TRIAL,
+        structs.replace(TRIAL, seconds=0.11),
+        structs.replace(TRIAL, streams=1, threads=2),
+        structs.replace(TRIAL, budget_tokens=8192, failure="out of memory <soon>"),
+    ],
+)
+
+
+def test_the_pick_is_in_words() -> None:
+    words = tuning_summary(structs.replace(TUNING, rates=[9_500.0]))
+    assert "fp32, 2 x 1 threads, up to 512 padded tokens per batch: 10.0k tokens/s with 200.0 MiB of 1.0 GiB" in words
+    assert "for texts of p50 8, p95 16, mean 11 tokens" in words
+    assert "runs since then: 9.5k tokens/s" in words
+
+
+def test_a_ladder_is_told_by_its_shapes() -> None:
+    shapes = (Bucket(rows=64, sequence=32), Bucket(rows=8, sequence=256))
+    ladder = structs.replace(TUNING, packing=Packing(budget_tokens=2048, buckets=shapes), streams=1, in_flight=4)
+    assert "fp32, 4 in flight, batches of 64 x 32, 8 x 256 tokens" in tuning_summary(ladder)
+
+
+def test_the_picture_shows_every_trial_the_ceiling_and_the_pick() -> None:
+    rate, memory, order = tuning_plots(TUNING)
+    assert [curve.name for curve in rate.curves] == ["fp32, 2 x 1 threads", "fp32, 1 x 2 threads"]
+    assert [x for x, _ in rate.curves[0].points] == [256, 512]
+    assert [x for x, _ in rate.marked] == [512]
+    assert memory.level == (1024.0, "ceiling")
+    assert sum(len(curve.points) for curve in order.curves) == 4
+    assert order.failed == (5.0,)
+
+
+def test_a_ceiling_far_away_is_not_drawn() -> None:
+    assert tuning_plots(structs.replace(TUNING, ceiling_bytes=1 << 40))[1].level is None
+
+
+def test_the_section_is_whole_and_escaped() -> None:
+    section = tuning_section(TUNING)
+    ElementTree.fromstring(f"<div>{section}</div>")
+    assert "out of memory &lt;soon&gt;" in section
+    assert section.count("<svg") == 3
+
+
+def test_without_memory_there_are_two_plots() -> None:
+    blind = [structs.replace(trial, peak_bytes=None, predicted_peak_bytes=None) for trial in TUNING.trials]
+    tuning = structs.replace(TUNING, trials=blind, peak_bytes=None, ceiling_bytes=None)
+    assert tuning_section(tuning).count("<svg") == 2
+    assert "MiB" not in tuning_summary(tuning)
+
+
+def test_no_tuning_is_no_section() -> None:
+    assert tuning_section(None) == ""
+    assert "embedmill tune" in tunings_summary([])

@@ -1,0 +1,91 @@
+"""Trials run in processes of their own; whatever happens there comes back as an observation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import measure
+from pipeline.batch.tuner import Knobs, Mode, Trial
+from pipeline.config import EngineTable, TextTable
+from pipeline.measure import Measurer
+from pipeline.records import Batch
+from tests.crash.jobs import tiny_bundle
+from tests.engine.works import tokens_of
+
+TOKENS = tokens_of([[2, 7, 9, 30, 3], [2, 3], [2, 12, 80, 81, 6, 3]])
+CPU = EngineTable(provider="cpu", precision="fp32")
+
+
+@pytest.fixture
+def measurer(tiny_model: Path) -> Iterator[Measurer]:
+    with Measurer(tiny_bundle(tiny_model), TextTable(), CPU, TOKENS) as measurer:
+        yield measurer
+
+
+def trial(*, streams: int = 1, threads: int = 1, precision: str = "fp32") -> Trial:
+    batches = (
+        Batch(rows=np.array([0, 2]), size=2, sequence=6),
+        Batch(rows=np.array([1]), size=1, sequence=2),
+    )
+    mode = Mode(precision=precision, streams=streams, threads=threads, floor_bytes=1)
+    return Trial(
+        number=0,
+        knobs=Knobs(mode=mode, budget_tokens=16),
+        batches=batches,
+        repetition=1,
+        useful_tokens=13,
+        padded_tokens=14,
+        predicted_seconds=0.0,
+        predicted_peak_bytes=None,
+    )
+
+
+def test_a_trial_is_told_with_its_figures(measurer: Measurer) -> None:
+    seen = measurer.observe(trial())
+    assert seen.failure is None
+    assert 0 < seen.seconds < 30
+    assert seen.open_seconds > 0.1
+    assert seen.peak_bytes is not None
+    assert 0 < seen.peak_bytes < 1 << 30
+    assert seen.ceiling_bytes is not None
+    assert seen.ceiling_bytes > 1 << 20
+
+
+def test_a_session_stays_open_until_another_is_wanted(measurer: Measurer) -> None:
+    seconds = [measurer.observe(one).open_seconds for one in (trial(), trial(), trial(threads=2), trial(threads=2))]
+    assert [second > 0 for second in seconds] == [True, False, True, False]
+
+
+def test_an_error_is_told_in_its_own_words_and_the_next_trial_runs(measurer: Measurer) -> None:
+    seen = measurer.observe(trial(precision="fp16"))
+    assert seen.failure is not None
+    assert "does not compute in fp16" in seen.failure
+    assert measurer.observe(trial()).failure is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shell")
+def test_a_crash_is_told_and_the_next_trial_has_a_new_process(
+    measurer: Measurer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = sys.executable
+    (tmp_path / "child").write_text("#!/bin/sh\nkill -SEGV $$\n")
+    (tmp_path / "child").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
+    assert measurer.observe(trial()).failure == "crashed with signal 11 (SIGSEGV)"
+    monkeypatch.setattr(sys, "executable", python)
+    assert measurer.observe(trial()).failure is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX shell")
+def test_a_hang_is_told_at_its_deadline(measurer: Measurer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "child").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "child").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
+    monkeypatch.setattr(measure, "_OPEN_S", 0.5)
+    assert measurer.observe(trial()).failure == "did not answer in 0.5 s"

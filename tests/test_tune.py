@@ -1,0 +1,252 @@
+"""How a run makes its batches: what was found by trials before, what a short tuning finds now, or the catalogue's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from pipeline import tune as tune_module
+from pipeline.batch.tuner import OUT_OF_MEMORY, Observation, Trial
+from pipeline.config import EngineTable, RunConfig, TextTable
+from pipeline.engine.devices import Device
+from pipeline.engine.target import Target
+from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.facts import Tuning
+from pipeline.model.bundle import Bundle
+from pipeline.records import Model, Tokens
+from pipeline.tune import Settings, drifted, kept_tunings, length_profile, note_rate, settings_for, tune, with_longest
+from tests.crash.jobs import make_config
+from tests.engine.devices import device_of
+from tests.engine.works import CPU, model, tokens_of
+
+BUNDLE = Bundle(folder=Path("nowhere"), card=None)  # type: ignore[arg-type]
+MODEL = model()
+LONG = 10**9
+ENGINE = EngineTable(provider="cpu", precision="fp32")
+
+
+def sample(texts: int = 400, tokens: int = 8) -> Tokens:
+    return tokens_of([[2] * tokens] * texts)
+
+
+def target(device: Device | None = None) -> Target:
+    return Target(provider=CPU, precision="fp32", device=device, chosen="asked for")
+
+
+class Machine:
+    """A machine whose rate is highest at one budget; it takes the place of `Measurer`."""
+
+    def __init__(self, *, best: int = 512, tokens_per_s: float = 2e4) -> None:
+        self.best, self.rate = best, tokens_per_s
+        self.trials: list[Trial] = []
+        self.breaks = self.full = False
+
+    def __call__(self, *_: object) -> Machine:
+        return self
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def observe(self, trial: Trial) -> Observation:
+        self.trials.append(trial)
+        if self.breaks:
+            return Observation(seconds=0.1, failure="the driver said no")
+        if self.full:
+            return Observation(seconds=0.1, failure=OUT_OF_MEMORY)
+        distance = abs(math.log2(trial.knobs.budget_tokens / self.best))
+        seconds = trial.padded_tokens / self.rate * (1 + 0.3 * distance) / trial.knobs.mode.streams
+        return Observation(seconds=seconds, open_seconds=0.01, peak_bytes=1 << 20)
+
+
+@pytest.fixture
+def machine(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.setattr(tune_module, "Measurer", machine)
+    monkeypatch.setattr("pipeline.tunespace.usable_cores", lambda: 2)
+    return machine
+
+
+def settled(
+    *, texts: int = LONG, engine: EngineTable = ENGINE, read: Callable[[], Tokens] = sample, of: Model = MODEL
+) -> Settings:
+    return settings_for(BUNDLE, of, TextTable(), engine, target(), read, texts=texts)
+
+
+def no_sample() -> Tokens:
+    pytest.fail("texts were read to tune with")
+
+
+class TestRun:
+    def test_a_long_run_tunes_and_the_next_one_uses_what_was_found(self, machine: Machine) -> None:
+        found = settled()
+        assert found.packing.budget_tokens == 512
+        assert (found.engine.streams, found.engine.threads) == (2, 1)
+        assert found.tuning is not None
+        assert len(found.tuning.trials) > 4
+        machine.trials.clear()
+        assert settled().packing == found.packing
+        assert machine.trials == []
+
+    def test_a_short_run_without_anything_kept_reads_no_texts(self, machine: Machine) -> None:
+        assert settled(texts=1000, read=no_sample).tuning is None
+
+    def test_a_short_run_uses_what_was_kept(self, machine: Machine) -> None:
+        found = settled()
+        assert settled(texts=10).tuning == found.tuning
+
+    def test_tuning_takes_a_fiftieth_of_the_run_at_most(self, machine: Machine) -> None:
+        machine.rate = 1e4
+        expected_s = 10.0 * 60
+        found = settled(texts=int(expected_s * 2e4 / 8))
+        assert found.tuning is not None
+        assert found.tuning.seconds < 0.02 * expected_s * 1.3
+
+    def test_a_run_too_short_to_find_anything_in_a_fiftieth_of_it_is_not_tuned(self, machine: Machine) -> None:
+        machine.rate = 1e6
+        assert settled(texts=200_000).tuning is None
+        assert len(machine.trials) == 2
+        assert kept_tunings() == []
+
+    def test_texts_of_other_lengths_are_tuned_for_themselves(self, machine: Machine) -> None:
+        settled()
+        machine.trials.clear()
+        settled(read=lambda: sample(tokens=20))
+        assert machine.trials != []
+        assert len(kept_tunings()) == 2
+
+    @pytest.mark.parametrize(
+        "engine",
+        [
+            structs.replace(ENGINE, tune=False),
+            structs.replace(ENGINE, budget_tokens=256, streams=1, threads=1),
+        ],
+    )
+    def test_nothing_is_tuned_where_the_user_leaves_nothing_open(self, machine: Machine, engine: EngineTable) -> None:
+        found = settled(engine=engine, read=no_sample)
+        assert (found.tuning, found.engine) == (None, engine)
+
+    def test_what_the_user_set_stays(self, machine: Machine) -> None:
+        assert settled(engine=structs.replace(ENGINE, streams=1, threads=2)).engine.streams == 1
+        assert settled(engine=structs.replace(ENGINE, budget_tokens=300)).packing.budget_tokens == 300
+        assert {trial.knobs.mode.streams for trial in machine.trials[:3]} == {1}
+
+    def test_emulated_devices_are_not_tuned(self, machine: Machine) -> None:
+        emulated = target(device_of(0, emulated=True))
+        found = settings_for(BUNDLE, MODEL, TextTable(), ENGINE, emulated, no_sample, texts=LONG)
+        assert found.tuning is None
+
+    @pytest.mark.parametrize("trouble", ["breaks", "full"])
+    def test_where_no_trial_works_the_run_goes_on_as_the_catalogue_says(self, machine: Machine, trouble: str) -> None:
+        setattr(machine, trouble, True)
+        assert settled().packing.budget_tokens == 512
+        assert kept_tunings() == []
+
+
+class TestKept:
+    @pytest.mark.parametrize("words", [b"", b"{", b'{"made": 3}', b"\xff\xfe"])
+    def test_a_damaged_file_is_passed_over_with_a_warning_and_made_anew(
+        self, machine: Machine, words: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kept = settled().kept
+        assert kept is not None
+        kept.write_bytes(words)
+        machine.trials.clear()
+        assert settled().packing.budget_tokens == 512
+        assert machine.trials != []
+        assert str(kept) in caplog.text
+        assert json.loads(kept.read_bytes())["packing"]["budget_tokens"] == 512
+
+    def test_runs_that_are_twice_much_slower_than_was_found_lead_to_another_tuning(self, machine: Machine) -> None:
+        for _ in range(2):
+            found = settled()
+            assert found.tuning is not None
+            note_rate(found, tokens=int(found.tuning.tokens_per_s * 50 / 2), busy_s=100, streams=2)
+        machine.best = 2048
+        machine.trials.clear()
+        assert settled().packing.budget_tokens == 2048
+        assert machine.trials != []
+
+    @pytest.mark.parametrize("shares", [[], [0.5], [0.5, 1.0], [0.9, 0.8], [0.5, 2.0]])
+    def test_one_slow_run_says_nothing(self, machine: Machine, shares: list[float]) -> None:
+        assert not drifted(self.with_rates(shares))
+
+    @pytest.mark.parametrize("shares", [[1.0, 0.5, 0.6], [2.0, 1.5]])
+    def test_two_that_agree_do(self, machine: Machine, shares: list[float]) -> None:
+        assert drifted(self.with_rates(shares))
+
+    def with_rates(self, shares: list[float]) -> Tuning:
+        """A tuning after runs at these shares of its rate."""
+        found = settled().tuning
+        assert found is not None
+        return structs.replace(found, rates=[share * found.tokens_per_s for share in shares])
+
+    def test_a_short_run_leaves_no_rate(self, machine: Machine) -> None:
+        found = settled()
+        note_rate(found, tokens=100, busy_s=3, streams=2)
+        assert kept_tunings()[0].rates == []
+
+    def test_another_driver_model_or_fraction_is_another_key(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = {settled().kept, settled(engine=structs.replace(ENGINE, memory_fraction=0.5)).kept}
+        paths |= {settled(of=structs.replace(MODEL, identity="1" * 64)).kept}
+        monkeypatch.setattr(tune_module, "standing", lambda *_: type("Stands", (), {"words": "onnxruntime 99"}))
+        paths |= {settled().kept}
+        assert len(paths) == 4
+
+
+class TestCommand:
+    """The real thing: sessions of a tiny model in processes of their own."""
+
+    def config(self, tmp_path: Path, tiny_model: Path, rows: list[dict[str, Any]]) -> RunConfig:
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return make_config(tiny_model, path, tmp_path / "out", engine={"provider": "cpu", "threads": 1})
+
+    def test_it_finds_keeps_and_draws(self, empty_home: Path, tmp_path: Path, tiny_model: Path) -> None:
+        rows = [{"id": str(number), "text": "river stone " * (number % 9 + 1)} for number in range(300)]
+        found = tune(self.config(tmp_path, tiny_model, rows), time_s=1.5, chart=tmp_path / "chart.html")
+        assert found.tokens_per_s > 100
+        assert found.peak_bytes is not None
+        assert found.ceiling_bytes is not None
+        assert all(trial.failure is None for trial in found.trials)
+        assert kept_tunings() == [found]
+        page = (tmp_path / "chart.html").read_text()
+        assert page.count("<svg") == 3
+
+    def test_without_texts_there_is_nothing_to_tune_with(
+        self, empty_home: Path, tmp_path: Path, tiny_model: Path
+    ) -> None:
+        with pytest.raises(InputError, match="no rows that can be embedded"):
+            tune(self.config(tmp_path, tiny_model, [{"id": "1", "text": ""}]))
+
+    def test_a_chart_in_no_folder_is_told_before_anything_runs(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="there is no folder"):
+            tune(RunConfig(), chart=tmp_path / "nowhere" / "chart.html")
+
+    def test_nothing_left_to_tune_is_told(self, empty_home: Path, tmp_path: Path, tiny_model: Path) -> None:
+        config = self.config(tmp_path, tiny_model, [{"id": "1", "text": "river"}])
+        engine = structs.replace(config.engine, streams=1, budget_tokens=64)
+        with pytest.raises(ConfigError, match="leaves nothing to tune"):
+            tune(structs.replace(config, engine=engine))
+
+
+def test_texts_of_about_the_same_lengths_have_one_profile() -> None:
+    assert length_profile(np.array([9, 10, 11])) == length_profile(np.array([10, 10, 11]))
+    assert length_profile(np.array([9, 10, 11])) != length_profile(np.array([9, 10, 110]))
+
+
+def test_the_longest_text_there_can_be_is_among_the_texts() -> None:
+    found = with_longest(tokens_of([[2, 3], [2, 7, 9, 3]]), 10)
+    assert found.lengths.tolist() == [2, 4, 10]
+    assert found.ids[-10:].tolist() == [2, 7, 9, 3, 2, 7, 9, 3, 2, 7]
