@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.engine.machine import read_text
-from pipeline.engine.memory.cgroups import Bound, cgroup_bounds
+from pipeline.engine.cgroups import Bound, cgroup_bounds
+from pipeline.engine.kernelfiles import read_text
 from pipeline.engine.memory.reading import MemoryReading, Probe, unknown
 
 _SOURCE = "host"
