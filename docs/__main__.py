@@ -65,7 +65,7 @@ def _type(hint: Any) -> str:
         bounds = [
             f" {sign} {bound}"
             for meta in hint.__metadata__
-            for sign, bound in ((">=", meta.ge), ("<=", meta.le))
+            for sign, bound in ((">", meta.gt), (">=", meta.ge), ("<=", meta.le))
             if bound is not None
         ]
         return _type(arguments[0]) + ",".join(bounds)
@@ -77,7 +77,7 @@ def _type(hint: Any) -> str:
         return f"list of {_type(arguments[0])}s"
     if origin is dict:
         return "table"
-    return {str: "string", int: "integer"}[hint]
+    return {str: "string", int: "integer", float: "number"}[hint]
 
 
 def _value(value: Any) -> str:

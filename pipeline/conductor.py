@@ -17,14 +17,15 @@ from pipeline.bundles import find_bundle, kept_contexts
 from pipeline.choose import choose_target, sample_of
 from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable
 from pipeline.engine.streams import Cancelled, Engine
-from pipeline.engine.target import packing_for
-from pipeline.errors import InputError, TooManyQuarantined
+from pipeline.engine.target import Target, packing_for
+from pipeline.engine.watching import guard_for
+from pipeline.errors import TooManyQuarantined
+from pipeline.facts import EngineFacts
 from pipeline.model.bundle import Bundle, check_files
 from pipeline.plan import cut
-from pipeline.prepare import Preparation, Prepared, entry_of, output_table
+from pipeline.prepare import Preparation, Prepared, check_texts, entry_of, output_table
 from pipeline.records import (
     Batch,
-    EngineFacts,
     FloatArray,
     InputFile,
     Manifest,
@@ -129,7 +130,7 @@ def _embed_pending(
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
             _preparing(preparation, pending, stages) as prepared,
-            Engine(model, target, packing, config.engine, contexts=kept_contexts()) as engine,
+            _engine(config, model, target, packing, progress) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
             progress.say(
@@ -143,6 +144,11 @@ def _embed_pending(
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
             stages.compute, stages.streams = engine.busy_s, engine.streams
             return engine.facts()
+
+
+def _engine(config: RunConfig, model: Model, target: Target, packing: Packing, progress: Progress) -> Engine:
+    guard = guard_for(target, config.engine, progress.say)
+    return Engine(model, target, packing, config.engine, contexts=kept_contexts(), guard=guard)
 
 
 def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
@@ -269,7 +275,7 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Vectors of n texts in their order, float32 [n, dim]. Raises InputError if one is no string."""
-        _check_texts(texts)
+        check_texts(texts)
         parts = [vectors for _, vectors in self._engine.embed(self._works(texts))]
         return np.concatenate([np.empty((0, self.model.dim), np.float32), *parts])
 
@@ -277,14 +283,6 @@ class Embedder:
         for first in range(0, len(texts), _EMBED_TEXTS):
             tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS])
             yield first, Work(tokens=tokens, batches=pack(tokens.lengths, self._packing))
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise InputError("texts is one string; pass a list of strings")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"texts[{number}] is {type(text).__name__}; expected a string")
 
 
 def embed(

@@ -22,6 +22,7 @@ CarriedType = Literal["string", "int64", "float64", "bool"]
 PositiveInt = Annotated[int, Meta(ge=1)]
 ThreadCount = Annotated[int, Meta(ge=1, le=1024)]
 NaturalInt = Annotated[int, Meta(ge=0)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 
 def about(text: str) -> Meta:
@@ -142,9 +143,7 @@ class EngineTable(Table, frozen=True):
         Literal["auto", "fp32", "fp16"],
         about("What the device computes in. `auto`: the provider's default, or what measured fastest."),
     ] = "auto"
-    streams: Annotated[ThreadCount | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
-        None
-    )
+    streams: Annotated[ThreadCount | None, about("Batches that run at once. Unset: one per usable core.")] = None
     threads: Annotated[
         ThreadCount | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
     ] = None
@@ -156,6 +155,7 @@ class EngineTable(Table, frozen=True):
         PositiveInt | None,
         about("The most device memory a provider may take, where it knows such a limit (CUDA). Unset: no limit."),
     ] = None
+    memory_fraction: Annotated[Fraction, about("The part of the free memory that batches may take.")] = 0.85
 
 
 class OutputTable(Table, frozen=True):

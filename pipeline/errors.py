@@ -5,6 +5,7 @@ PipelineError
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
 ├── DeviceError             5   a provider cannot be used, or a session failed
+│   └── OutOfMemory             there is no memory for a batch or a session; a smaller one may fit
 ├── OutputError             6   the output folder cannot be used
 │   ├── Locked                  another run owns the output folder
 │   ├── FingerprintMismatch     the folder holds the output of another job
@@ -44,6 +45,10 @@ class DeviceError(PipelineError):
     """A provider cannot be used, or a session failed."""
 
     exit_code = 5
+
+
+class OutOfMemory(DeviceError):
+    """There is no memory for a batch or a session; a smaller one may fit."""
 
 
 class OutputError(PipelineError):

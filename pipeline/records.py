@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct
 
+from pipeline.facts import EngineFacts
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -256,31 +258,6 @@ class Stages(Struct, kw_only=True):
     compute: float = 0.0
     write: float = 0.0
     streams: int = 0
-
-
-class SessionFacts(Struct, frozen=True, kw_only=True):
-    """One session of a run: its fixed shape (0 x 0: any), nodes on the device and in all (0 of 0: the
-    runtime cannot tell), the least cosine of a canary to its vector on the CPU, and the seconds it took
-    to open and prove."""
-
-    rows: int
-    sequence: int
-    nodes_placed: int
-    nodes: int
-    canary_cosine: float
-    seconds: float
-
-
-class EngineFacts(Struct, frozen=True, kw_only=True):
-    """What computed: the provider, its device, precision and sessions, and how it was chosen."""
-
-    provider: str
-    device: str
-    precision: str
-    streams: int
-    threads: int
-    sessions: list[SessionFacts]
-    chosen: str
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py"
 ROOMS = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
 
 # What every room may import beside itself.
-COMMON = {"errors", "records", "config"}
+COMMON = {"errors", "records", "facts", "config"}
 # Who may import rooms; `cli` does so inside its commands, `__init__` and `__main__` only open the house.
 CONDUCTORS = {"conductor.py", "prepare.py", "preview.py", "bundles.py", "choose.py", "trial.py", "doctor.py", "cli.py"}
 

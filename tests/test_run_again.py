@@ -130,6 +130,7 @@ FREE = {
     "engine.threads",
     "engine.budget_tokens",
     "engine.memory_bytes",
+    "engine.memory_fraction",
     "output.path",
 }
 

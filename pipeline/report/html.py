@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from pipeline.records import EngineFacts, Manifest, Rejected, ShardFile, Stages, Totals
+from pipeline.facts import EngineFacts
+from pipeline.records import Manifest, Rejected, ShardFile, Stages, Totals
+from pipeline.report.memory import memory_section
 from pipeline.report.progress import duration, short, size
 
 _SHARDS_SHOWN = 200
@@ -16,6 +18,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 60rem;
   margin: 2.5rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem }
+h3 { font-size: .95rem; margin: 1.5rem 0 .25rem }
 p, .soft { color: var(--soft) } code { font-size: .9em; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0 }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums }
@@ -120,6 +123,7 @@ def _engine(engine: EngineFacts | None) -> str:
     return (
         f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
         f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
+        f"{memory_section(engine.memory)}"
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.bundles import add_model
 from pipeline.conductor import RunResult
+from pipeline.facts import EngineFacts
 from pipeline.preview import Preview
-from pipeline.records import EngineFacts, Stages, Totals
+from pipeline.records import Stages, Totals
 from pipeline.report.environment import environment, peak_memory_bytes, version
 from pipeline.report.summary import model_summary, models_summary, plan_summary, run_summary, verify_summary
 from pipeline.sink.verify import Verified

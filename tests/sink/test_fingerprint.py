@@ -44,6 +44,7 @@ OTHER_VALUES: dict[str, Any] = {
     "engine.threads": 3,
     "engine.budget_tokens": 1024,
     "engine.memory_bytes": 1 << 30,
+    "engine.memory_fraction": 0.5,
     "output.path": "elsewhere",
     "output.compression": "none",
     "limits.record_bytes": 1000,
@@ -72,6 +73,7 @@ FREE = {
     "engine.threads",
     "engine.budget_tokens",
     "engine.memory_bytes",
+    "engine.memory_fraction",
 }
 
 

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from pipeline.engine.memory.pressure import Change, Policy, Pressure
+from pipeline.engine.memory.pressure import Policy, Pressure
 from pipeline.engine.memory.reading import MemoryReading
+from pipeline.facts import Change
 from tests.engine.memory.readings import GIB, LOST, MIB, device
 
 POLICY = Policy(reserve_bytes=GIB)
