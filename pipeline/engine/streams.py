@@ -18,6 +18,7 @@ from pipeline.engine.memory import Guard
 from pipeline.engine.sessions import Sessions
 from pipeline.engine.shrink import part_at, parts, rows_at
 from pipeline.engine.target import Target
+from pipeline.engine.watching import has_its_own_memory
 from pipeline.errors import DeviceError, OutOfMemory, PipelineError
 from pipeline.facts import EngineFacts
 from pipeline.records import Batch, Bucket, FloatArray, Model, Packing, Tokens, Work
@@ -68,7 +69,7 @@ class Engine:
         self.streams = (config.streams or cores) if side_by_side else 1
         self.threads = config.threads or max(1, cores // self.streams)
         self._model = model
-        self._guard = guard or Guard()
+        self._guard = guard or Guard(device=has_its_own_memory(target.provider))
         self._gate = Gate()
         self._scale = 1.0
         self._sessions = Sessions(
@@ -158,12 +159,10 @@ class Engine:
         with self._gate.alone():
             before, self._scale = self._scale, self._guard.scale()
             if self._fixed or self._scale < before:
-                self._sessions.close(keep=self._shapes() if self._fixed else ())
+                self._sessions.close(keep=self._shapes())
 
     def _shapes(self) -> list[Bucket | None]:
-        """The shapes of sessions that are used at the present scale."""
-        if not self._fixed:
-            return [None]
+        """The fixed shapes that are used at the present scale."""
         return [Bucket(rows=rows_at(one.rows, self._scale), sequence=one.sequence) for one in self._buckets]
 
     def _try(self, tokens: Tokens, batch: Batch, vectors: FloatArray) -> str:

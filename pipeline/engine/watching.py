@@ -12,16 +12,18 @@ from pipeline.engine.target import Target
 
 
 def guard_for(target: Target, config: EngineTable, on_change: Callable[[str], None]) -> Guard:
-    """The guard of a run on a target; `on_change` is told each change of the batches in words.
-
-    Where others keep the processor busy, time says nothing of memory: only a device's driver pages without an error.
-    """
+    """The guard of a run on a target; `on_change` is told each change of the batches in words."""
     return Guard(
         probe_for(target.provider.memory, device_facts(target.provider, target.device)),
         fraction=config.memory_fraction,
-        paging=target.provider.memory != "host",
+        device=has_its_own_memory(target.provider),
         on_change=on_change,
     )
+
+
+def has_its_own_memory(provider: Provider) -> bool:
+    """Whether batches take a device's memory, or the machine's, as all else in this process."""
+    return provider.memory != "host"
 
 
 def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:

@@ -204,8 +204,8 @@ class TestPressure:
     def test_batches_that_suddenly_take_twice_their_time_are_pressure_where_a_driver_pages(
         self, session: type[FakeSession]
     ) -> None:
-        for paging, scales in ((True, [0.5]), (False, [])):
-            guard = Script().guard(paging=paging)
+        for own, scales in ((True, [0.5]), (False, [])):
+            guard = Script().guard(device=own)
             with Engine(model(), target_of(MOON), Packing(budget_tokens=16), ONE, guard=guard) as engine:
                 on_run = session.opened[-1][2]["on_run"]
                 for seconds in (*[1.0] * 6, *[2.5] * 3):

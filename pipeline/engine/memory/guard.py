@@ -23,8 +23,10 @@ class Guard:
 
     It watches from entering the context, when the sessions are open, to leaving it, and then closes the probe. Without
     one nothing is watched, and batches shrink only when one has failed. `fraction` of what is free at the
-    beginning may be taken. `paging`: the driver may page without an error, so that batches which suddenly take
-    twice their time are pressure. `on_change` is told each change in words, in the thread that met it.
+    beginning may be taken. `on_change` is told each change in words, in the thread that met it.
+
+    A `device` has memory of its own, which its driver may page without an error: batches that suddenly take twice their
+    time are pressure. Elsewhere batches share memory with the rest of this process, which needs room beside them.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class Guard:
         probe: Probe | None = None,
         *,
         fraction: float = DEFAULT_FRACTION,
-        paging: bool = False,
+        device: bool = True,
         on_change: Callable[[str], None] = _ignore,
         every_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
@@ -40,7 +42,8 @@ class Guard:
         self._watched = probe is not None
         self._probe = probe or UnknownProbe("nothing", "memory is not watched")
         self._fraction = fraction
-        self._cliff = Policy(reserve_bytes=0).cliff if paging else math.inf
+        self._device = device
+        self._cliff = Policy(reserve_bytes=0).cliff if device else math.inf
         self._on_change = on_change
         self._clock = clock
         self._began_s = clock()
@@ -76,8 +79,13 @@ class Guard:
         self._note(lambda pressure, at_s: pressure.batch(shape, seconds, at_s))
 
     def failed(self, scale: float, why: str) -> float:
-        """There was no memory for a batch cut to `scale`: the scale of the next ones, a half of that at most."""
-        return self._note(lambda pressure, at_s: pressure.failed(scale, why, at_s))
+        """There was no memory for a batch cut to `scale`: the scale of the next ones.
+
+        It is a half of that at most; where memory is shared a quarter, for a half that just fits leaves nothing to
+        those who read and write.
+        """
+        tried = scale if self._device else scale / 2
+        return self._note(lambda pressure, at_s: pressure.failed(tried, why, at_s))
 
     def facts(self) -> MemoryFacts | None:
         """What was seen and done so far; None where nothing was watched and nothing happened."""

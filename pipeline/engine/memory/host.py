@@ -42,7 +42,8 @@ class HostProbe(Probe):
             ceiling_bytes=tightest.limit_bytes,
             scope="process",
             source=tightest.source,
-            own_bytes=own,
+            # Such a limit counts what was promised to this process, which is more than is resident; no one else's.
+            own_bytes=tightest.used_bytes if tightest.source in _LIMITED else own,
         )
 
     def close(self) -> None:
