@@ -65,7 +65,7 @@ def _type(hint: Any) -> str:
         bounds = [
             f" {sign} {bound}"
             for meta in hint.__metadata__
-            for sign, bound in ((">=", meta.ge), (">", meta.gt), ("<=", meta.le))
+            for sign, bound in ((">", meta.gt), (">=", meta.ge), ("<=", meta.le))
             if bound is not None
         ]
         return _type(arguments[0]) + ",".join(bounds)

@@ -24,7 +24,8 @@ from pipeline.engine.contexts import Contexts
 from pipeline.engine.machine import this_machine
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import aim, packing_for
-from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Tokens, Work
+from pipeline.facts import EngineFacts
+from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens, Work
 from pipeline.sink.atomic import publish_folder
 from pipeline.text.tokenise import Tokeniser
 from pipeline.trial import take

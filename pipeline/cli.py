@@ -17,9 +17,13 @@ import msgspec
 
 from pipeline.config import DEFAULT_MODEL, RunConfig
 from pipeline.configfile import load_config
-from pipeline.errors import Corrupt, OutputError, PipelineError, Stopped
+from pipeline.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NO_MEMORY = (
+    "this process has no memory left; what is committed is kept: close what else uses it, or lower"
+    " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
+)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
 
@@ -263,6 +267,8 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         case click.ClickException():
             return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
+        case MemoryError():
+            return _report("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
         case click.Abort() | BrokenPipeError():
             return 1
         case _:

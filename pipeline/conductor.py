@@ -16,14 +16,13 @@ from pipeline.choose import choose_target
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Cancelled, Engine
 from pipeline.errors import TooManyQuarantined
+from pipeline.facts import EngineFacts, Manifest
 from pipeline.job import plan, sample_tokens
 from pipeline.model.bundle import Bundle, check_files
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
 from pipeline.records import (
     Batch,
-    EngineFacts,
     FloatArray,
-    Manifest,
     Model,
     Shard,
     Stages,
@@ -124,7 +123,7 @@ def _embed_pending(
                 preparation.remember(read_ids(ledger.folder / entry.file))
         with (
             _preparing(preparation, pending, stages) as prepared,
-            engine_of(model, settings) as engine,
+            engine_of(model, settings, progress.say) as engine,
             _computing(engine, prepared, progress) as embedded,
         ):
             progress.say(

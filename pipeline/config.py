@@ -138,9 +138,7 @@ class EngineTable(Table, frozen=True):
         Literal["auto", "fp32", "fp16"],
         about("What the device computes in. `auto`: the provider's default, or what measured fastest."),
     ] = "auto"
-    streams: Annotated[ThreadCount | None, about("Batches that run at the same time. Unset: one per usable core.")] = (
-        None
-    )
+    streams: Annotated[ThreadCount | None, about("Batches that run at once. Unset: one per usable core.")] = None
     threads: Annotated[
         ThreadCount | None, about("Threads inside each batch. Unset: the usable cores divided by the streams.")
     ] = None

@@ -5,7 +5,7 @@ PipelineError
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
 ├── DeviceError             5   a provider cannot be used, or a session failed
-│   └── OutOfMemory             not even the smallest batch fits the device's memory
+│   └── OutOfMemory             there is no memory for a batch, or for anything else
 ├── OutputError             6   the output folder cannot be used
 │   ├── Locked                  another run owns the output folder
 │   ├── FingerprintMismatch     the folder holds the output of another job
@@ -48,7 +48,7 @@ class DeviceError(PipelineError):
 
 
 class OutOfMemory(DeviceError):
-    """The device's memory did not suffice."""
+    """There is no memory for a batch or a session, where a smaller one may fit; or for anything else of a command."""
 
 
 class OutputError(PipelineError):

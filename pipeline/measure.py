@@ -166,6 +166,9 @@ class _Session:
             except PipelineError as error:
                 failure = str(error)
             seconds = time.perf_counter() - began
+        if self._engine.facts().memory is not None:
+            # Nothing is watched here, so that batches were cut because there was no memory for one.
+            failure = OUT_OF_MEMORY
         return Observation(seconds=seconds, peak_bytes=self._taken(peak.bytes), failure=failure)
 
     def _taken(self, peak: int | None) -> int | None:
@@ -178,16 +181,16 @@ class _Session:
         from pipeline.engine.catalogue import find_provider
         from pipeline.engine.machine import this_machine
         from pipeline.engine.memory import ceiling, held, probe_for
-        from pipeline.engine.memory.facts import facts_of
         from pipeline.engine.streams import Engine
         from pipeline.engine.target import aim
+        from pipeline.engine.watching import device_facts
         from pipeline.model.bundle import open_bundle
         from pipeline.records import Bucket, Packing
 
         asked = self._opening
         model = open_bundle(Path(asked.bundle)).model(asked.text)
         target = aim(find_provider(asked.engine.provider), asked.engine, this_machine())
-        self._probe = probe_for(target.provider.memory, facts_of(target.device))
+        self._probe = probe_for(target.provider.memory, device_facts(target.provider, target.device))
         before = self._probe.read()
         self._before = held(before)
         bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])

@@ -6,7 +6,7 @@ The conductor's two hands: `Preparation` calls source, text and batch, `output_t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from msgspec import Struct
 from pipeline import source
 from pipeline.batch.packer import distinct, pack, padded_tokens
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.records import Documents, Entry, FloatArray, InputFile, IntArray, Model, Packing, Passages, Shard, Work
 from pipeline.sink.shard import shard_table
 from pipeline.text.chunk import Chunker, whole
@@ -139,3 +139,12 @@ def entry_of(prepared: Prepared, *, identity: str) -> Entry:
         quarantine_sha256="",
         identity=identity,
     )
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises InputError where texts at hand are one string, or one of them is none."""
+    if isinstance(texts, str):
+        raise InputError("texts is one string; pass a list of strings")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{number}] is {type(text).__name__}; expected a string")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cache
 
@@ -20,6 +21,7 @@ from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes
 from pipeline.tune import engine_of, settings_for
 
+LOG = logging.getLogger("embedmill")
 _SAMPLE_SHARDS = 8
 _TIMED_TOKENS = 24_000
 # A row's id, hash and counts, and Parquet's own share of it, after compression.
@@ -80,7 +82,7 @@ def preview(config: RunConfig) -> Preview:
     settings = settings_for(bundle, model, config.text, config.engine, target, sample, texts=0)
     with Preparation(config, model, files, settings.packing) as preparation:
         seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
-    with engine_of(model, settings) as engine:
+    with engine_of(model, settings, LOG.info) as engine:
         speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)
     passages = round(rows * len(seen.lengths) / max(seen.rows, 1))
     tokens = float(seen.lengths.mean()) if len(seen.lengths) else 0.0

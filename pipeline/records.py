@@ -5,7 +5,7 @@ Rows are counted from 0 inside the program and shown from 1 to people.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -256,45 +256,3 @@ class Stages(Struct, kw_only=True):
     compute: float = 0.0
     write: float = 0.0
     streams: int = 0
-
-
-class SessionFacts(Struct, frozen=True, kw_only=True):
-    """One session of a run: its fixed shape (0 x 0: any), nodes on the device and in all (0 of 0: the
-    runtime cannot tell), the least cosine of a canary to its vector on the CPU, and the seconds it took
-    to open and prove."""
-
-    rows: int
-    sequence: int
-    nodes_placed: int
-    nodes: int
-    canary_cosine: float
-    seconds: float
-
-
-class EngineFacts(Struct, frozen=True, kw_only=True):
-    """What computed: the provider, its device, precision and sessions, and how it was chosen."""
-
-    provider: str
-    device: str
-    precision: str
-    streams: int
-    threads: int
-    sessions: list[SessionFacts]
-    chosen: str
-
-
-class Manifest(Struct, frozen=True, kw_only=True):
-    """`_manifest.json`: written last; its presence says that the run is complete.
-
-    `stages` and `engine` are of the run that completed it; `engine` is None where that one embedded nothing.
-    """
-
-    version: str
-    identity: str
-    model: dict[str, Any]
-    fingerprint: dict[str, Any]
-    totals: Totals
-    shards: list[ShardFile]
-    environment: dict[str, str]
-    stages: Stages
-    engine: EngineFacts | None = None

@@ -19,10 +19,10 @@ from pipeline.config import EngineTable, RunConfig, TextTable
 from pipeline.engine.adapters import driver_versions
 from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.memory import ceiling, probe_for
-from pipeline.engine.memory.facts import facts_of
 from pipeline.engine.standing import standing
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target, packing_for
+from pipeline.engine.watching import device_facts, guard_for
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
 from pipeline.job import plan, sample_tokens, thinned
@@ -122,8 +122,8 @@ def settings_for(
     return job.settings(found)
 
 
-def engine_of(model: Model, settings: Settings) -> Engine:
-    """The engine that embeds so."""
+def engine_of(model: Model, settings: Settings, on_change: Callable[[str], None]) -> Engine:
+    """The engine that embeds so; `on_change` is told in words when batches shrink or grow."""
     return Engine(
         model,
         settings.target,
@@ -131,6 +131,7 @@ def engine_of(model: Model, settings: Settings) -> Engine:
         settings.engine,
         in_flight=settings.in_flight,
         contexts=kept_contexts(),
+        guard=guard_for(settings.target, settings.engine, on_change),
     )
 
 
@@ -166,7 +167,7 @@ class _Job:
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)
         self.path = _folder(model, engine, target) / f"{self.profile}.json"
-        reading = probe_for(target.provider.memory, facts_of(target.device)).read()
+        reading = probe_for(target.provider.memory, device_facts(target.provider, target.device)).read()
         self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
 
     def measurer(self) -> Measurer:

@@ -13,10 +13,10 @@ from pipeline.config import EngineTable, TextTable
 from pipeline.embedder import Embedder
 from pipeline.engine.catalogue.entry import GraphChoice, Provider
 from pipeline.errors import DeviceError
+from pipeline.facts import EngineFacts
 from pipeline.job import plan, sample_tokens
 from pipeline.model.bundle import open_bundle
 from pipeline.preview import preview
-from pipeline.records import EngineFacts
 from pipeline.report.summary import run_summary
 from pipeline.sink.ledger import read_manifest
 from pipeline.sink.verify import verify

@@ -19,8 +19,8 @@ _UNRANKED = 1 << 30
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """One device of a provider; `discrete` is None where the runtime does not say, `emulated` where the
-    provider was made for another kind. `metadata` is the runtime's own."""
+    """One device of a provider; `discrete` and `vendor_id` (of PCI) are None where the runtime does not say,
+    `emulated` where the provider was made for another kind. `metadata` is the runtime's own."""
 
     index: int
     kind: DeviceKind
@@ -29,6 +29,7 @@ class Device(Struct, frozen=True, kw_only=True):
     discrete: bool | None
     emulated: bool
     metadata: dict[str, str]
+    vendor_id: int | None = None
 
     @property
     def label(self) -> str:
@@ -97,6 +98,7 @@ def _describe(index: int, found: Any, provider: Provider) -> Device:
         discrete=None if discrete is None else discrete == "1",
         emulated=kind not in provider.kinds,
         metadata=facts,
+        vendor_id=getattr(hardware, "vendor_id", None) or None,
     )
 
 
@@ -126,7 +128,7 @@ def _version(package: str) -> str:
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions: they share no base but Exception."""
+    """ONNX Runtime's exceptions: they share no base but Exception; pybind11 makes a MemoryError of `std::bad_alloc`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = (
@@ -142,7 +144,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
         "ModelRequiresCompilation",
         "NotFound",
     )
-    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
+    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError, MemoryError)
 
 
 RUNTIME_ERRORS = _runtime_errors()

@@ -9,12 +9,14 @@ import platform
 import struct
 import sys
 import sysconfig
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 from msgspec import Struct
 
+from pipeline.engine.cgroups import cgroup_limit
 from pipeline.engine.cores import usable_cores
+from pipeline.engine.kernelfiles import read_text
 from pipeline.engine.processor import processor, sysctl
 
 _SYSTEMS = {"linux": "Linux", "win32": "Windows", "darwin": "Darwin"}
@@ -23,8 +25,6 @@ _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "ar
 _HALVES = {"x86_64": "i686", "arm64": "armv7l"}
 # IMAGE_FILE_MACHINE_* (winnt.h).
 _IMAGE_MACHINES = {0x014C: "x86", 0x8664: "x86_64", 0xAA64: "arm64"}
-# cgroup v1 says "no limit" with the largest multiple of a page below 2**63 bytes.
-_NO_LIMIT = 1 << 62
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -86,14 +86,6 @@ def this_machine(root: Path = Path("/")) -> Machine:
         cgroup_limit_bytes=cgroup_limit(root),
         address_space_limit_bytes=_address_space_limit(),
     )
-
-
-def read_text(path: Path) -> str:
-    """The text of a file of /proc, /sys or /etc, without the space around it; empty where it cannot be read."""
-    try:
-        return path.read_text("utf-8", errors="replace").strip("\0 \n\t")
-    except OSError:
-        return ""
 
 
 def normalised(machine: str) -> str:
@@ -164,27 +156,6 @@ def linux_name(root: Path) -> str:
     text = read_text(root / "etc/os-release") or read_text(root / "usr/lib/os-release")
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return (fields.get("PRETTY_NAME") or fields.get("NAME", "")).strip("\"'")
-
-
-def cgroup_limit(root: Path) -> int | None:
-    """The least memory limit of this process's control group and those above it, in bytes; None where there is none.
-
-    v2 keeps it in `memory.max`, v1 in `memory.limit_in_bytes` of its memory controller.
-    """
-    limits: list[int] = []
-    for line in read_text(root / "proc/self/cgroup").splitlines():
-        hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if hierarchy == "0" and not controllers:
-            mount, file = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        # A group outside this namespace is shown as /../..; a container mounts its own group as the root.
-        own = PurePosixPath() if ".." in path.split("/") else PurePosixPath(path.lstrip("/"))
-        texts = (read_text(mount / folder / file) for folder in (own, *own.parents))
-        limits += [int(text) for text in texts if text.isdecimal()]
-    return min((limit for limit in limits if limit < _NO_LIMIT), default=None)
 
 
 def _address_space_limit() -> int | None:

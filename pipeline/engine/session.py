@@ -6,6 +6,7 @@ import hashlib
 import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from pipeline.engine.contexts import Contexts
 from pipeline.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
 from pipeline.engine.placement import placement, stray_words
 from pipeline.engine.sessionplan import STRICT, SessionPlan
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, OutOfMemory
 from pipeline.records import Batch, FloatArray, Tokens
 
 _RECORD = "session.record_ep_graph_assignment_info"
@@ -28,6 +29,10 @@ _REMEDIES: dict[Meaning, str] = {
     "device lost": "the device was lost (its driver reset it); run again, and update its driver if it happens again",
     "driver too old": "the driver is too old for this runtime; update it",
 }
+
+
+def _ignore(*_: object) -> None:
+    """No one is told."""
 
 
 class Session:
@@ -45,15 +50,18 @@ class Session:
         pad_id: int,
         device: Device | None = None,
         contexts: Contexts | None = None,
+        on_run: Callable[[Batch, float], None] = _ignore,
     ) -> None:
-        """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU.
+        """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU, and
+        OutOfMemory where there is none for it.
 
         A provider that compiles finds in `contexts` what it compiled before; `context` is the key of one that
-        was kept and is used.
+        was kept and is used. `on_run` is told each batch that ran, and its seconds.
         """
         self.plan = plan
         self._provider = provider
         self._pad_id = pad_id
+        self._on_run = on_run
         self._count = threading.Lock()
         self.busy_s = 0.0
         self.context: str | None = None
@@ -75,7 +83,10 @@ class Session:
             raise DeviceError(f"{provider.name} cannot run {plan.graph}: {words}")
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails."""
+        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails.
+
+        OutOfMemory where that is for want of memory; the session may then fail for batches that it ran before.
+        """
         ids, mask = pad(tokens, batch, self._pad_id)
         try:
             with self._turn:
@@ -83,13 +94,19 @@ class Session:
                 vectors = self._bound(ids, mask) if self._provider.bound else self._plain(ids, mask)
                 took = time.perf_counter() - began
         except RUNTIME_ERRORS as error:
-            raise DeviceError(
+            raise _kind_of(self._provider, error)(
                 f"{self._provider.name} failed on a batch of {batch.size} x {batch.sequence} tokens:"
                 f" {explain(self._provider, error)}; the run can be resumed"
             ) from error
         with self._count:
             self.busy_s += took
+        self._on_run(batch, took)
         return vectors[: len(batch.rows)]
+
+    def close(self) -> None:
+        """Give back what it holds; nothing may run in it, then or later."""
+        with self._turn:
+            del self._session
 
     def _plain(self, ids: np.ndarray, mask: np.ndarray) -> FloatArray:
         vectors: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
@@ -125,11 +142,20 @@ def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarr
 
 def explain(provider: Provider, error: Exception) -> str:
     """What the runtime said in one line, and the remedy where its code is known."""
+    meaning = _meaning(provider, error)
+    return first_line(error) if meaning is None else f"{first_line(error)} ({_REMEDIES[meaning]})"
+
+
+def _meaning(provider: Provider, error: Exception) -> Meaning | None:
+    """What the runtime's code says of it, where that is known."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
     said = str(error)
-    for fault in provider.faults:
-        if re.search(fault.pattern, said):
-            return f"{first_line(error)} ({_REMEDIES[fault.meaning]})"
-    return first_line(error)
+    return next((fault.meaning for fault in provider.faults if re.search(fault.pattern, said)), None)
+
+
+def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:
+    return OutOfMemory if _meaning(provider, error) == "out of memory" else DeviceError
 
 
 def _open_compiled(
@@ -163,7 +189,7 @@ def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.I
         arguments = _attach(options, plan, provider, device)
         session = ort.InferenceSession(plan.graph, options, enable_fallback=0, **arguments)
     except RUNTIME_ERRORS as error:
-        raise DeviceError(
+        raise _kind_of(provider, error)(
             f"{provider.name} cannot run {plan.graph}: {_strays(plan, provider, device) or explain(provider, error)}"
         ) from error
     if provider.ort_name not in session.get_providers():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,14 +11,17 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.config import EngineTable
-from pipeline.engine.canary import canary_cosine
 from pipeline.engine.contexts import Contexts
 from pipeline.engine.cores import usable_cores
-from pipeline.engine.session import Session
-from pipeline.engine.sessionplan import SessionPlan, plan_session
+from pipeline.engine.gate import Gate
+from pipeline.engine.memory import Guard
+from pipeline.engine.sessions import Sessions
+from pipeline.engine.shrink import part_at, parts, rows_at
 from pipeline.engine.target import Target
-from pipeline.errors import DeviceError, PipelineError
-from pipeline.records import Batch, Bucket, EngineFacts, FloatArray, Model, Packing, SessionFacts, Work
+from pipeline.engine.watching import has_its_own_memory
+from pipeline.errors import DeviceError, OutOfMemory, PipelineError
+from pipeline.facts import EngineFacts
+from pipeline.records import Batch, Bucket, FloatArray, Model, Packing, Tokens, Work
 
 Key = TypeVar("Key")
 # Wider than float16 rounding (2e-3 relative), far narrower than a vector that was not normalised.
@@ -42,7 +44,8 @@ class Engine:
     was measured). Where shapes are fixed, each has a session of its own, opened when the first batch needs
     it; `in_flight` threads then take turns, so that the next batch is padded while one computes.
 
-    Every session first embeds the model's canaries; one that differs too much from the CPU is refused.
+    Before each batch the guard says at which scale it may run: one that is too large runs in parts. One for which
+    there was no memory runs again in halves, alone and in a new session.
     """
 
     def __init__(
@@ -54,8 +57,12 @@ class Engine:
         *,
         in_flight: int = 2,
         contexts: Contexts | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        """Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly."""
+        """`guard` watches memory from entering the engine to leaving it.
+
+        Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
+        """
         cores = usable_cores()
         side_by_side = target.provider.runs == "cores"
         self.target = target
@@ -63,28 +70,37 @@ class Engine:
         self.streams = (config.streams or cores) if side_by_side else 1
         self.threads = config.threads or max(1, cores // self.streams)
         self._model = model
-        self._memory_bytes = config.memory_bytes
-        self._contexts = contexts
-        self._sessions: dict[Bucket | None, Session] = {}
-        self._facts: list[SessionFacts] = []
-        self._tokens = 0
-        self._opening, self._counting = threading.Lock(), threading.Lock()
+        self._guard = guard or Guard(device=has_its_own_memory(target.provider))
+        self._gate = Gate()
+        self._scale = 1.0
+        self._tokens, self._counting = 0, threading.Lock()
+        self._sessions = Sessions(
+            model,
+            target,
+            threads=self.threads,
+            memory_bytes=config.memory_bytes,
+            contexts=contexts,
+            on_run=self._ran,
+        )
         self._pool = ThreadPoolExecutor(self.streams if side_by_side else in_flight, thread_name_prefix="stream")
         self._cancelled = threading.Event()
+        self._buckets = packing.buckets
         self._fixed = bool(packing.buckets)
         if not self._fixed:
-            self._session_for(None)
+            self._sessions.of(None)
 
     def __enter__(self) -> Engine:
+        self._guard.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
         self._pool.shutdown(cancel_futures=True)
+        self._guard.__exit__()
 
     def open(self, bucket: Bucket | None) -> None:
         """Open the session of a fixed shape, or of any, now instead of at its first batch. Raises as `embed` does."""
-        self._session_for(bucket)
+        self._sessions.of(bucket)
 
     def cancel(self) -> None:
         """Let running batches end and start no others; `embed` then raises Cancelled."""
@@ -124,66 +140,78 @@ class Engine:
     def _run(
         self, key: Key, work: Work, batch: Batch, vectors: FloatArray, on_batch: Callable[[Key, Batch], None]
     ) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled
-        session = self._session_for(Bucket(rows=batch.size, sequence=batch.sequence) if self._fixed else None)
-        result = session.run(work.tokens, batch)
-        self._check(result, batch)
-        vectors[batch.rows] = result
-        self._count(int(work.tokens.lengths[batch.rows].sum()))
+        """Compute a batch, in as many parts as memory asks for."""
+        lengths, done = work.tokens.lengths, 0
+        while done < len(batch.rows):
+            if self._cancelled.is_set():
+                raise Cancelled
+            self._adjust()
+            with self._gate.shared():
+                scale = self._scale
+                part = part_at(batch, lengths, scale, start=done, fixed=self._fixed)
+                lacking = self._try(work.tokens, part, vectors)
+            if lacking:
+                with self._gate.alone():
+                    self._in_halves(work.tokens, part, vectors, scale)
+                    self._sessions.close(keep=self._shapes())
+            done += len(part.rows)
+        self._count(int(lengths[batch.rows].sum()))
         on_batch(key, batch)
 
-    def _session_for(self, bucket: Bucket | None) -> Session:
-        """The session of a fixed shape, or of any; opened and proved at its first use."""
-        with self._opening:
-            if bucket not in self._sessions:
-                self._sessions[bucket] = self._open(bucket)
-            return self._sessions[bucket]
+    def _adjust(self) -> None:
+        """Take the scale that memory allows now. Sessions of shapes that are no more used give their memory back; so
+        does one of any shape when batches shrink, for it keeps what its largest one took."""
+        if self._guard.scale() == self._scale:
+            return
+        with self._gate.alone():
+            before, self._scale = self._scale, self._guard.scale()
+            if self._fixed or self._scale < before:
+                self._sessions.close(keep=self._shapes())
 
-    def _open(self, bucket: Bucket | None) -> Session:
-        began = time.perf_counter()
-        provider, precision, device = self.target.provider, self.target.precision, self.target.device
-        plan = plan_session(
-            self._model,
-            provider,
-            precision,
-            threads=self.threads,
-            bucket=bucket,
-            device=device,
-            memory_bytes=self._memory_bytes,
-        )
-        floor = provider.precisions[precision].floor
-        session, cosine = self._proved(plan, bucket)
-        if not cosine >= floor and session.context is not None and self._contexts is not None:
-            self._contexts.discard(session.context)
-            session, cosine = self._proved(plan, bucket)
-        if not cosine >= floor:
-            raise DeviceError(
-                f"{self.target.label} computes this model wrongly: a canary's cosine to its vector on the CPU is"
-                f" {cosine:.7f}, and {floor} is the least allowed in {precision}; nothing was embedded with it"
-            )
-        self._facts.append(
-            SessionFacts(
-                rows=bucket.rows if bucket is not None else 0,
-                sequence=bucket.sequence if bucket is not None else 0,
-                nodes_placed=session.nodes_placed,
-                nodes=session.nodes,
-                canary_cosine=cosine,
-                seconds=time.perf_counter() - began,
-            )
-        )
-        return session
+    def _shapes(self) -> list[Bucket | None]:
+        """The fixed shapes that are used at the present scale."""
+        return [Bucket(rows=rows_at(one.rows, self._scale), sequence=one.sequence) for one in self._buckets]
 
-    def _proved(self, plan: SessionPlan, bucket: Bucket | None) -> tuple[Session, float]:
-        """A session and the least cosine of its canaries."""
-        provider, device = self.target.provider, self.target.device
-        session = Session(plan, provider, pad_id=self._model.pad_id, device=device, contexts=self._contexts)
-        return session, canary_cosine(session, self._model.canaries, bucket)
+    def _try(self, tokens: Tokens, batch: Batch, vectors: FloatArray) -> str:
+        """Compute a batch; what the runtime said if there was no memory for it, else nothing.
+
+        The error itself is let go: it would keep alive what the runtime holds for the batch.
+        """
+        try:
+            session = self._sessions.of(Bucket(rows=batch.size, sequence=batch.sequence) if self._fixed else None)
+            result = session.run(tokens, batch)
+        except OutOfMemory as error:
+            return str(error)
+        self._check(result, batch)
+        vectors[batch.rows] = result
+        return ""
+
+    def _in_halves(self, tokens: Tokens, batch: Batch, vectors: FloatArray, scale: float) -> None:
+        """Compute a batch for which there was no memory, with no other beside it: in halves, and in new sessions, for
+        those that failed may fail on. Raises OutOfMemory where there is none for one row."""
+        why = f"there was no memory for a batch of {batch.size} x {batch.sequence} tokens"
+        self._scale = self._guard.failed(scale, why)
+        self._sessions.close()
+        for half in parts(batch, tokens.lengths, 0.5, fixed=self._fixed):
+            lacking = self._try(tokens, half, vectors)
+            if lacking and half.size == 1:
+                raise OutOfMemory(
+                    f"{self.target.label} has no memory for even one text of {half.sequence} tokens with no other"
+                    f" beside it; close what else uses it, or choose another --provider ({lacking})"
+                )
+            if lacking:
+                self._in_halves(tokens, half, vectors, scale / 2)
+
+    def _ran(self, batch: Batch, seconds: float) -> None:
+        """Tell the guard; where shapes hardly recur, batches of about one shape are compared."""
+        shape = (batch.size, batch.sequence)
+        alike = shape if self._fixed else tuple(side.bit_length() for side in shape)
+        self._guard.ran(alike, seconds / (batch.size * batch.sequence))
 
     @property
     def busy_s(self) -> float:
         """Seconds that batches have computed, summed over streams."""
-        return sum(session.busy_s for session in list(self._sessions.values()))
+        return self._sessions.busy_s
 
     @property
     def tokens(self) -> int:
@@ -202,8 +230,9 @@ class Engine:
             precision=self.target.precision,
             streams=self.streams,
             threads=self.threads,
-            sessions=list(self._facts),
+            sessions=list(self._sessions.facts),
             chosen=self.target.chosen,
+            memory=self._guard.facts(),
         )
 
     def _check(self, vectors: FloatArray, batch: Batch) -> None:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from pipeline.facts import Tuning
-from pipeline.records import EngineFacts, Manifest, Rejected, ShardFile, Stages, Totals
+from pipeline.facts import EngineFacts, Manifest, Tuning
+from pipeline.records import Rejected, ShardFile, Stages, Totals
+from pipeline.report.memory import memory_section
 from pipeline.report.progress import duration, short, size
 from pipeline.report.tuning import tuning_section
 
@@ -17,7 +18,8 @@ STYLE = """
   --line: light-dark(#d9dee4, #343b44); --fill: light-dark(#2f6f9f, #6cb2e3); --ground: light-dark(#fff, #14171b); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 60rem;
   margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem } h3 { font-size: .95rem }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem }
+h3 { font-size: .95rem; margin: 1.5rem 0 .25rem }
 p, .soft { color: var(--soft) } code { font-size: .9em; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0 }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums }
@@ -123,6 +125,7 @@ def _engine(engine: EngineFacts | None) -> str:
     return (
         f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
         f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
+        f"{memory_section(engine.memory)}"
     )
 
 

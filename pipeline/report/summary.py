@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.facts import portion
 from pipeline.records import Totals
 from pipeline.report.progress import duration, short, size
 
@@ -29,6 +30,7 @@ def run_summary(result: Any) -> str:
             f" {short(totals.tokens)} tokens, {_share(totals.padded_tokens - totals.tokens, totals.tokens)} padding,"
             f" {_share(totals.truncated, totals.vectors)} truncated",
         ]
+        lines += _memory_lines(result.engine)
     lines += _rows_lines(totals)
     lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
     lines.append(f"read them: duckdb -c \"SELECT * FROM '{output}/*.parquet' LIMIT 5\"")
@@ -38,6 +40,17 @@ def run_summary(result: Any) -> str:
 def _engine_words(engine: Any) -> str:
     where = f" on {engine.device}" if engine.device else ""
     return f"{engine.provider} {engine.precision}{where}, {engine.streams} x {engine.threads} threads"
+
+
+def _memory_lines(engine: Any) -> list[str]:
+    changes = engine.memory.changes if engine.memory is not None else []
+    if not changes:
+        return []
+    least, first = min(changes, key=lambda change: change.to_scale), changes[0]
+    return [
+        f"  memory got scarce: batches shrank to {portion(least.to_scale)} of their size, first because"
+        f" {first.reason}; _report.html has all {len(changes)} changes"
+    ]
 
 
 def _rows_lines(totals: Totals) -> list[str]:

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from pipeline.errors import ConservationError, Corrupt, FingerprintMismatch, Locked, OutputError
-from pipeline.facts import Tuning
-from pipeline.records import Entry, InputFile, Manifest, Rejected, Shard, ShardFile, Totals
+from pipeline.facts import Manifest, Tuning
+from pipeline.records import Entry, InputFile, Rejected, Shard, ShardFile, Totals
 from pipeline.sink import atomic
 from pipeline.sink.fingerprint import first_difference
 

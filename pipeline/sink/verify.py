@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from pipeline.errors import ConservationError, OutputError
-from pipeline.records import Entry, Manifest, Totals
+from pipeline.facts import Manifest
+from pipeline.records import Entry, Totals
 from pipeline.sink.ledger import (
     Job,
     check_conservation,

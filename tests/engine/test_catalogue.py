@@ -33,7 +33,7 @@ CPU_WORDS = {
 # Vectors that others are held against come from the CPU.
 ENTRIES_USED = {"engine/canary.py": {"cpu"}}
 # ONNX Runtime's own sentence, which nobody translates and which has no code.
-SENTENCES = {"Failed to allocate memory for requested buffer"}
+SENTENCES = {"Failed to allocate memory for requested buffer", "bad_alloc|bad allocation"}
 
 
 def test_every_provider_is_found_by_its_name() -> None:
@@ -131,6 +131,9 @@ def test_faults_are_known_by_their_codes(provider: Provider, fault: Fault) -> No
 @pytest.mark.parametrize(
     ("name", "said", "meaning"),
     [
+        ("cpu", "bfc_arena.cc:360 AllocateRawInternal Failed to allocate memory for requested buffer of size 37748736",
+         "out of memory"),
+        ("cpu", "std::bad_alloc", "out of memory"),
         ("directml", "Non-zero status code returned. HRESULT 8007000E", "out of memory"),
         ("directml", "DmlCommittedResourceAllocator.cpp(22)\\onnxruntime.dll!00: (caller) Exception(1) tid(1) 887A0005",
          "device lost"),

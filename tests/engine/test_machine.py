@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from pipeline.engine import machine, processor
+from pipeline.engine.cgroups import cgroup_limit
 from pipeline.engine.machine import (
-    cgroup_limit,
     linux_name,
     normalised,
     process_architecture,

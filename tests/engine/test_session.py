@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec import structs
 from pipeline.engine.catalogue.entry import DeviceChoice, GraphChoice, Provider
 from pipeline.engine.session import Session, pad
 from pipeline.engine.sessionplan import SessionPlan, plan_session
-from pipeline.errors import DeviceError, ModelError
+from pipeline.errors import DeviceError, ModelError, OutOfMemory
 from pipeline.model.bundle import Flavour
 from pipeline.records import Bucket
 from tests.engine.devices import device_of
@@ -133,6 +134,55 @@ def test_a_bound_batch_that_fails_is_a_device_error(tiny_model: Path, tmp_path: 
     session = Session(plan_of(graph), structs.replace(CPU, bound=True), pad_id=0)
     with pytest.raises(DeviceError, match="cpu failed on a batch of 1 x 2 tokens"):
         session.run(tokens_of([[2, 10_000]]), batch_of(0, sequence=2))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 37748736"), OutOfMemory),
+        (RuntimeError("Exception: std::bad_alloc"), OutOfMemory),
+        (MemoryError(), OutOfMemory),
+        (RuntimeError("Gather index out of bounds"), DeviceError),
+    ],
+    ids=str,
+)
+def test_want_of_memory_is_told_from_other_failures(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[DeviceError]
+) -> None:
+    session = open_session(build(tiny_model, tmp_path / "bundle").folder / "fused.onnx")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    with pytest.raises(DeviceError) as info:
+        session.run(tokens_of(TEXTS), batch_of(0, 1, 2, sequence=12))
+    assert type(info.value) is kind
+
+
+def test_want_of_memory_for_a_session_is_told_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Exception during initialization: std::bad_alloc")
+
+    monkeypatch.setattr("pipeline.engine.session.ort.InferenceSession", refuse)
+    with pytest.raises(OutOfMemory, match="the device is out of memory"):
+        open_session(tmp_path / "any.onnx")
+
+
+def test_a_closed_session_gives_back_what_the_runtime_holds(tiny_model: Path, tmp_path: Path) -> None:
+    session = open_session(build(tiny_model, tmp_path / "bundle").folder / "fused.onnx")
+    session.run(tokens_of(TEXTS), batch_of(0, 1, 2, sequence=12))
+    held = weakref.ref(session._session)
+    session.close()
+    assert held() is None
+
+
+def test_who_opened_a_session_is_told_each_batch_and_its_seconds(tiny_model: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, float]] = []
+    graph = build(tiny_model, tmp_path / "bundle").folder / "fused.onnx"
+    session = Session(plan_of(graph), CPU, pad_id=0, on_run=lambda batch, took: told.append((batch.size, took)))
+    session.run(tokens_of(TEXTS), batch_of(0, 1, 2, sequence=12))
+    assert [(size, took) for size, took in told] == [(3, session.busy_s)]
 
 
 def test_the_seconds_of_all_batches_are_counted(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import EngineTable, TextTable
-from pipeline.engine import streams
+from pipeline.engine import sessions
 from pipeline.engine.streams import Cancelled
 from pipeline.errors import DeviceError
 from pipeline.records import Batch, FloatArray, Tokens, Work
@@ -34,7 +34,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         ran: ClassVar[list[Batch]] = []
         opened: ClassVar[list[Any]] = []
 
-    monkeypatch.setattr(streams, "Session", Fresh)
+    monkeypatch.setattr(sessions, "Session", Fresh)
     return Fresh
 
 

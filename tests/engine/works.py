@@ -135,14 +135,19 @@ class FakeSession:
     answer: ClassVar[Callable[[Tokens, Batch], FloatArray] | None] = None
     ran: ClassVar[list[Batch]] = []
     opened: ClassVar[list[tuple[SessionPlan, Provider, dict[str, Any]]]] = []
+    closed: ClassVar[list[SessionPlan]] = []
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, plan: SessionPlan, provider: Provider, **options: Any) -> None:
         self.opened.append((plan, provider, options))
+        self.plan = plan
         self.nodes = 7
         self.nodes_placed = 7
         self.busy_s = 0.5
         self.context: str | None = None
+
+    def close(self) -> None:
+        self.closed.append(self.plan)
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
         with self.lock:

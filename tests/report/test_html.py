@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import EngineFacts, Manifest, Rejected, SessionFacts, ShardFile, Stages, Totals
+from pipeline.facts import EngineFacts, Manifest, SessionFacts
+from pipeline.records import Rejected, ShardFile, Stages, Totals
 from pipeline.report.html import html_report
 
 EVIL = "<script>alert('x')</script>&amp;\"'"

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.bundles import add_model
 from pipeline.conductor import RunResult
+from pipeline.facts import Change, EngineFacts, MemoryFacts
 from pipeline.preview import Preview
-from pipeline.records import EngineFacts, Stages, Totals
+from pipeline.records import Stages, Totals
 from pipeline.report.environment import environment, peak_memory_bytes, version
 from pipeline.report.summary import model_summary, models_summary, plan_summary, run_summary, verify_summary
 from pipeline.sink.verify import Verified
@@ -39,6 +40,19 @@ RESULT = RunResult(
         provider="cpu", device="Rare CPU", precision="fp32", streams=2, threads=1, sessions=[], chosen="asked for"
     ),
     stages=Stages(wall=4.0, prepare=1.0, compute=6.0, write=1.0, streams=2),
+)
+MEMORY = MemoryFacts(
+    source="RAM",
+    scope="process",
+    ceiling_bytes=8 << 30,
+    reserve_bytes=1 << 30,
+    most_used_bytes=1 << 30,
+    least_free_bytes=1 << 29,
+    samples=9,
+    unknown=0,
+    reasons={},
+    changes=[],
+    series=[],
 )
 PREVIEW = Preview(
     files=3,
@@ -73,6 +87,23 @@ def test_a_provider_without_devices_is_told_by_its_name() -> None:
     assert RESULT.engine is not None
     engine = msgspec.structs.replace(RESULT.engine, device="", precision="fp16")
     assert "tiny, cpu fp16, 2 x 1 threads" in run_summary(msgspec.structs.replace(RESULT, engine=engine))
+
+
+def test_batches_that_shrank_are_told_with_the_first_reason() -> None:
+    changes = [
+        Change(at_s=1.0, from_scale=1.0, to_scale=0.5, reason="others took 3 GiB"),
+        Change(at_s=2.0, from_scale=0.5, to_scale=0.125, reason="others took 4 GiB"),
+        Change(at_s=20.0, from_scale=0.125, to_scale=0.25, reason="no pressure for 10 s"),
+    ]
+    assert isinstance(RESULT.engine, EngineFacts)
+    memory = msgspec.structs.replace(MEMORY, changes=changes)
+    engine = msgspec.structs.replace(RESULT.engine, memory=memory)
+    assert (
+        "\n  memory got scarce: batches shrank to 1/8 of their size, first because others took 3 GiB;"
+        " _report.html has all 3 changes\n"
+    ) in run_summary(msgspec.structs.replace(RESULT, engine=engine))
+    calm = msgspec.structs.replace(RESULT.engine, memory=MEMORY)
+    assert "memory" not in run_summary(msgspec.structs.replace(RESULT, engine=calm))
 
 
 def test_rows_that_are_not_in_the_output_are_told() -> None:

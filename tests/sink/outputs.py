@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.records import Entry, FloatArray, InputFile, Manifest, Piece, Rejected, Shard, Stages
+from pipeline.facts import Manifest
+from pipeline.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard, Stages
 from pipeline.sink.ledger import Job, Ledger, shard_files, total
 from pipeline.sink.shard import shard_bytes, shard_table
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from ctypes import POINTER, Structure, byref, c_int32, c_int64, c_size_t, c_uint16, c_uint32, c_void_p
+from ctypes import Structure, byref, c_int32, c_int64, c_size_t, c_uint16, c_uint32, c_void_p
 from typing import Any
 from uuid import UUID
 
 from pipeline.engine.adapters.adapter import Adapter, Kind, Look, unnamed
 from pipeline.engine.adapters.child import answer, look_in_child
+from pipeline.engine.adapters.com import RELEASE, call, check
 
 _FACTORY1 = UUID("770aae78-f26f-4dba-a829-253c83d1b387").bytes_le
 _DEVICE = UUID("54ec77fa-1377-44e6-8c32-88fd5f44c84c").bytes_le
 _NOT_FOUND = 0x887A0002
 _REMOTE, _SOFTWARE = 1, 2
 # Places of methods: of IUnknown, IDXGIFactory1, IDXGIAdapter and IDXGIAdapter1.
-_RELEASE = 2
 _ENUM_ADAPTERS_1 = 12
 _CHECK_INTERFACE_SUPPORT = 9
 _GET_DESC_1 = 10
@@ -68,46 +68,33 @@ def look(library: Any = None) -> Look:
 def _descriptions(library: Any) -> Iterator[tuple[Description, int | None]]:
     """Each adapter, and the version of its driver. Raises OSError with the code of what failed."""
     factory = c_void_p()
-    _check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY1, byref(factory)))
+    check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY1, byref(factory)))
     try:
         index = 0
         while adapter := _enumerated(factory, index):
             try:
                 yield _described(adapter)
             finally:
-                _call(adapter, _RELEASE)
+                call(adapter, RELEASE)
             index += 1
     finally:
-        _call(factory, _RELEASE)
+        call(factory, RELEASE)
 
 
 def _enumerated(factory: c_void_p, index: int) -> c_void_p | None:
     adapter = c_void_p()
-    code = _call(factory, _ENUM_ADAPTERS_1, c_uint32(index), byref(adapter))
+    code = call(factory, _ENUM_ADAPTERS_1, c_uint32(index), byref(adapter))
     if code & 0xFFFFFFFF == _NOT_FOUND:
         return None
-    _check("EnumAdapters1", code)
+    check("EnumAdapters1", code)
     return adapter
 
 
 def _described(adapter: c_void_p) -> tuple[Description, int | None]:
     description, version = Description(), c_int64()
-    _check("GetDesc1", _call(adapter, _GET_DESC_1, byref(description)))
-    asked = _call(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
+    check("GetDesc1", call(adapter, _GET_DESC_1, byref(description)))
+    asked = call(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
     return description, version.value if asked >= 0 else None
-
-
-def _call(pointer: c_void_p, place: int, *arguments: Any) -> int:
-    """Call the method at a place of an interface's table. On 64 bits Windows has one calling convention."""
-    table = ctypes.cast(pointer, POINTER(POINTER(c_void_p)))[0]
-    types = (c_uint32 if isinstance(argument, c_uint32) else c_void_p for argument in arguments)
-    method = ctypes.CFUNCTYPE(c_int32, c_void_p, *types)(table[place] or 0)
-    return int(method(pointer, *arguments))
-
-
-def _check(what: str, code: int) -> None:
-    if code < 0:
-        raise OSError(f"{what} failed with {code & 0xFFFFFFFF:08X}")
 
 
 def _adapter(index: int, description: Description, driver: int | None) -> Adapter:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from pipeline.engine.adapters.adapter import unnamed
-from pipeline.engine.machine import read_text
+from pipeline.engine.kernelfiles import read_text
 
 
 class Device(Struct, frozen=True, kw_only=True):

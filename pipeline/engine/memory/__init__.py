@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from pipeline.engine.memory.amdgpu import AmdgpuProbe
+from pipeline.engine.memory.guard import Guard
 from pipeline.engine.memory.host import HostProbe
 from pipeline.engine.memory.nvml import NvmlProbe
 from pipeline.engine.memory.peak import Peak, held
@@ -17,6 +18,7 @@ from pipeline.engine.memory.watch import Watch
 
 __all__ = [
     "DeviceFacts",
+    "Guard",
     "MemoryReading",
     "Peak",
     "Probe",

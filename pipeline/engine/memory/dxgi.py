@@ -6,18 +6,18 @@ Types, numbers and places in the tables of methods: dxgi1_4.h of the Windows SDK
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import Structure, byref, c_uint32, c_uint64, c_void_p
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 
+from pipeline.engine.adapters.com import RELEASE, call, check
 from pipeline.engine.adapters.dxgi import Description
 
 _FACTORY4 = UUID("1bc6ea02-ef36-464f-bf0c-21ca39e5168a").bytes_le
 _ADAPTER3 = UUID("645967a4-1392-4310-a798-8053ce3e93fd").bytes_le
 # Places of methods: of IUnknown, IDXGIAdapter1, IDXGIAdapter3 and IDXGIFactory4.
-_RELEASE = 2
 _GET_DESC_1 = 10
 _QUERY_VIDEO_MEMORY_INFO = 14
 _ENUM_ADAPTER_BY_LUID = 26
@@ -62,18 +62,18 @@ class DxgiAdapter:
     def __init__(self, luid: int, library: Any = None) -> None:
         factory, self._adapter = c_void_p(), c_void_p()
         library = library or ctypes.CDLL("dxgi.dll")
-        _check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY4, byref(factory)))
+        check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY4, byref(factory)))
         try:
             # A structure of 8 bytes is passed as a number of 8 bytes, on x64 and on ARM64.
-            code = _call(factory, _ENUM_ADAPTER_BY_LUID, c_uint64(luid), _ADAPTER3, byref(self._adapter))
-            _check("EnumAdapterByLuid", code)
+            code = call(factory, _ENUM_ADAPTER_BY_LUID, c_uint64(luid), _ADAPTER3, byref(self._adapter))
+            check("EnumAdapterByLuid", code)
         finally:
-            _call(factory, _RELEASE)
+            call(factory, RELEASE)
 
     def read(self) -> Video:
         """Sizes, budgets and use now. Raises OSError where the adapter is gone."""
         description = Description()
-        _check("GetDesc1", _call(self._adapter, _GET_DESC_1, byref(description)))
+        check("GetDesc1", call(self._adapter, _GET_DESC_1, byref(description)))
         near, far = self._info(_LOCAL), self._info(_NON_LOCAL)
         return Video(
             dedicated_bytes=description.DedicatedVideoMemory,
@@ -85,24 +85,10 @@ class DxgiAdapter:
 
     def close(self) -> None:
         """Release the adapter."""
-        _call(self._adapter, _RELEASE)
+        call(self._adapter, RELEASE)
 
     def _info(self, group: int) -> MemoryInfo:
         info = MemoryInfo()
-        code = _call(self._adapter, _QUERY_VIDEO_MEMORY_INFO, c_uint32(0), c_uint32(group), byref(info))
-        _check("QueryVideoMemoryInfo", code)
+        code = call(self._adapter, _QUERY_VIDEO_MEMORY_INFO, c_uint32(0), c_uint32(group), byref(info))
+        check("QueryVideoMemoryInfo", code)
         return info
-
-
-def _call(pointer: c_void_p, place: int, *arguments: Any) -> int:
-    """Call the method at a place of an interface's table. On 64 bits Windows has one calling convention."""
-    table = ctypes.cast(pointer, POINTER(POINTER(c_void_p)))[0]
-    numbers = (c_uint32, c_uint64)
-    types = (type(argument) if isinstance(argument, numbers) else c_void_p for argument in arguments)
-    method = ctypes.CFUNCTYPE(c_int32, c_void_p, *types)(table[place] or 0)
-    return int(method(pointer, *arguments))
-
-
-def _check(what: str, code: int) -> None:
-    if code < 0:
-        raise OSError(f"{what} failed with {code & 0xFFFFFFFF:08X}")

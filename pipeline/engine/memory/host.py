@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.engine.machine import read_text
-from pipeline.engine.memory.cgroups import Bound, cgroup_bounds
+from pipeline.engine.cgroups import Bound, cgroup_bounds
+from pipeline.engine.kernelfiles import read_text
 from pipeline.engine.memory.reading import MemoryReading, Probe, unknown
 
 _SOURCE = "host"
@@ -42,7 +42,8 @@ class HostProbe(Probe):
             ceiling_bytes=tightest.limit_bytes,
             scope="process",
             source=tightest.source,
-            own_bytes=own,
+            # Such a limit counts what was promised to this process, which is more than is resident; no one else's.
+            own_bytes=tightest.used_bytes if tightest.source in _LIMITED else own,
         )
 
     def close(self) -> None:

@@ -5,15 +5,19 @@ No clock, no device, no thread: whoever observes says when.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 from msgspec import Struct
 
 from pipeline.engine.memory.cliffs import Cliffs
 from pipeline.engine.memory.reading import MemoryReading
+from pipeline.facts import Change
 
 # Of what is missing, the part that other processes must have taken to be its cause.
 _CAUSE = 0.5
+# For batches that fail there is no least budget but one row; no batch has more than 2 ** 16.
+_MOST_FAILED = 16
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -39,15 +43,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     relapse_s: float = 60.0
     cliff: float = 2.0
     cliff_batches: int = 3
-
-
-class Change(Struct, frozen=True, kw_only=True):
-    """One change of the scale, for the report: when (seconds, by the observer's clock), from, to, and why."""
-
-    at_s: float
-    from_scale: float
-    to_scale: float
-    reason: str
 
 
 class Pressure:
@@ -114,6 +109,12 @@ class Pressure:
         reason = f"{self._policy.cliff_batches} batches in a row took {self._policy.cliff:g} times their median or more"
         return self._shrink(self._halvings + 1, f"{reason}: the driver may be paging")
 
+    def failed(self, scale: float, why: str, at_s: float) -> Change | None:
+        """Take note that there was no memory for a batch cut to `scale`; the change that follows from it: to half of
+        that, below the least budget too. Where it is that small already, nothing follows."""
+        self._now_s = max(self._now_s, at_s)
+        return self._shrink(1 + round(-math.log2(scale)), why, most=_MOST_FAILED)
+
     def _short(self, reading: MemoryReading, free: int, needed: int) -> Change | None:
         """Less is free than the reserve."""
         kept = self._policy.reserve_bytes >> self._halvings
@@ -146,9 +147,9 @@ class Pressure:
         self._calm_since_s = self._grown_at_s = self._now_s
         return self._change(self._halvings - 1, f"no pressure for {held_s:.0f} s")
 
-    def _shrink(self, halvings: int, reason: str) -> Change | None:
+    def _shrink(self, halvings: int, reason: str, most: int | None = None) -> Change | None:
         self._calm_since_s = None
-        halvings = min(halvings, self._policy.most_halvings)
+        halvings = min(halvings, self._policy.most_halvings if most is None else most)
         if halvings <= self._halvings:
             return None
         if self._grown_at_s is not None:

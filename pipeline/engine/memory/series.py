@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
-
-class Point(Struct, frozen=True, kw_only=True):
-    """A stretch of time from `at_s` on: the most that was used in it and the least that was free, in bytes; None
-    where nothing was known."""
-
-    at_s: float
-    used_bytes: int | None
-    free_bytes: int | None
+from pipeline.facts import Point
 
 
 class Series:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from pipeline.engine.memory.reading import MemoryReading, Probe, unknown
-from pipeline.engine.memory.series import Point, Series
+from pipeline.engine.memory.series import Series
+from pipeline.facts import Point
 
 # The watch looks less often where looks cost so much that it would take more than this share of a core, apart from
 # what beginning costs.

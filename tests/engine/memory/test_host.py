@@ -62,6 +62,7 @@ def test_a_tighter_resource_limit_is_the_bound(
     limit(monkeypatch, name, GIB)
     found = HostProbe(write(tmp_path, {"proc/self/status": STATUS})).read()
     assert (found.free_bytes, found.ceiling_bytes, found.source) == (GIB - used, GIB, name)
+    assert found.others_bytes == 0
 
 
 @linux

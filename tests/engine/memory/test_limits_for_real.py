@@ -98,7 +98,7 @@ def test_a_resource_limit_leaves_what_is_told_and_no_more(name: str) -> None:
 @pytest.fixture
 def inner_group() -> Iterator[Path]:
     """A control group of 128 MiB in one of 512 MiB, below this process's own; gone afterwards."""
-    from pipeline.engine.memory.cgroups import _groups
+    from pipeline.engine.cgroups import _groups
 
     groups = [
         (Path("/") / version.mount / path, version.limits[0])

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from pipeline.engine.memory.pressure import Change, Policy, Pressure
+from pipeline.engine.memory.pressure import Policy, Pressure
 from pipeline.engine.memory.reading import MemoryReading
+from pipeline.facts import Change
 from tests.engine.memory.readings import GIB, LOST, MIB, device
 
 POLICY = Policy(reserve_bytes=GIB)
@@ -225,3 +226,31 @@ def test_a_clock_that_goes_back_makes_no_haste() -> None:
 
 def test_without_a_reserve_memory_is_no_reason() -> None:
     assert Pressure(Policy(reserve_bytes=0)).reading(device(0), 0.0) is None
+
+
+def test_a_batch_for_which_there_was_no_memory_halves_the_budget_it_had() -> None:
+    pressure = Pressure(POLICY)
+    assert pressure.failed(1.0, "no memory", 3.0) == Change(at_s=3.0, from_scale=1.0, to_scale=0.5, reason="no memory")
+    assert pressure.failed(1.0, "no memory for another that began with it", 3.0) is None
+    assert pressure.failed(0.25, "no memory", 4.0) is not None
+    assert pressure.scale == 0.125
+
+
+def test_failing_batches_go_below_the_least_budget_of_pressure() -> None:
+    pressure = Pressure(POLICY)
+    for halvings in range(20):
+        pressure.failed(0.5**halvings, "no memory", 0.0)
+    assert pressure.scale == 0.5**16
+    pressure.reading(device(0), 1.0)
+    assert pressure.scale == 0.5**16
+
+
+def test_what_failed_is_tried_again_after_a_while_and_more_rarely_each_time() -> None:
+    """A budget that always fails, beside readings that see no want, for an hour."""
+    pressure, failures = Pressure(POLICY), 0
+    for at in range(3600):
+        if pressure.scale == 1:
+            pressure.failed(1.0, "no memory", float(at))
+            failures += 1
+        pressure.reading(PLENTY, float(at))
+    assert 10 < failures < 20

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.memory.pressure import Change, Policy, Pressure
+from pipeline.engine.memory.pressure import Policy, Pressure
 from pipeline.engine.memory.reading import MemoryReading
+from pipeline.facts import Change
 from tests.engine.memory.readings import GIB, LOST, device
 
 Reading = tuple[str, MemoryReading]

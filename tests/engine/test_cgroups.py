@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.memory.cgroups import Bound, cgroup_bounds
+from pipeline.engine.cgroups import Bound, cgroup_bounds
 from tests.engine.memory.readings import GIB, MIB
 from tests.engine.trees import write
 

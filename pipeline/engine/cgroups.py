@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
-from pipeline.engine.machine import read_text
+from pipeline.engine.kernelfiles import read_text
 
 # cgroup v1 says "no limit" with the largest multiple of a page below 2**63 bytes.
 _NO_LIMIT = 1 << 62
@@ -67,14 +67,24 @@ def cgroup_bounds(root: Path) -> Iterator[Bound]:
 
     Raises ValueError where a group has a limit and does not say what it uses.
     """
+    for version, path, file, limit in _limits(root):
+        source = f"{version.name} /{'' if path.name == '' else path} ({file})"
+        yield Bound(source=source, limit_bytes=limit, used_bytes=_used(root / version.mount / path, version))
+
+
+def cgroup_limit(root: Path) -> int | None:
+    """The least of these limits, in bytes; None where there is none."""
+    return min((limit for *_, limit in _limits(root)), default=None)
+
+
+def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
+    """Each limit: its group as a path below the mount, its file, and bytes."""
     for version, own in _groups(read_text(root / "proc/self/cgroup")):
         for path in (own, *own.parents):
-            folder = root / version.mount / path
             for file in version.limits:
-                limit = read_text(folder / file)
+                limit = read_text(root / version.mount / path / file)
                 if limit.isdecimal() and int(limit) < _NO_LIMIT:
-                    source = f"{version.name} /{'' if path.name == '' else path} ({file})"
-                    yield Bound(source=source, limit_bytes=int(limit), used_bytes=_used(folder, version))
+                    yield version, path, file, int(limit)
 
 
 def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:

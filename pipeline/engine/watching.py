@@ -1,0 +1,45 @@
+"""What looks at the memory of a target while a run computes on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.config import EngineTable
+from pipeline.engine.catalogue.entry import Provider
+from pipeline.engine.devices import Device
+from pipeline.engine.memory import DeviceFacts, Guard, probe_for
+from pipeline.engine.target import Target
+
+
+def guard_for(target: Target, config: EngineTable, on_change: Callable[[str], None]) -> Guard:
+    """The guard of a run on a target; `on_change` is told each change of the batches in words."""
+    return Guard(
+        probe_for(target.provider.memory, device_facts(target.provider, target.device)),
+        fraction=config.memory_fraction,
+        device=has_its_own_memory(target.provider),
+        on_change=on_change,
+    )
+
+
+def has_its_own_memory(provider: Provider) -> bool:
+    """Whether batches take a device's memory, or the machine's, as all else in this process."""
+    return provider.memory != "host"
+
+
+def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:
+    """What the runtime tells of a device, in the words of probes.
+
+    Without a device listed, a provider that counts them itself (CUDA) takes its first.
+    """
+    counts = provider.memory == "nvml" and provider.device is not None
+    if device is None:
+        return DeviceFacts(cuda_index=0 if counts else None)
+    told = device.metadata.get(provider.device.metadata, "") if provider.device is not None else ""
+    number = int(told) if told.isdecimal() else device.index
+    return DeviceFacts(
+        luid=int(device.luid) if device.luid.isdecimal() else None,
+        bus_id=device.metadata.get("pci_bus_id", ""),
+        cuda_index=number if counts else None,
+        vendor_id=device.vendor_id,
+        integrated=None if device.discrete is None else not device.discrete,
+    )
