@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,8 +15,11 @@ from pipeline.errors import ConfigError
 from pipeline.records import Batch, Bucket, IntArray, Packing
 
 # Batches per stream that a trial runs at least, so that streams which end early weigh little.
-_BATCHES_PER_STREAM, _BATCHES_PER_STREAM_AT_FIRST = 4, 2
+_BATCHES_PER_STREAM, _BATCHES_PER_STREAM_AT_FIRST = 2, 1
 _MOST_BATCHES = 512
+_MOST_IDLE = 1.1
+# Matrix units work on so many rows at once (8 or 16; NVIDIA's matrix multiplication guide, "tile quantization").
+TILE_ROWS = 8
 
 
 class Arms:
@@ -25,7 +29,8 @@ class Arms:
     first      int64 [modes]: the arm that each mode begins with, the smallest that can take every text
     demand     float64 [n, 3], what memory grows with: lanes; padded tokens in them; padded tokens times
                sequence in them (scores of attention)
-    terms      float64 [n, 3], what time grows with per unit: padded tokens, batches, tokens times sequence.
+    terms      float64 [n, 4], what time grows with per unit: padded tokens, batches, tokens times sequence,
+               padded tokens of whole tiles.
                A unit is a useful token where any shape runs, a batch where shapes are fixed.
     place      float64 [n, d]: logarithms to the base 2 of the sizes
     shapes     int64 [n]: distinct shapes in all texts packed
@@ -89,7 +94,8 @@ class Arms:
         if knobs.bucket is not None:
             tokens, sequence = knobs.bucket.rows * knobs.bucket.sequence, knobs.bucket.sequence
             demand = (lanes, lanes * tokens, lanes * tokens * sequence)
-            return demand, (tokens, 1, tokens * sequence), (knobs.bucket.rows, sequence), 1
+            tiles = -(-knobs.bucket.rows // TILE_ROWS) * TILE_ROWS * sequence
+            return demand, (tokens, 1, tokens * sequence, tiles), (knobs.bucket.rows, sequence), 1
         batches = self.batches_of(knobs)
         terms = terms_of(batches)
         most, total = lanes * terms.max(axis=0), terms.sum(axis=0) / self.lengths.sum()
@@ -105,19 +111,19 @@ class Arms:
 
         In the first two runs those that need the most memory come first, for each lane. The others are spread evenly
         over all batches, from `offset` (0 to 1) into the first part on: a launch weighs in a trial what it does in
-        the job.
+        the job. The largest ones come first, and there are so many that few streams wait for the last one.
         """
         knobs = self.knobs[arm]
         count = min(max(wanted, least_batches(knobs, first=runs == 0)), _MOST_BATCHES)
         if knobs.bucket is not None:
             return self._filled(knobs.bucket, count)
         batches = self.batches_of(knobs)
-        first = _heaviest(batches) * knobs.mode.lanes if runs < 2 else []
-        count = max(count, len(first))
-        if count >= len(batches):
-            return (*first, *(batches * max(1, round(count / len(batches))))[len(first) :])
-        spread = (np.arange(count - len(first)) + offset) / max(count - len(first), 1) * len(batches)
-        return (*first, *(batches[int(place)] for place in spread))
+        first = _heaviest(batches, knobs.mode.lanes) if runs < 2 else []
+        chosen = (*first, *_spread(batches, count - len(first), offset))
+        while _idle(chosen, knobs.mode.streams) > _MOST_IDLE and len(chosen) < min(2 * len(batches), _MOST_BATCHES):
+            count = round(1.5 * max(count, len(chosen)))
+            chosen = (*first, *_spread(batches, count - len(first), offset))
+        return chosen
 
     def _filled(self, bucket: Bucket, count: int) -> tuple[Batch, ...]:
         """Batches of one shape, filled with the longest texts that fit it, the next ones in the next batch."""
@@ -132,18 +138,46 @@ class Arms:
         )
 
 
-def _heaviest(batches: list[Batch]) -> list[Batch]:
-    """The batch of the most padded tokens and the one of the most scores; one where they are the same."""
-    tokens = max(batches, key=lambda batch: batch.size * batch.sequence)
+def _heaviest(batches: list[Batch], lanes: int) -> list[Batch]:
+    """For each lane the batch of the most scores, then for each the one of the most padded tokens if it is another."""
+    tokens = max(batches, key=_padded)
     scores = max(batches, key=lambda batch: batch.size * batch.sequence**2)
-    return [tokens] if tokens is scores else [scores, tokens]
+    return [scores] * lanes + ([] if tokens is scores else [tokens] * lanes)
+
+
+def _padded(batch: Batch) -> int:
+    return batch.size * batch.sequence
+
+
+def _spread(batches: list[Batch], count: int, offset: float) -> list[Batch]:
+    """About `count` of all batches, each as likely, the largest first; all of them some times where `count` is more."""
+    if count >= len(batches):
+        chosen = batches * round(count / len(batches))
+    else:
+        chosen = [batches[int(place)] for place in (np.arange(count) + offset) / max(count, 1) * len(batches)]
+    return sorted(chosen, key=_padded, reverse=True)
+
+
+def _idle(batches: Sequence[Batch], streams: int) -> float:
+    """How much longer some batches take than if no stream waited for another, by their padded tokens."""
+    tokens = np.array([_padded(batch) for batch in batches], np.float64)
+    return makespan(tokens, streams) * streams / float(tokens.sum())
+
+
+def makespan(seconds: Floats, streams: int) -> float:
+    """When the last stream ends if each takes the next batch as soon as it is free."""
+    free = [0.0] * streams
+    for one in seconds:
+        heapq.heapreplace(free, free[0] + float(one))
+    return max(free)
 
 
 def terms_of(batches: Sequence[Batch]) -> Floats:
-    """Padded tokens, 1, and padded tokens times sequence of each batch: float64 [batches, 3]."""
+    """What `Arms.terms` says, of each batch: float64 [batches, 4]."""
     sequence = np.array([batch.sequence for batch in batches], np.float64)
-    tokens = np.array([batch.size for batch in batches]) * sequence
-    return np.column_stack([tokens, np.ones(len(batches)), tokens * sequence])
+    rows = np.array([batch.size for batch in batches])
+    tiles = np.ceil(rows / TILE_ROWS) * TILE_ROWS
+    return np.column_stack([rows * sequence, np.ones(len(batches)), rows * sequence**2, tiles * sequence])
 
 
 def least_batches(knobs: Knobs, *, first: bool = False) -> int:

@@ -8,7 +8,7 @@ from msgspec import structs
 from pipeline.batch.tuner.arms import Arms, terms_of
 from pipeline.batch.tuner.fit import Bools, Floats
 from pipeline.batch.tuner.memory import Memory
-from pipeline.batch.tuner.objective import Costs, Objective, OneBudget, OneLadder
+from pipeline.batch.tuner.objective import Choice, Costs, Objective, OneBudget, OneLadder
 from pipeline.batch.tuner.space import Space
 from pipeline.batch.tuner.spent import Spent
 from pipeline.batch.tuner.surrogate import Surrogate
@@ -17,18 +17,19 @@ from pipeline.errors import DeviceError
 from pipeline.records import IntArray, Packing
 
 _MIB = 1 << 20
+_GOLDEN = (5**0.5 - 1) / 2
 # Every size runs so often before anything is said of it or grown from it.
 LEAST_RUNS = 2
-# Standard deviations by which an arm may be better than it looks before it is left alone.
-_WIDTH = 2.0
-# ... and by which the pick is thought to be worse than it looks.
+# Doubts in the order in which they are looked into: standard deviations by which the best choice may be worse, and
+# all others better, than they look; and by what part of the time they would have to be better to matter. What may
+# be much better comes before what may be a little better.
+_DOUBTS = ((2.0, 0.05), (3.0, 0.05), (2.0, 0.02), (3.0, 0.02))
+# Standard deviations by which the pick is thought to be worse than it looks.
 _CAUTION = 1.0
 # How much the seconds that a trial takes count against what it tells.
 _THRIFT = 0.5
 # An arm may take this part of the time at once, all runs up to the second one together.
 _MOST_PART = 1 / 6
-# What could be better by less is not looked for.
-_TOLERANCE = 0.02
 # A trial lasts about this part of the time for all.
 _TRIAL_PART = 1 / 150
 # Runs in a row go on for as long as opening the session takes, but no more of them than this.
@@ -154,21 +155,30 @@ class Tuner:
         best = self._objective.best(mine) or self._objective.best(costs)
         if best is None:
             return "nothing"
-        doubt = np.where(np.isin(np.arange(len(mean)), best.arms), _WIDTH, -_WIDTH) * deviation
-        doubted = structs.replace(costs, seconds=costs.seconds * np.exp(doubt))
-        rival = self._objective.best(doubted) or best
-        worst = self._objective.seconds_per_token(best.arms, doubted)
-        shares = dict(zip((*rival.arms, *best.arms), (*rival.shares, *best.shares), strict=True))
-        telling = {arm for arm in best.arms if not known[arm]}
-        if rival.seconds_per_token < worst * (1 - _TOLERANCE):
-            telling |= set(best.arms) ^ set(rival.arms)
-        runnable = [arm for arm in telling if stones[arm] >= 0 or (allowed[arm] and affordable[arm])]
-        if not runnable:
-            return "time" if telling else "settled"
+        for width, tolerance in _DOUBTS:
+            shares = self._telling(best, costs, width * deviation, tolerance)
+            runnable = [arm for arm in shares if stones[arm] >= 0 or (allowed[arm] and affordable[arm])]
+            if runnable:
+                break
+        else:
+            return "time" if shares else "settled"
         learnt = deviation - deviation / np.hypot(deviation / self._surrogate.noise, 1.0)
         worth = learnt / self._predicted(mean) ** _THRIFT
         most = max(runnable, key=lambda arm: float(worth[arm]) * shares[arm])
         return most if allowed[most] else int(stones[most])
+
+    def _telling(self, best: Choice, costs: Costs, doubt: Floats, tolerance: float) -> dict[int, float]:
+        """Arms that decide between the best choice and its rival, with their shares of the time; those of the best
+        that are not known yet, where there is no rival that may be better by more than the tolerance."""
+        mine = np.isin(np.arange(len(doubt)), best.arms)
+        doubted = structs.replace(costs, seconds=costs.seconds * np.exp(np.where(mine, doubt, -doubt)))
+        rival = self._objective.best(doubted) or best
+        worst = self._objective.seconds_per_token(best.arms, doubted)
+        shares = dict(zip((*rival.arms, *best.arms), (*rival.shares, *best.shares), strict=True))
+        telling = {arm for arm in best.arms if self._runs[arm] < LEAST_RUNS}
+        if rival.seconds_per_token < worst * (1 - tolerance):
+            telling |= set(best.arms) ^ set(rival.arms)
+        return {arm: shares[arm] for arm in sorted(telling)}
 
     def _costs(self, logs: Floats, usable: Bools) -> Costs:
         return Costs(
@@ -200,7 +210,8 @@ class Tuner:
         seconds = float(self._batch_seconds(self._surrogate.posterior()[0])[arm]) if self._runs.any() else 0.0
         runs, bound = int(self._runs[arm]), self._memory.bounds()[arm]
         wanted = round(self._limits.time_s * _TRIAL_PART / seconds) if seconds and runs else 0
-        batches = self._arms.sample(arm, wanted, runs=runs, offset=self._offset)
+        # Other batches each time, as evenly as can be (by the golden ratio), so that no choice of them stays.
+        batches = self._arms.sample(arm, wanted, runs=runs, offset=(self._offset + _GOLDEN * runs) % 1.0)
         return Trial(
             number=len(self._observed),
             knobs=self._arms.knobs[arm],
