@@ -20,7 +20,7 @@ _UNRANKED = 1 << 30
 
 class Device(Struct, frozen=True, kw_only=True):
     """One device of a provider; `discrete` is None where the runtime does not say, `emulated` where the
-    provider was made for another kind. `metadata` is the runtime's own."""
+    provider was made for another kind. `vendor_id` is PCI's; `metadata` is the runtime's own."""
 
     index: int
     kind: DeviceKind
@@ -29,6 +29,7 @@ class Device(Struct, frozen=True, kw_only=True):
     discrete: bool | None
     emulated: bool
     metadata: dict[str, str]
+    vendor_id: int | None = None
 
     @property
     def label(self) -> str:
@@ -97,6 +98,7 @@ def _describe(index: int, found: Any, provider: Provider) -> Device:
         discrete=None if discrete is None else discrete == "1",
         emulated=kind not in provider.kinds,
         metadata=facts,
+        vendor_id=getattr(hardware, "vendor_id", None),
     )
 
 
