@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from pipeline.bundles import home_folder
-from pipeline.config import EngineTable, TextTable
+from pipeline.config import EngineTable, RunConfig, TextTable
 from pipeline.engine.catalogue import AUTO, PROVIDERS, find_provider
 from pipeline.engine.catalogue.entry import Precision, Provider
 from pipeline.engine.machine import Machine, this_machine
@@ -22,7 +22,8 @@ from pipeline.engine.standing import standing
 from pipeline.engine.target import Target, aim
 from pipeline.errors import DeviceError, OutputError
 from pipeline.model.bundle import Bundle
-from pipeline.records import Model, Tokens
+from pipeline.prepare import Preparation
+from pipeline.records import InputFile, Model, Packing, Shard, Tokens
 from pipeline.sink import atomic
 from pipeline.trial import Trial, take, try_provider
 
@@ -32,6 +33,7 @@ SAMPLE_TEXTS = 256
 WORTH_MEASURING = 1024
 # A provider that failed may be mended by then.
 _TRIED_AGAIN_DAYS = 7
+_ANY_SHAPE = Packing(budget_tokens=1 << 14)
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -41,7 +43,9 @@ class Choice(Struct, frozen=True, kw_only=True):
     trials: list[Trial]
 
 
-class _Candidate(Struct, frozen=True, kw_only=True):
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A provider that is installed, in a precision that it and the model have; `version` is its package's."""
+
     provider: Provider
     precision: Precision
     version: str
@@ -59,7 +63,7 @@ def choose_target(
     machine = this_machine()
     if engine.provider != AUTO:
         return aim(find_provider(engine.provider), engine, machine)
-    candidates = _candidates(model, engine, machine)
+    candidates = candidates_of(model, engine, machine)
     if len(candidates) == 1:
         return msgspec.structs.replace(
             aim(candidates[0].provider, engine, machine), chosen="the only provider installed here"
@@ -85,14 +89,14 @@ def choose_target(
     return _fastest(choice, engine, machine)
 
 
-def _candidates(model: Model, engine: EngineTable, machine: Machine) -> list[_Candidate]:
+def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[Candidate]:
     """Installed providers, in each precision that they and the model have.
 
     Raises DeviceError where none computes in the precision that was asked for.
     """
     installed = [(provider, standing(provider, machine)) for provider in PROVIDERS]
     found = [
-        _Candidate(provider=provider, precision=precision, version=stands.words)
+        Candidate(provider=provider, precision=precision, version=stands.words)
         for provider, stands in installed
         if stands.state == "installed"
         for precision, graph in provider.precisions.items()
@@ -107,7 +111,7 @@ def _candidates(model: Model, engine: EngineTable, machine: Machine) -> list[_Ca
 
 
 def _measure(
-    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[_Candidate], tokens: Tokens
+    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[Candidate], tokens: Tokens
 ) -> list[Trial]:
     """A trial of each, in a process of its own: what a driver does there does not touch this one."""
     trials = []
@@ -139,7 +143,7 @@ def trial_words(trial: Trial) -> str:
     return f"{name} {trial.documents_per_s:.1f} documents/s" if trial.works else f"{name} does not work: {trial.words}"
 
 
-def _key(model: Model, engine: EngineTable, candidates: list[_Candidate], machine: Machine) -> str:
+def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine: Machine) -> str:
     """What a measurement holds for: the model, the options, the machine, and each candidate with its version."""
     parts = [
         model.identity,
@@ -172,12 +176,24 @@ def _keep(path: Path, choice: Choice) -> None:
         LOG.warning("the choice is not kept: %s", error)
 
 
-def sample_of(works: list[Tokens]) -> Tokens:
-    """At most `SAMPLE_TEXTS` texts, evenly out of several sets of tokens."""
+def sample_tokens(
+    config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard], *, texts: int = SAMPLE_TEXTS
+) -> Tokens:
+    """Texts out of the first, the middle and the last shard, to measure providers with."""
+    if not shards:
+        return sample_of([])
+    spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])}
+    with Preparation(config, model, files, _ANY_SHAPE) as preparation:
+        return sample_of([preparation.prepare(shard).work.tokens for shard in spread.values()], texts)
+
+
+def sample_of(works: list[Tokens], texts: int = SAMPLE_TEXTS) -> Tokens:
+    """At most so many texts, evenly out of several sets of tokens."""
     together = Tokens(
         ids=np.concatenate([np.empty(0, np.int32), *(tokens.ids for tokens in works)]),
         offsets=np.cumsum([0, *(length for tokens in works for length in tokens.lengths)], dtype=np.int64),
         truncated=np.concatenate([np.empty(0, np.bool_), *(tokens.truncated for tokens in works)]),
     )
     count = len(together.truncated)
-    return take(together, list(range(0, count, max(1, -(-count // SAMPLE_TEXTS)))))
+    rows = np.linspace(0, count, min(count, texts), endpoint=False).astype(int)
+    return take(together, rows.tolist())

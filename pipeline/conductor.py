@@ -14,7 +14,7 @@ from pipeline import source
 from pipeline.ahead import Ahead
 from pipeline.batch.packer import pack
 from pipeline.bundles import find_bundle, kept_contexts
-from pipeline.choose import choose_target, sample_of
+from pipeline.choose import choose_target, sample_tokens
 from pipeline.config import DEFAULT_MODEL, EngineTable, RunConfig, TextTable
 from pipeline.engine.streams import Cancelled, Engine
 from pipeline.engine.target import packing_for
@@ -29,10 +29,8 @@ from pipeline.records import (
     InputFile,
     Manifest,
     Model,
-    Packing,
     Shard,
     Stages,
-    Tokens,
     Totals,
     Work,
 )
@@ -45,7 +43,6 @@ from pipeline.sink.shard import read_ids, shard_bytes
 from pipeline.text.tokenise import Tokeniser
 
 _EMBED_TEXTS = 4096
-_ANY_SHAPE = Packing(budget_tokens=1 << 14)
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -143,15 +140,6 @@ def _embed_pending(
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
             stages.compute, stages.streams = engine.busy_s, engine.streams
             return engine.facts()
-
-
-def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
-    """Texts out of the first, the middle and the last shard, to measure providers with."""
-    if not shards:
-        return sample_of([])
-    spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])}
-    with Preparation(config, model, files, _ANY_SHAPE) as preparation:
-        return sample_of([preparation.prepare(shard).work.tokens for shard in spread.values()])
 
 
 def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:

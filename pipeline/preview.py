@@ -10,8 +10,8 @@ from msgspec import Struct
 from pipeline import source
 from pipeline.batch.packer import padded_tokens
 from pipeline.bundles import find_bundle, kept_contexts
-from pipeline.choose import choose_target
-from pipeline.conductor import plan, sample_tokens
+from pipeline.choose import choose_target, sample_tokens
+from pipeline.conductor import plan
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import packing_for

@@ -20,7 +20,10 @@ ROOMS = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
 # What every room may import beside itself.
 COMMON = {"errors", "records", "config"}
 # Who may import rooms; `cli` does so inside its commands, `__init__` and `__main__` only open the house.
-CONDUCTORS = {"conductor.py", "prepare.py", "preview.py", "bundles.py", "choose.py", "trial.py", "doctor.py", "cli.py"}
+CONDUCTORS = {
+    *("conductor.py", "prepare.py", "preview.py", "bundles.py", "choose.py", "trial.py", "figures.py", "doctor.py"),
+    *("bench.py", "cli.py"),
+}
 
 # A power and its owners: a room (with a slash) or a file.
 OWNED_MODULES = {

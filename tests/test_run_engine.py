@@ -8,7 +8,8 @@ import pytest
 from msgspec import structs
 
 from pipeline import source
-from pipeline.conductor import Embedder, plan, run, sample_tokens
+from pipeline.choose import sample_tokens
+from pipeline.conductor import Embedder, plan, run
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine.catalogue.entry import GraphChoice, Provider
 from pipeline.errors import DeviceError
