@@ -229,8 +229,10 @@ def _verdict(measured: list[Measured]) -> str:
     others = [one for one in measured if not one.reference]
     compared = [(one.ratio, one) for one in others if one.ratio is not None]
     if not compared:
+        if any(one.emulated for one in others):
+            return "nothing is compared with the CPU: an emulated device says nothing of the speed of a real one"
         if any(one.documents for one in others):
-            return "there is nothing to compare: the CPU and the rest have no documents in common"
+            return "nothing is compared: the CPU itself does not work here"
         alone = "no other provider works here" if others else "no other provider was measured"
         return f"{alone}: the CPU it is; `embedmill doctor` says what could be installed"
     (least, ratio, most), best = max(compared, key=lambda pair: pair[0][1])

@@ -90,9 +90,9 @@ def doctor_command(model: str, as_json: bool) -> None:
 
 @cli.command("bench")
 @job_options
-@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="At most so many documents.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="By turns, so many times.")
-@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart too.")
+@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="How many documents.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often, by turns.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart, as SVG.")
 @click.option("--emulated", is_flag=True, help="Measure emulated devices too, with two short documents.")
 @as_json
 def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, emulated: bool, **options: Any) -> None:

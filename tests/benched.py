@@ -22,6 +22,7 @@ class Machine:
     def __init__(self) -> None:
         self.rates: dict[tuple[str, str], list[float | str]] = {("cpu", "fp32"): [50.0]}
         self.figures: dict[str, Any] = {}
+        self.emulated = False
         self.tried: list[tuple[EngineTable, int]] = []
         self.options: list[dict[str, Any]] = []
 
@@ -51,4 +52,10 @@ class Machine:
             peak_words="",
         )
         figures = structs.replace(figures, **(self.figures if key[0] != "cpu" else {}))
-        return Trial(provider=key[0], precision=key[1], documents_per_s=rate, device=device_of(), figures=figures)
+        return Trial(
+            provider=key[0],
+            precision=key[1],
+            documents_per_s=rate,
+            device=device_of(emulated=self.emulated and key[0] != "cpu"),
+            figures=figures,
+        )

@@ -119,11 +119,11 @@ class TestFigures:
 
     def test_other_documents_are_not_compared(self, machine: Machine, job: RunConfig) -> None:
         machine.rates |= {("webgpu", "fp32"): [70.0]}
-        machine.figures = {"texts": 2}
+        machine.figures, machine.emulated = {"texts": 2}, True
         found = measured(job)
         assert found.measured[0].ratio is None
-        assert "measured with 2 short documents, so not compared" in bench_summary(found)
-        assert "nothing to compare" in found.verdict
+        assert "measured with 2 short documents, so not compared" in " ".join(bench_summary(found).split())
+        assert "an emulated device says nothing" in found.verdict
 
     def test_the_fastest_stands_first_and_the_failing_last_with_its_reason(
         self, machine: Machine, job: RunConfig
@@ -162,7 +162,7 @@ class TestVerdict:
 
     def test_without_the_cpu_nothing_is_compared(self, machine: Machine, job: RunConfig) -> None:
         machine.rates[("cpu", "fp32")] = ["out of order"]
-        assert verdict(machine, job, webgpu=[70.0]).startswith("there is nothing to compare")
+        assert verdict(machine, job, webgpu=[70.0]).startswith("nothing is compared: the CPU itself")
 
 
 class TestBadInput:
@@ -200,3 +200,11 @@ class TestBadInput:
     def test_a_provider_that_is_not_there_is_told(self, job: RunConfig, engine: dict[str, Any], words: str) -> None:
         with pytest.raises(DeviceError, match=words):
             measured(structs.replace(job, engine=EngineTable(**engine)))
+
+    def test_a_precision_that_only_others_have_is_told(
+        self, machine: Machine, job: RunConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bench_module, "require", lambda *_: None)
+        with pytest.raises(DeviceError, match="openvino does not compute tiny in fp16"):
+            measured(structs.replace(job, engine=EngineTable(provider="openvino", precision="fp16")))
+        assert machine.tried == []

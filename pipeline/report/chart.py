@@ -83,7 +83,7 @@ def _row(one: Any, top: float, end: float) -> Iterator[str]:
     middle = top + _ROW / 2
     length, least, most = (_BARS * rate / end for rate in (one.documents_per_s, one.least, one.most))
     ratio = "" if one.reference or one.ratio is None else f"  ({one.ratio[1]:.2f} x CPU)"
-    yield _text(_LEFT - 12, middle + 4, name(one), "end")
+    yield _text(_LEFT - 12, middle + 4, f"{name(one)}{' (emulated)' * one.emulated}", "end")
     kind = "bar reference" if one.reference else "bar"
     yield f"<rect class='{kind}' x='{_LEFT}' y='{middle - _BAR / 2}' width='{length:.1f}' height='{_BAR}' rx='3'/>"
     if most > least:

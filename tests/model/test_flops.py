@@ -66,3 +66,13 @@ def test_what_is_no_graph_has_no_cost(tmp_path: Path) -> None:
     assert cost_of(tmp_path / "absent.onnx") is None
     (tmp_path / "broken.onnx").write_bytes(b"\xff\xff\xff")
     assert cost_of(tmp_path / "broken.onnx") is None
+
+
+@pytest.mark.parametrize(("kind", "domain"), [("Einsum", ""), ("MatMulNBits", "com.microsoft")])
+def test_one_operator_that_may_hold_products_makes_all_of_it_unknown(
+    folder: Path, tmp_path: Path, kind: str, domain: str
+) -> None:
+    model = onnx.load_model(folder / "unfused.onnx", load_external_data=False)
+    model.graph.node.append(onnx.helper.make_node(kind, [model.graph.input[0].name], ["aside"], domain=domain))
+    onnx.save_model(model, tmp_path / "unfused.onnx")
+    assert cost_of(tmp_path / "unfused.onnx") is None

@@ -73,6 +73,10 @@ def test_names_figures_and_axes_can_be_read() -> None:
     assert shown[0] == "Webgpu fp32 is faster"
 
 
+def test_an_emulated_device_is_named_as_such() -> None:
+    assert "webgpu fp32 (emulated)" in words(found(structs.replace(GPU, emulated=True), CPU))
+
+
 def test_a_share_above_the_peak_stays_within_its_panel() -> None:
     [whole], [share] = (of_kind(found(structs.replace(CPU, peak_share=1.4)), kind) for kind in ("whole", "share"))
     assert float(share.attrib["width"]) <= float(whole.attrib["width"])
