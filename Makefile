@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan tune doctor test check crash hardware directml-linux bench docs clean
+.PHONY: help setup sample embed plan tune doctor test check crash hardware directml-linux bench bench-streams docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,10 @@ check: $(VENV)/.developing ## lint, format and types
 docs: $(VENV)/.developing ## write docs/configuration.md from the config structs
 	@$(PY) -m docs
 
-bench: setup ## time the batch shapes and stream counts that the CPU engine's rules rest on
+bench: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## measure every provider here with the same documents
+	@$(PY) -m pipeline bench $(CONFIG)
+
+bench-streams: setup ## time the batch shapes and stream counts that the CPU engine's rules rest on
 	@$(PY) -m bench.streams
 
 clean: ## remove what make built here (.venv, the sample corpus, out/, build/)

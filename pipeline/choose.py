@@ -39,7 +39,9 @@ class Choice(Struct, frozen=True, kw_only=True):
     trials: list[Trial]
 
 
-class _Candidate(Struct, frozen=True, kw_only=True):
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A provider that is installed, in a precision that it and the model have; `version` is its package's."""
+
     provider: Provider
     precision: Precision
     version: str
@@ -57,7 +59,7 @@ def choose_target(
     machine = this_machine()
     if engine.provider != AUTO:
         return aim(find_provider(engine.provider), engine, machine)
-    candidates = _candidates(model, engine, machine)
+    candidates = candidates_of(model, engine, machine)
     if len(candidates) == 1:
         return msgspec.structs.replace(
             aim(candidates[0].provider, engine, machine), chosen="the only provider installed here"
@@ -83,14 +85,14 @@ def choose_target(
     return _fastest(choice, engine, machine)
 
 
-def _candidates(model: Model, engine: EngineTable, machine: Machine) -> list[_Candidate]:
+def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[Candidate]:
     """Installed providers, in each precision that they and the model have.
 
     Raises DeviceError where none computes in the precision that was asked for.
     """
     installed = [(provider, standing(provider, machine)) for provider in PROVIDERS]
     found = [
-        _Candidate(provider=provider, precision=precision, version=stands.words)
+        Candidate(provider=provider, precision=precision, version=stands.words)
         for provider, stands in installed
         if stands.state == "installed"
         for precision, graph in provider.precisions.items()
@@ -105,7 +107,7 @@ def _candidates(model: Model, engine: EngineTable, machine: Machine) -> list[_Ca
 
 
 def _measure(
-    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[_Candidate], tokens: Tokens
+    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[Candidate], tokens: Tokens
 ) -> list[Trial]:
     """A trial of each, in a process of its own: what a driver does there does not touch this one."""
     trials = []
@@ -137,7 +139,7 @@ def trial_words(trial: Trial) -> str:
     return f"{name} {trial.documents_per_s:.1f} documents/s" if trial.works else f"{name} does not work: {trial.words}"
 
 
-def _key(model: Model, engine: EngineTable, candidates: list[_Candidate], machine: Machine) -> str:
+def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine: Machine) -> str:
     """What a measurement holds for: the model, the options, the machine, and each candidate with its version."""
     return key_of(
         [

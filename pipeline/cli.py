@@ -111,6 +111,22 @@ def doctor_command(model: str, as_json: bool) -> None:
     _print(examine(model), doctor_summary, as_json)
 
 
+@cli.command("bench")
+@job_options
+@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="How many documents.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often, by turns.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart, as SVG.")
+@click.option("--emulated", is_flag=True, help="Measure emulated devices too, with two short documents.")
+@as_json
+def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, emulated: bool, **options: Any) -> None:
+    """Measure every provider that works here with the same documents: is one worth it over the CPU?"""
+    from pipeline.bench import bench
+    from pipeline.report.bench import bench_summary
+
+    found = bench(_config(**options), texts=texts, rounds=rounds, chart=chart, emulated=emulated)
+    _print(found, bench_summary, as_json)
+
+
 @cli.command("verify")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @as_json

@@ -39,4 +39,4 @@ def joined(parts: list[Tokens]) -> Tokens:
 def thinned(tokens: Tokens, most: int) -> Tokens:
     """At most `most` of the texts, evenly spread over all."""
     count = len(tokens.truncated)
-    return take(tokens, list(range(0, count, max(1, -(-count // most)))))
+    return take(tokens, np.linspace(0, count, min(count, most), endpoint=False).astype(int).tolist())

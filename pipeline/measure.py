@@ -24,7 +24,7 @@ from pipeline.trial import read_tokens, write_tokens
 if TYPE_CHECKING:
     from pipeline.batch.tuner.space import Session
     from pipeline.batch.tuner.words import Trial
-    from pipeline.engine.memory import Probe
+    from pipeline.engine.memory import PeakMemory
     from pipeline.engine.streams import Engine
     from pipeline.records import Batch, Bucket, Tokens
 
@@ -132,8 +132,7 @@ class _Session:
         self._opening = opening
         self._tokens = read_tokens(Path(opening.tokens))
         self._engine: Engine | None = None
-        self._probe: Probe | None = None
-        self._before: int | None = None
+        self._memory: PeakMemory | None = None
 
     def open(self) -> Opened:
         """Open the session and prove it; an error becomes words."""
@@ -148,51 +147,45 @@ class _Session:
 
     def run(self, asked: Run) -> Observation:
         """Run batches, all of them handed over at once; an error becomes words."""
-        from pipeline.engine.memory import Peak
         from pipeline.records import Batch, Work
 
         assert self._engine is not None
-        assert self._probe is not None
+        assert self._memory is not None
         batches = [
             Batch(rows=np.array(rows, np.int64), size=size, sequence=sequence) for rows, size, sequence in asked.batches
         ]
         failure = None
-        with Peak(self._probe) as peak:
-            began = time.perf_counter()
-            try:
-                list(self._engine.embed([(0, Work(tokens=self._tokens, batches=batches))]))
-            except OutOfMemory:
-                failure = OUT_OF_MEMORY
-            except PipelineError as error:
-                failure = str(error)
-            seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        try:
+            list(self._engine.embed([(0, Work(tokens=self._tokens, batches=batches))]))
+        except OutOfMemory:
+            failure = OUT_OF_MEMORY
+        except PipelineError as error:
+            failure = str(error)
+        seconds = time.perf_counter() - began
         if self._engine.facts().memory is not None:
             # Nothing is watched here, so that batches were cut because there was no memory for one.
             failure = OUT_OF_MEMORY
-        return Observation(seconds=seconds, peak_bytes=self._taken(peak.bytes), failure=failure)
-
-    def _taken(self, peak: int | None) -> int | None:
-        """Bytes above what was held before the session was opened."""
-        return None if peak is None or self._before is None else max(peak - self._before, 1)
+        return Observation(seconds=seconds, peak_bytes=self._memory.taken().peak_bytes, failure=failure)
 
     def _start(self) -> int | None:
         """The ceiling, in bytes, from what was free before."""
         from pipeline.bundles import kept_contexts
         from pipeline.engine.catalogue import find_provider
         from pipeline.engine.machine import this_machine
-        from pipeline.engine.memory import ceiling, held, probe_for
+        from pipeline.engine.memory import PeakMemory, ceiling
         from pipeline.engine.streams import Engine
         from pipeline.engine.target import aim
-        from pipeline.engine.watching import device_facts
+        from pipeline.engine.watching import probe_of
         from pipeline.model.bundle import open_bundle
         from pipeline.records import Bucket, Packing
 
         asked = self._opening
         model = open_bundle(Path(asked.bundle)).model(asked.text)
         target = aim(find_provider(asked.engine.provider), asked.engine, this_machine())
-        self._probe = probe_for(target.provider.memory, device_facts(target.provider, target.device))
-        before = self._probe.read()
-        self._before = held(before)
+        probe = probe_of(target.provider, target.device)
+        before = probe.read()
+        self._memory = PeakMemory(probe).__enter__()
         bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])
         packing = Packing(budget_tokens=1, buckets=() if bucket is None else (bucket,))
         self._engine = Engine(model, target, packing, asked.engine, in_flight=asked.in_flight, contexts=kept_contexts())

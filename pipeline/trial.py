@@ -18,11 +18,13 @@ from pipeline.engine.child import leave_no_trace, run_child
 from pipeline.engine.devices import Device, devices_of
 from pipeline.engine.machine import this_machine
 from pipeline.errors import DeviceError, PipelineError
+from pipeline.figures import Figures, Wanted
 
 if TYPE_CHECKING:
+    from pipeline.engine.memory import Probe
     from pipeline.engine.streams import Engine
     from pipeline.engine.target import Target
-    from pipeline.records import Tokens, Work
+    from pipeline.records import Packing, Tokens, Work
 
 # A trial's timed passes go on for so long, so that a pass of a few milliseconds is no figure.
 _TIMED_S = 1.5
@@ -35,6 +37,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """What a trial runs: a bundle's folder, the job's text and engine options, and a file of tokens.
 
     On an emulated device, which is too slow for more, it runs the few shortest texts, or with `real_only` none.
+    `wanted` are figures beside the rates.
     """
 
     bundle: str
@@ -42,13 +45,14 @@ class Request(Struct, frozen=True, kw_only=True):
     engine: EngineTable
     tokens: str
     real_only: bool
+    wanted: Wanted | None = None
 
 
 class Trial(Struct, frozen=True, kw_only=True):
     """What came of it. `words` is empty where it worked, else the reason.
 
     `devices` are all that the provider saw, `device` the one that was tried; rates are per second of warm
-    batches; nodes are those of its worst session; `seconds` is the whole trial.
+    batches; nodes are those of its worst session; `seconds` is the whole trial; `figures` are there if wanted.
     """
 
     provider: str
@@ -62,6 +66,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     nodes_placed: int = 0
     nodes: int = 0
     seconds: float = 0.0
+    figures: Figures | None = None
 
     @property
     def works(self) -> bool:
@@ -77,6 +82,7 @@ def try_provider(
     *,
     real_only: bool,
     deadline_s: float = DEADLINE_S,
+    wanted: Wanted | None = None,
 ) -> Trial:
     """Embed `tokens` with the provider and precision that `engine` names, in a child process.
 
@@ -86,7 +92,12 @@ def try_provider(
         folder = Path(name)
         write_tokens(folder / "tokens.npz", tokens)
         request = Request(
-            bundle=str(bundle), text=text, engine=engine, tokens=str(folder / "tokens.npz"), real_only=real_only
+            bundle=str(bundle),
+            text=text,
+            engine=engine,
+            tokens=str(folder / "tokens.npz"),
+            real_only=real_only,
+            wanted=wanted,
         )
         (folder / "request.json").write_bytes(msgspec.json.encode(request))
         result = folder / "result.json"
@@ -119,46 +130,75 @@ def run_trial(request: Request) -> Trial:
 
 
 def _measure(request: Request, target: Target) -> Trial:
-    from pipeline.batch.packer import pack
     from pipeline.bundles import kept_contexts
+    from pipeline.engine.memory.peak import PeakMemory
     from pipeline.engine.streams import Engine
     from pipeline.engine.target import packing_for
+    from pipeline.figures import figures_of
     from pipeline.model.bundle import check_files, open_bundle
-    from pipeline.records import Work
 
     bundle = open_bundle(Path(request.bundle))
     check_files(bundle)
-    model = bundle.model(request.text)
-    tokens, options = read_tokens(Path(request.tokens)), request.engine
+    model, options = bundle.model(request.text), request.engine
+    tokens = read_tokens(Path(request.tokens))
+    rows = list(range(len(tokens.truncated)))
     if target.device is not None and target.device.emulated:
-        tokens, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
+        rows, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
+        tokens = take(tokens, rows)
     packing = packing_for(target.provider, model, options)
-    work = Work(tokens=tokens, batches=pack(tokens.lengths, packing))
-    with Engine(model, target, packing, options, contexts=kept_contexts()) as engine:
+    work = _work(tokens, packing)
+    with (
+        PeakMemory(_probe(request, target)) as memory,
+        Engine(model, target, packing, options, contexts=kept_contexts()) as engine,
+    ):
+        [(_, vectors)] = engine.embed([(0, work)])
+        memory.stop()
         passes, seconds = _time(engine, work)
-        facts = engine.facts()
+    wanted = request.wanted
+    figures = figures_of(wanted, target, model, work, rows, vectors, memory.taken()) if wanted is not None else None
+    return _told(engine, work, passes, seconds, figures)
+
+
+def _work(tokens: Tokens, packing: Packing) -> Work:
+    from pipeline.batch.packer import pack
+    from pipeline.records import Work
+
+    return Work(tokens=tokens, batches=pack(tokens.lengths, packing))
+
+
+def _probe(request: Request, target: Target) -> Probe:
+    """What looks at the memory that the trial takes; where no figures are wanted, nothing."""
+    from pipeline.engine.memory.reading import UnknownProbe
+    from pipeline.engine.watching import probe_of
+
+    if request.wanted is None:
+        return UnknownProbe("no one", "it was not asked for")
+    return probe_of(target.provider, target.device)
+
+
+def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figures | None) -> Trial:
+    facts, lengths = engine.facts(), work.tokens.lengths
     worst = min(facts.sessions, key=lambda session: session.nodes_placed - session.nodes)
     return Trial(
         provider=facts.provider,
         precision=facts.precision,
-        device=target.device,
-        documents_per_s=len(tokens.lengths) * passes / seconds,
-        tokens_per_s=float(tokens.lengths.sum()) * passes / seconds,
+        device=engine.target.device,
+        documents_per_s=len(lengths) * passes / seconds,
+        tokens_per_s=float(lengths.sum()) * passes / seconds,
         canary_cosine=min(session.canary_cosine for session in facts.sessions),
         nodes_placed=worst.nodes_placed,
         nodes=worst.nodes,
+        figures=figures,
     )
 
 
-def _shortest(tokens: Tokens) -> Tokens:
+def _shortest(tokens: Tokens) -> list[int]:
     """The few shortest texts."""
-    rows = tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]
-    return take(tokens, [int(row) for row in rows])
+    return [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
 
 
 def _time(engine: Engine, work: Work) -> tuple[int, float]:
-    """Passes over the work, and the seconds they took; the first one opens sessions and is not counted."""
-    list(engine.embed([(0, work)]))
+    """Passes over the work, and the seconds they took; all sessions are open by now."""
     started = time.perf_counter()
     passes = 0
     while passes == 0 or time.perf_counter() - started < _TIMED_S:

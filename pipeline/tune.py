@@ -18,11 +18,11 @@ from pipeline.choose import choose_target
 from pipeline.config import EngineTable, RunConfig, TextTable
 from pipeline.engine.adapters import driver_versions
 from pipeline.engine.machine import Machine, this_machine
-from pipeline.engine.memory import ceiling, probe_for
+from pipeline.engine.memory import ceiling
 from pipeline.engine.standing import standing
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target, packing_for
-from pipeline.engine.watching import device_facts, guard_for
+from pipeline.engine.watching import guard_for, probe_of
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
 from pipeline.job import plan, sample_tokens, thinned
@@ -167,7 +167,7 @@ class _Job:
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)
         self.path = _folder(model, engine, target) / f"{self.profile}.json"
-        reading = probe_for(target.provider.memory, device_facts(target.provider, target.device)).read()
+        reading = probe_of(target.provider, target.device).read()
         self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
 
     def measurer(self) -> Measurer:

@@ -30,6 +30,8 @@ CONDUCTORS = {
     "keep.py",
     "choose.py",
     "trial.py",
+    "figures.py",
+    "bench.py",
     "tune.py",
     "tunespace.py",
     "measure.py",

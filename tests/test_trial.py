@@ -17,6 +17,7 @@ from pipeline import trial as trial_module
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine.catalogue.entry import Provider
 from pipeline.engine.devices import Device
+from pipeline.figures import Wanted
 from pipeline.records import Tokens
 from pipeline.trial import Request, Trial, run_trial, take, try_provider
 from tests.crash.jobs import tiny_bundle
@@ -33,14 +34,15 @@ def bundle(tiny_model: Path) -> Path:
 
 
 def tried(bundle: Path, engine: EngineTable = CPU_ONLY, *, deadline_s: float = 60, **options: Any) -> Trial:
-    return try_provider(bundle, options.get("text", TextTable()), engine, TOKENS, real_only=True, deadline_s=deadline_s)
+    return try_provider(bundle, TextTable(), engine, TOKENS, real_only=True, deadline_s=deadline_s, **options)
 
 
 class TestChild:
     """The real thing, in a process of its own."""
 
-    def test_a_provider_that_works_is_told_with_its_figures(self, bundle: Path) -> None:
-        found = tried(bundle)
+    def test_a_provider_that_works_is_told_with_its_figures(self, bundle: Path, tmp_path: Path) -> None:
+        wanted = Wanted(folder=str(tmp_path), reference=True, peak=False)
+        found = tried(bundle, wanted=wanted)
         assert found.words == ""
         assert found.works
         assert (found.provider, found.precision) == ("cpu", "fp32")
@@ -49,6 +51,11 @@ class TestChild:
         assert found.canary_cosine == pytest.approx(1, abs=1e-6)
         assert found.nodes_placed == found.nodes > 10
         assert found.seconds > 1.5
+        assert found.figures is not None
+        assert (found.figures.texts, found.figures.tokens, found.figures.peak_flops_per_s) == (3, 13, None)
+        assert found.figures.padded_tokens >= 13
+        assert (found.figures.memory_bytes or 0) > 0
+        assert np.load(wanted.vectors, allow_pickle=False).shape == (3, 32)
 
     def test_a_provider_that_is_not_here_is_told_in_its_own_words(self, bundle: Path) -> None:
         found = tried(bundle, structs.replace(CPU_ONLY, provider="coreml" if sys.platform != "darwin" else "directml"))
@@ -138,6 +145,7 @@ class TestInside:
         found = self.run(tmp_path, bundle)
         assert found.works
         assert found.device in [*found.devices, None]
+        assert found.figures is None
 
     @pytest.mark.parametrize(
         ("options", "words"),

@@ -88,39 +88,44 @@ class Session:
         OutOfMemory where that is for want of memory; the session may then fail for batches that it ran before.
         """
         ids, mask = pad(tokens, batch, self._pad_id)
+        what = f"a batch of {batch.size} x {batch.sequence} tokens"
+        vectors, took = self.compute({"input_ids": ids, "attention_mask": mask}, what)
+        self._on_run(batch, took)
+        return vectors[: len(batch.rows)]
+
+    def compute(self, inputs: dict[str, np.ndarray], what: str) -> tuple[FloatArray, float]:
+        """The graph's only output, and the seconds. Raises as `run` does; `what` says on what."""
         try:
             with self._turn:
                 began = time.perf_counter()
-                vectors = self._bound(ids, mask) if self._provider.bound else self._plain(ids, mask)
+                output = self._bound(inputs) if self._provider.bound else self._plain(inputs)
                 took = time.perf_counter() - began
         except RUNTIME_ERRORS as error:
             raise _kind_of(self._provider, error)(
-                f"{self._provider.name} failed on a batch of {batch.size} x {batch.sequence} tokens:"
-                f" {explain(self._provider, error)}; the run can be resumed"
+                f"{self._provider.name} failed on {what}: {explain(self._provider, error)}; the run can be resumed"
             ) from error
         with self._count:
             self.busy_s += took
-        self._on_run(batch, took)
-        return vectors[: len(batch.rows)]
+        return output, took
 
     def close(self) -> None:
         """Give back what it holds; nothing may run in it, then or later."""
         with self._turn:
             del self._session
 
-    def _plain(self, ids: np.ndarray, mask: np.ndarray) -> FloatArray:
-        vectors: FloatArray = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return vectors
+    def _plain(self, inputs: dict[str, np.ndarray]) -> FloatArray:
+        output: FloatArray = self._session.run(None, inputs)[0]
+        return output
 
-    def _bound(self, ids: np.ndarray, mask: np.ndarray) -> FloatArray:
-        """The inputs go straight to the device, and only the vectors come back."""
+    def _bound(self, inputs: dict[str, np.ndarray]) -> FloatArray:
+        """The inputs go straight to the device, and only the output comes back."""
         binding = self._session.io_binding()
-        binding.bind_cpu_input("input_ids", ids)
-        binding.bind_cpu_input("attention_mask", mask)
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
         binding.bind_output(self._session.get_outputs()[0].name, "cpu")
         self._session.run_with_iobinding(binding)
-        vectors: FloatArray = binding.copy_outputs_to_cpu()[0]
-        return vectors
+        output: FloatArray = binding.copy_outputs_to_cpu()[0]
+        return output
 
 
 def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ class Progress:
 
 def short(number: float) -> str:
     """12345 as 12.3k."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.1f}{unit}"
     return f"{number:.0f}"

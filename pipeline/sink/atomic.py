@@ -61,6 +61,17 @@ def publish_folder(folder: Path, path: Path) -> bool:
         return True
 
 
+def check_writable(path: Path) -> None:
+    """Raises OutputError where `write_file` could not put a file at `path`, whose folder must be there."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with _temporary(path.parent, b""):
+            return
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; name another place") from error
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, durably. Raises OutputError."""
     with _failing_clearly(path):

@@ -27,11 +27,12 @@ CPU_WORDS = {
     "engine/adapters/dxgi.py": {"cpu"},
     "engine/adapters/vulkan.py": {"cpu"},
     "engine/devices.py": {"cpu"},
+    "engine/memory/peak.py": {"cpu"},
     "engine/session.py": {"cpu"},
     "engine/sessionplan.py": {"CPUExecutionProvider"},
 }
 # Vectors that others are held against come from the CPU.
-ENTRIES_USED = {"engine/canary.py": {"cpu"}}
+ENTRIES_USED = {"engine/canary.py": {"cpu"}, "bench.py": {"cpu"}}
 # ONNX Runtime's own sentence, which nobody translates and which has no code.
 SENTENCES = {"Failed to allocate memory for requested buffer", "bad_alloc|bad allocation"}
 

@@ -11,7 +11,8 @@ from pipeline.config import EngineTable
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.devices import devices_of
 from pipeline.engine.memory import DeviceFacts
-from pipeline.engine.watching import device_facts, guard_for
+from pipeline.engine.target import Target
+from pipeline.engine.watching import device_facts, guard_for, has_its_own_memory, probe_of
 from tests.engine.devices import device_of
 from tests.engine.works import CPU, target_of
 
@@ -56,3 +57,11 @@ def test_the_cpu_is_watched_with_the_fraction_of_the_job() -> None:
     assert other is not None
     assert other.reserve_bytes is not None
     assert 4 < facts.reserve_bytes / other.reserve_bytes < 6
+
+
+def test_a_provider_that_computes_on_the_cpu_takes_the_machines_memory() -> None:
+    openvino = find_provider("openvino")
+    on_cpu = Target(provider=openvino, precision="fp32", device=device_of(kind="cpu"), chosen="asked for")
+    assert probe_of(openvino, on_cpu.device).read().free_bytes is not None
+    assert not has_its_own_memory(on_cpu)
+    assert has_its_own_memory(structs.replace(on_cpu, device=device_of(kind="gpu")))

@@ -298,3 +298,18 @@ def test_removing_a_link_keeps_what_it_points_to(tmp_path: Path) -> None:
     atomic.remove(tmp_path / "link")
     assert (tmp_path / "folder").is_dir()
     assert not (tmp_path / "link").exists()
+
+
+class TestCheck:
+    def test_a_place_that_can_be_written_stays_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "there").write_text("kept")
+        atomic.check_writable(tmp_path / "there")
+        atomic.check_writable(tmp_path / "new")
+        assert [path.name for path in tmp_path.iterdir()] == ["there"]
+        assert (tmp_path / "there").read_text() == "kept"
+
+    @pytest.mark.parametrize("name", ["absent/file", "file/below", "."])
+    def test_a_place_that_cannot_is_told(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match=r"cannot be written: .*; name another place"):
+            atomic.check_writable(tmp_path / name)

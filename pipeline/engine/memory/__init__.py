@@ -12,7 +12,7 @@ from pipeline.engine.memory.amdgpu import AmdgpuProbe
 from pipeline.engine.memory.guard import Guard
 from pipeline.engine.memory.host import HostProbe
 from pipeline.engine.memory.nvml import NvmlProbe
-from pipeline.engine.memory.peak import Peak, held
+from pipeline.engine.memory.peak import PeakMemory
 from pipeline.engine.memory.reading import MemoryReading, Probe, UnknownProbe, ceiling, reserve
 from pipeline.engine.memory.watch import Watch
 
@@ -20,12 +20,11 @@ __all__ = [
     "DeviceFacts",
     "Guard",
     "MemoryReading",
-    "Peak",
+    "PeakMemory",
     "Probe",
     "Watch",
     "Word",
     "ceiling",
-    "held",
     "probe_for",
     "reserve",
 ]
