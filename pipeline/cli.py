@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -18,8 +16,8 @@ import msgspec
 from pipeline.config import DEFAULT_MODEL, RunConfig
 from pipeline.configfile import load_config
 from pipeline.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
+from pipeline.stop import Stop
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NO_MEMORY = (
     "this process has no memory left; what is committed is kept: close what else uses it, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
@@ -231,39 +229,10 @@ def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
         click.echo(summary(value))
 
 
-class _Stop:
-    """The first SIGINT or SIGTERM ends the run in good order; later ones are not heard.
-
-    What a handler raises may come back as something else: native code that runs Python while it loads
-    turns it into an ImportError of its own. So the signal is kept here, and it explains any such end.
-    """
-
-    def __init__(self) -> None:
-        self.heard: Stopped | None = None
-
-    def listen(self) -> None:
-        """Take the signals over from the interpreter."""
-        for number in _SIGNALS:
-            signal.signal(number, self._hear)
-
-    def ignore(self) -> None:
-        """From here on the exit code is settled."""
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
-
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
-        self.ignore()
-        name = signal.Signals(signum).name
-        self.heard = Stopped(
-            f"stopped by {name}; everything committed is kept, the same command goes on from there", signum=signum
-        )
-        raise self.heard
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    stop = _Stop()
+    stop = Stop()
     stop.listen()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)

@@ -27,7 +27,7 @@ CPU_WORDS = {
     "engine/adapters/dxgi.py": {"cpu"},
     "engine/adapters/vulkan.py": {"cpu"},
     "engine/devices.py": {"cpu"},
-    "engine/memory/peak.py": {"cpu"},
+    "engine/watching.py": {"cpu"},
     "engine/session.py": {"cpu"},
     "engine/sessionplan.py": {"CPUExecutionProvider"},
 }
