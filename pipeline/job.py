@@ -8,7 +8,7 @@ from pipeline import source
 from pipeline.config import RunConfig
 from pipeline.plan import cut
 from pipeline.prepare import Preparation
-from pipeline.records import InputFile, Model, Packing, Shard, Tokens
+from pipeline.records import InputFile, IntArray, Model, Packing, Shard, Tokens
 from pipeline.trial import take
 
 _ANY_SHAPE = Packing(budget_tokens=1 << 14)
@@ -40,3 +40,21 @@ def thinned(tokens: Tokens, most: int) -> Tokens:
     """At most `most` of the texts, evenly spread over all."""
     count = len(tokens.truncated)
     return take(tokens, np.linspace(0, count, min(count, most), endpoint=False).astype(int).tolist())
+
+
+def length_profile(lengths: IntArray) -> str:
+    """Median, 95th percentile and mean of texts' tokens in steps of half an octave: what a tuning holds for."""
+    figures = {"p50": np.median(lengths), "p95": np.quantile(lengths, 0.95), "mean": lengths.mean()}
+    return "-".join(f"{name}_{2 ** (round(2 * np.log2(max(value, 1))) / 2):.0f}" for name, value in figures.items())
+
+
+def with_longest(tokens: Tokens, max_tokens: int) -> Tokens:
+    """The texts and one more of as many tokens as there can be, so that trials meet what the job may: the longest of
+    them over and over."""
+    longest = int(tokens.lengths.argmax())
+    text = tokens.ids[tokens.offsets[longest] : tokens.offsets[longest + 1]]
+    return Tokens(
+        ids=np.concatenate([tokens.ids, np.resize(text, max_tokens)]),
+        offsets=np.append(tokens.offsets, tokens.offsets[-1] + max_tokens),
+        truncated=np.append(tokens.truncated, True),
+    )

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from msgspec import Struct, structs
 
 from pipeline import source
-from pipeline.batch.tuner import Limits, Observed, Pick, Tuner
+from pipeline.batch.tuner import Limits, Observation, Pick, Trial, Tuner
 from pipeline.bundles import find_bundle, home_folder, kept_contexts
 from pipeline.choose import choose_target
 from pipeline.config import EngineTable, RunConfig, TextTable
@@ -25,13 +24,13 @@ from pipeline.engine.target import Target, packing_for
 from pipeline.engine.watching import guard_for, probe_of
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
-from pipeline.job import plan, sample_tokens, thinned
+from pipeline.job import length_profile, plan, sample_tokens, thinned, with_longest
 from pipeline.keep import key_of, read_record, write_record
 from pipeline.measure import Measurer
 from pipeline.model.bundle import Bundle, check_files
-from pipeline.records import IntArray, Model, Packing, Tokens
+from pipeline.records import Model, Packing, Tokens
 from pipeline.report.html import STYLE
-from pipeline.report.tuning import tuning_page
+from pipeline.report.tuning import trial_words, tuning_page
 from pipeline.sink import atomic
 from pipeline.tunespace import default_trial, is_open, space_of
 
@@ -82,7 +81,7 @@ def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None
     if not is_open(job.space):
         raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
     with job.measurer() as measurer:
-        tuning = job.tuned(measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s))
+        tuning = job.tuned(measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s), say=LOG.info)
     write_record(job.path, tuning)
     if chart is not None:
         atomic.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
@@ -176,12 +175,14 @@ class _Job:
         asked = structs.replace(self._engine, provider=self._target.provider.name, device=device)
         return Measurer(self._bundle.folder, self._text, asked, self.tokens)
 
-    def tuned(self, measurer: Measurer, limits: Limits, seed: int = 0) -> Tuning:
-        """Run the tuner's trials to their end. Raises DeviceError where no batch fits."""
+    def tuned(
+        self, measurer: Measurer, limits: Limits, *, seed: int = 0, say: Callable[[str], None] = LOG.debug
+    ) -> Tuning:
+        """Run the tuner's trials to their end; `say` is told each in words. Raises DeviceError where no batch fits."""
         tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
         while (trial := tuner.next()) is not None:
             observation = measurer.observe(trial)
-            LOG.debug("trial %s: %s", trial.number, observation)
+            say(trial_words(trial.number + 1, trial_facts(trial, observation)))
             tuner.observe(trial, observation)
         return self._record(tuner.pick(), limits)
 
@@ -219,26 +220,8 @@ class _Job:
             unproven=pick.unproven,
             seconds=pick.seconds,
             ended=pick.ended,
-            trials=[_trial_facts(observed) for observed in pick.observations],
+            trials=[trial_facts(observed.trial, observed.observation) for observed in pick.observations],
         )
-
-
-def length_profile(lengths: IntArray) -> str:
-    """Median, 95th percentile and mean of texts' tokens in steps of half an octave: what a tuning holds for."""
-    figures = {"p50": np.median(lengths), "p95": np.quantile(lengths, 0.95), "mean": lengths.mean()}
-    return "-".join(f"{name}_{2 ** (round(2 * np.log2(max(value, 1))) / 2):.0f}" for name, value in figures.items())
-
-
-def with_longest(tokens: Tokens, max_tokens: int) -> Tokens:
-    """The texts and one more of as many tokens as there can be, so that trials meet what the job may: the longest of
-    them over and over."""
-    longest = int(tokens.lengths.argmax())
-    text = tokens.ids[tokens.offsets[longest] : tokens.offsets[longest + 1]]
-    return Tokens(
-        ids=np.concatenate([tokens.ids, np.resize(text, max_tokens)]),
-        offsets=np.append(tokens.offsets, tokens.offsets[-1] + max_tokens),
-        truncated=np.append(tokens.truncated, True),
-    )
 
 
 def _tuned_briefly(job: _Job, expected_tokens: int) -> Tuning | None:
@@ -280,8 +263,8 @@ def _holds_for(model: Model, engine: EngineTable, target: Target, machine: Machi
     }
 
 
-def _trial_facts(observed: Observed) -> TrialFacts:
-    trial, seen = observed.trial, observed.observation
+def trial_facts(trial: Trial, seen: Observation) -> TrialFacts:
+    """A trial and what came of it, for people and files."""
     return TrialFacts(
         precision=trial.knobs.mode.precision,
         streams=trial.knobs.mode.streams,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from pipeline.job import joined, thinned
+from pipeline.job import joined, length_profile, thinned, with_longest
 from tests.engine.works import tokens_of
 
 MOST = 256
@@ -31,3 +31,14 @@ class TestSample:
 
     def test_no_works_give_no_texts(self) -> None:
         assert len(thinned(joined([]), MOST).truncated) == 0
+
+
+def test_texts_of_about_the_same_lengths_have_one_profile() -> None:
+    assert length_profile(np.array([9, 10, 11])) == length_profile(np.array([10, 10, 11]))
+    assert length_profile(np.array([9, 10, 11])) != length_profile(np.array([9, 10, 110]))
+
+
+def test_the_longest_text_there_can_be_is_among_the_texts() -> None:
+    found = with_longest(tokens_of([[2, 3], [2, 7, 9, 3]]), 10)
+    assert found.lengths.tolist() == [2, 4, 10]
+    assert found.ids[-10:].tolist() == [2, 7, 9, 3, 2, 7, 9, 3, 2, 7]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from msgspec import structs
 
@@ -21,7 +20,7 @@ from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.facts import Tuning
 from pipeline.model.bundle import Bundle
 from pipeline.records import Model, Tokens
-from pipeline.tune import Settings, drifted, kept_tunings, length_profile, note_rate, settings_for, tune, with_longest
+from pipeline.tune import Settings, drifted, kept_tunings, note_rate, settings_for, tune
 from tests.crash.jobs import make_config
 from tests.engine.devices import device_of
 from tests.engine.works import CPU, model, tokens_of
@@ -239,14 +238,3 @@ class TestCommand:
         engine = structs.replace(config.engine, streams=1, budget_tokens=64)
         with pytest.raises(ConfigError, match="leaves nothing to tune"):
             tune(structs.replace(config, engine=engine))
-
-
-def test_texts_of_about_the_same_lengths_have_one_profile() -> None:
-    assert length_profile(np.array([9, 10, 11])) == length_profile(np.array([10, 10, 11]))
-    assert length_profile(np.array([9, 10, 11])) != length_profile(np.array([9, 10, 110]))
-
-
-def test_the_longest_text_there_can_be_is_among_the_texts() -> None:
-    found = with_longest(tokens_of([[2, 3], [2, 7, 9, 3]]), 10)
-    assert found.lengths.tolist() == [2, 4, 10]
-    assert found.ids[-10:].tolist() == [2, 7, 9, 3, 2, 7, 9, 3, 2, 7]

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from pipeline.facts import TrialFacts, Tuning
 from pipeline.records import Bucket, Packing
-from pipeline.report.tuning import tuning_plots, tuning_section, tuning_summary, tunings_summary
+from pipeline.report.tuning import trial_words, tuning_plots, tuning_section, tuning_summary, tunings_summary
 
 TRIAL = TrialFacts(
     precision="fp32",
@@ -93,3 +93,8 @@ def test_without_memory_there_are_two_plots() -> None:
 def test_no_tuning_is_no_section() -> None:
     assert tuning_section(None) == ""
     assert "embedmill tune" in tunings_summary([])
+
+
+def test_a_trial_is_told_as_it_comes() -> None:
+    assert trial_words(3, TRIAL) == "trial 3: fp32, 2 x 1 threads, 512 tokens: 10.0k tokens/s, 200.0 MiB"
+    assert trial_words(5, TUNING.trials[-1]).endswith("8192 tokens: out of memory <soon>")
