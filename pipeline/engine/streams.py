@@ -69,7 +69,7 @@ class Engine:
         self.streams = (config.streams or cores) if side_by_side else 1
         self.threads = config.threads or max(1, cores // self.streams)
         self._model = model
-        self._guard = guard or Guard(device=has_its_own_memory(target.provider))
+        self._guard = guard or Guard(device=has_its_own_memory(target))
         self._gate = Gate()
         self._scale = 1.0
         self._sessions = Sessions(

@@ -7,23 +7,29 @@ from collections.abc import Callable
 from pipeline.config import EngineTable
 from pipeline.engine.catalogue.entry import Provider
 from pipeline.engine.devices import Device
-from pipeline.engine.memory import DeviceFacts, Guard, probe_for
+from pipeline.engine.memory import DeviceFacts, Guard, Word, probe_for
 from pipeline.engine.target import Target
 
 
 def guard_for(target: Target, config: EngineTable, on_change: Callable[[str], None]) -> Guard:
     """The guard of a run on a target; `on_change` is told each change of the batches in words."""
     return Guard(
-        probe_for(target.provider.memory, device_facts(target.provider, target.device)),
+        probe_for(_word(target), device_facts(target.provider, target.device)),
         fraction=config.memory_fraction,
-        device=has_its_own_memory(target.provider),
+        device=has_its_own_memory(target),
         on_change=on_change,
     )
 
 
-def has_its_own_memory(provider: Provider) -> bool:
+def has_its_own_memory(target: Target) -> bool:
     """Whether batches take a device's memory, or the machine's, as all else in this process."""
-    return provider.memory != "host"
+    return _word(target) != "host"
+
+
+def _word(target: Target) -> Word:
+    """Who reports the memory: of a provider for several kinds of devices, the host when it runs on the processor."""
+    on_processor = target.device is not None and target.device.kind == "cpu"
+    return "host" if on_processor else target.provider.memory
 
 
 def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:

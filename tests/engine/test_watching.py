@@ -11,7 +11,7 @@ from pipeline.config import EngineTable
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.devices import devices_of
 from pipeline.engine.memory import DeviceFacts
-from pipeline.engine.watching import device_facts, guard_for
+from pipeline.engine.watching import device_facts, guard_for, has_its_own_memory
 from tests.engine.devices import device_of
 from tests.engine.works import CPU, target_of
 
@@ -42,6 +42,13 @@ def test_cuda_counts_its_devices_itself(device: object, index: int) -> None:
 def test_the_runtime_tells_who_made_a_device() -> None:
     [device] = devices_of(CPU)
     assert device.vendor_id is not None
+
+
+def test_a_provider_for_several_kinds_of_devices_takes_the_machines_memory_on_the_processor() -> None:
+    openvino = target_of(find_provider("openvino"))
+    assert has_its_own_memory(structs.replace(openvino, device=device_of(kind="gpu")))
+    assert not has_its_own_memory(structs.replace(openvino, device=device_of(kind="cpu")))
+    assert not has_its_own_memory(target_of(CPU))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the source is Linux's")
