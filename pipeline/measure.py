@@ -183,7 +183,7 @@ class _Session:
         asked = self._opening
         model = open_bundle(Path(asked.bundle)).model(asked.text)
         target = aim(find_provider(asked.engine.provider), asked.engine, this_machine())
-        probe = probe_of(target.provider, target.device)
+        probe = probe_of(target)
         before = probe.read()
         self._memory = PeakMemory(probe).__enter__()
         bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])

@@ -173,7 +173,7 @@ def _probe(request: Request, target: Target) -> Probe:
 
     if request.wanted is None:
         return UnknownProbe("no one", "it was not asked for")
-    return probe_of(target.provider, target.device)
+    return probe_of(target)
 
 
 def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figures | None) -> Trial:

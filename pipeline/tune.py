@@ -166,7 +166,7 @@ class _Job:
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)
         self.path = _folder(model, engine, target) / f"{self.profile}.json"
-        reading = probe_of(target.provider, target.device).read()
+        reading = probe_of(target).read()
         self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
 
     def measurer(self) -> Measurer:

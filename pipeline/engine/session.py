@@ -16,6 +16,7 @@ import onnxruntime as ort
 from msgspec import structs
 
 from pipeline.engine.catalogue.entry import Meaning, Provider
+from pipeline.engine.catalogue.runtimes import FAULTS
 from pipeline.engine.contexts import Contexts
 from pipeline.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
 from pipeline.engine.placement import placement, stray_words
@@ -156,7 +157,7 @@ def _meaning(provider: Provider, error: Exception) -> Meaning | None:
     if isinstance(error, MemoryError):
         return "out of memory"
     said = str(error)
-    return next((fault.meaning for fault in provider.faults if re.search(fault.pattern, said)), None)
+    return next((fault.meaning for fault in (*provider.faults, *FAULTS) if re.search(fault.pattern, said)), None)
 
 
 def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:

@@ -7,31 +7,34 @@ from collections.abc import Callable
 from pipeline.config import EngineTable
 from pipeline.engine.catalogue.entry import Provider
 from pipeline.engine.devices import Device
-from pipeline.engine.memory import DeviceFacts, Guard, Probe, probe_for
+from pipeline.engine.memory import DeviceFacts, Guard, Probe, Word, probe_for
 from pipeline.engine.target import Target
 
 
 def guard_for(target: Target, config: EngineTable, on_change: Callable[[str], None]) -> Guard:
     """The guard of a run on a target; `on_change` is told each change of the batches in words."""
     return Guard(
-        probe_of(target.provider, target.device),
+        probe_of(target),
         fraction=config.memory_fraction,
         device=has_its_own_memory(target),
         on_change=on_change,
     )
 
 
-def probe_of(provider: Provider, device: Device | None) -> Probe:
-    """What looks at the memory that a provider computes in on a device: the machine's own where that is the CPU."""
-    if device is not None and device.kind == "cpu":
-        return probe_for("host")
-    return probe_for(provider.memory, device_facts(provider, device))
+def probe_of(target: Target) -> Probe:
+    """What looks at the memory that a target takes."""
+    return probe_for(_word(target), device_facts(target.provider, target.device))
 
 
 def has_its_own_memory(target: Target) -> bool:
     """Whether batches take a device's memory, or the machine's, as all else in this process."""
-    on_cpu = target.device is not None and target.device.kind == "cpu"
-    return target.provider.memory != "host" and not on_cpu
+    return _word(target) != "host"
+
+
+def _word(target: Target) -> Word:
+    """Who reports the memory: of a provider for several kinds of devices, the host when it runs on the processor."""
+    on_processor = target.device is not None and target.device.kind == "cpu"
+    return "host" if on_processor else target.provider.memory
 
 
 def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:

@@ -49,7 +49,7 @@ def _memory_lines(engine: Any) -> list[str]:
     least, first = min(changes, key=lambda change: change.to_scale), changes[0]
     return [
         f"  memory got scarce: batches shrank to {portion(least.to_scale)} of their size, first because"
-        f" {first.reason}; _report.html has all {len(changes)} changes"
+        f" {first.reason}; _report.html has each change"
     ]
 
 

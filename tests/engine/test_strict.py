@@ -220,6 +220,15 @@ class TestFaults:
         provider = provider_of(faults=(Fault(pattern="8007000E", meaning="out of memory"),))
         assert explain(provider, RuntimeError("out of memory, device lost")) == "out of memory, device lost"
 
+    @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+    @pytest.mark.parametrize(
+        "said", ["bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 37748736", "std::bad_alloc"]
+    )
+    def test_what_the_runtime_itself_cannot_allocate_is_known_with_every_provider(
+        self, provider: Provider, said: str
+    ) -> None:
+        assert "out of memory" in explain(provider, RuntimeError(said))
+
     def test_every_meaning_has_its_remedy(self) -> None:
         for meaning, remedy in MEANINGS.items():
             provider = provider_of(faults=(Fault(pattern="X1", meaning=meaning),))  # type: ignore[arg-type]

@@ -45,6 +45,13 @@ def test_the_runtime_tells_who_made_a_device() -> None:
     assert device.vendor_id is not None
 
 
+def test_a_provider_for_several_kinds_of_devices_takes_the_machines_memory_on_the_processor() -> None:
+    openvino = target_of(find_provider("openvino"))
+    assert has_its_own_memory(structs.replace(openvino, device=device_of(kind="gpu")))
+    assert not has_its_own_memory(structs.replace(openvino, device=device_of(kind="cpu")))
+    assert not has_its_own_memory(target_of(CPU))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the source is Linux's")
 def test_the_cpu_is_watched_with_the_fraction_of_the_job() -> None:
     with guard_for(target_of(CPU), EngineTable(memory_fraction=0.5), print) as guard:
@@ -62,6 +69,6 @@ def test_the_cpu_is_watched_with_the_fraction_of_the_job() -> None:
 def test_a_provider_that_computes_on_the_cpu_takes_the_machines_memory() -> None:
     openvino = find_provider("openvino")
     on_cpu = Target(provider=openvino, precision="fp32", device=device_of(kind="cpu"), chosen="asked for")
-    assert probe_of(openvino, on_cpu.device).read().free_bytes is not None
+    assert probe_of(on_cpu).read().free_bytes is not None
     assert not has_its_own_memory(on_cpu)
     assert has_its_own_memory(structs.replace(on_cpu, device=device_of(kind="gpu")))

@@ -1,6 +1,6 @@
 """The CPU, everywhere."""
 
-from pipeline.engine.catalogue.entry import Exact, Fault, GraphChoice, Provider
+from pipeline.engine.catalogue.entry import Exact, GraphChoice, Provider
 from pipeline.engine.catalogue.runtimes import LINUX, MACOS, WINDOWS
 
 CPU = Provider(
@@ -14,9 +14,4 @@ CPU = Provider(
     shapes=Exact(budget_tokens=512),
     runs="cores",
     memory="host",
-    # What the arena says, and C++ libraries of what is allocated outside of it (MSVC the last): no one translates it.
-    faults=(
-        Fault(pattern="Failed to allocate memory for requested buffer", meaning="out of memory"),
-        Fault(pattern="bad_alloc|bad allocation", meaning="out of memory"),
-    ),
 )

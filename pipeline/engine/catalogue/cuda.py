@@ -31,7 +31,6 @@ CUDA = Provider(
     bound=True,
     faults=(
         Fault(pattern=r"CUDA (failure|error) 2\b|CUBLAS_STATUS_ALLOC_FAILED", meaning="out of memory"),
-        Fault(pattern=r"Failed to allocate memory for requested buffer", meaning="out of memory"),
         Fault(pattern=r"CUDA (failure|error) (46|700|719)\b", meaning="device lost"),
         Fault(pattern=r"CUDA (failure|error) 35\b", meaning="driver too old"),
     ),

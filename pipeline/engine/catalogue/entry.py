@@ -95,7 +95,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     strict           no node may fall to the CPU, except operators in `on_cpu`
     memory_limit     the provider option that takes `engine.memory_bytes`
     memory           who reports the device's memory; vendor: whoever does for the maker of the GPU
-    faults           codes of known failures
+    faults           codes of known failures, beside those of the runtime itself (`runtimes.FAULTS`)
     preload          the libraries it needs lie in Python packages and are loaded first
     compiled         sessions compile to a context that is kept and loaded again
     bound            inputs and outputs are bound, so that nothing else is copied

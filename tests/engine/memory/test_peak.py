@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.engine.memory.peak import PeakMemory, Taken
 from pipeline.engine.memory.reading import MemoryReading, Probe, Scope, unknown
 from pipeline.engine.watching import probe_of
-from tests.engine.works import CPU
+from tests.engine.works import CPU, target_of
 
 
 class Told(Probe):
@@ -66,7 +66,7 @@ def test_one_look_that_fails_leaves_it_unknown() -> None:
 
 
 def test_real_memory_of_this_process_is_seen() -> None:
-    with PeakMemory(probe_of(CPU, None)) as memory:
+    with PeakMemory(probe_of(target_of(CPU))) as memory:
         block = np.ones(8 << 20, np.float64)
         time.sleep(0.1)
         del block
