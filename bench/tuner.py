@@ -29,23 +29,25 @@ from msgspec import structs
 
 from data.__main__ import documents
 from pipeline.batch.packer import pack
-from pipeline.batch.tuner import Limits, Mode, Observation, Pick, Space, Trial, Tuner, powers_of_two
+from pipeline.batch.tuner import Limits, Mode, Pick, Tuner
 from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.engine.catalogue import find_provider
-from pipeline.engine.cores import usable_cores
 from pipeline.engine.machine import this_machine
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import aim
 from pipeline.errors import DeviceError
+from pipeline.job import with_longest
+from pipeline.measure import Measurer
+from pipeline.model.bundle import Bundle
 from pipeline.records import Model, Packing, Tokens, Work
 from pipeline.text.tokenise import Tokeniser
+from pipeline.tunespace import space_of
 from tests.batch.tuner.devices import tune
 from tests.batch.tuner.exhaustive import best_tokens_per_s, choice_peak, tokens_per_s
 from tests.batch.tuner.jobs import random_job
 
 _MIB = 1 << 20
-_FLOOR_BYTES = 64 * _MIB
 
 
 def simulated(devices: int, safety: int) -> None:
@@ -98,40 +100,28 @@ def _regret(devices: int) -> dict[str, list[float]]:
 
 
 class Cpu:
-    """Runs trials on this CPU: one engine at a time, reopened where a trial wants another session."""
+    """This machine's CPU: tunes as `embedmill tune` does, and embeds at any point of the grid."""
 
-    def __init__(self, model: Model, tokens: Tokens) -> None:
-        self.model, self.tokens = model, tokens
-        self.target = aim(find_provider("cpu"), EngineTable(provider="cpu", precision="fp32"), this_machine())
-        self.process = psutil.Process()
-        # What a closed session freed stays with the process, and would hide what the next one needs.
-        self.before = self.process.memory_info().rss
+    def __init__(self, bundle: Bundle, model: Model, tokens: Tokens) -> None:
+        self.bundle, self.model, self.tokens = bundle, model, tokens
+        self.options = EngineTable(provider="cpu", precision="fp32")
+        self.target = aim(find_provider("cpu"), self.options, this_machine())
+        self.space = space_of(self.target, model, self.options)
+
+    def tune(self, limits: Limits, seed: int) -> Pick:
+        """Tune from nothing."""
+        tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
+        with Measurer(self.bundle.folder, TextTable(), self.options, self.tokens) as measurer:
+            while (trial := tuner.next()) is not None:
+                tuner.observe(trial, measurer.observe(trial))
+        return tuner.pick()
 
     @contextmanager
     def engine(self, mode: Mode) -> Iterator[Engine]:
         """An engine of some streams and threads."""
-        options = EngineTable(streams=mode.streams, threads=mode.threads)
+        options = structs.replace(self.options, streams=mode.streams, threads=mode.threads)
         with Engine(self.model, self.target, Packing(budget_tokens=512), options) as engine:
             yield engine
-
-    def tune(self, space: Space, limits: Limits, seed: int) -> Pick:
-        """Tune from nothing."""
-        tuner = Tuner(space, self.tokens.lengths, limits, seed=seed)
-        trial = tuner.next()
-        while trial is not None:
-            mode, began = trial.knobs.mode, time.perf_counter()
-            with self.engine(mode) as engine:
-                opened = time.perf_counter() - began
-                while trial is not None and trial.knobs.mode == mode:
-                    tuner.observe(trial, self._observe(engine, trial, opened))
-                    opened, trial = 0.0, tuner.next()
-        return tuner.pick()
-
-    def _observe(self, engine: Engine, trial: Trial, opened: float) -> Observation:
-        seconds = self.seconds(engine, Work(tokens=self.tokens, batches=list(trial.batches)))
-        # The arena keeps what it took, so that what is held after a trial is close to its peak.
-        held = max(self.process.memory_info().rss - self.before, 1)
-        return Observation(seconds=seconds, open_seconds=opened, peak_bytes=held)
 
     def seconds(self, engine: Engine, work: Work) -> float:
         """How long a work takes."""
@@ -140,38 +130,23 @@ class Cpu:
         return time.perf_counter() - began
 
 
-def cpu_space(weights_bytes: int) -> Space:
-    """All ways to split the cores into streams and threads, and budgets around the default."""
-    cores = usable_cores()
-    modes = [
-        Mode(
-            precision="fp32",
-            streams=streams,
-            threads=max(1, cores // streams),
-            floor_bytes=3 * weights_bytes + (1 + streams) * _FLOOR_BYTES,
-        )
-        for streams in reversed(powers_of_two(1, cores))
-    ]
-    return Space(modes=tuple(modes), budgets_tokens=powers_of_two(128, 4096))
-
-
 def real(runs: int, texts: int, rounds: int, time_s: float) -> None:
     """Print every pick and its rate over the grid's best."""
-    model = find_bundle(DEFAULT_MODEL).model(TextTable())
+    bundle = find_bundle(DEFAULT_MODEL)
+    model = bundle.model(TextTable())
     found = list(documents(Path(sysconfig.get_path("stdlib"))))
     chosen = [row["text"] for row in found[:: max(1, len(found) // texts)]][:texts]
     tokeniser = Tokeniser(
         Path(model.tokenizer), max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase
     )
-    cpu = Cpu(model, tokeniser.encode(chosen))
-    space = cpu_space(model.weights_bytes)
+    cpu = Cpu(bundle, model, with_longest(tokeniser.encode(chosen), model.max_tokens))
     limits = Limits(ceiling_bytes=int(0.85 * psutil.virtual_memory().available), time_s=time_s)
     picks = []
     for seed in range(runs):
         began = time.perf_counter()
-        picks.append(cpu.tune(space, limits, seed))
+        picks.append(cpu.tune(limits, seed))
         print(f"run {seed}: {_said(picks[-1])}, {time.perf_counter() - began:.1f} s in all", flush=True)
-    grid = _grid(cpu, space, rounds)
+    grid = _grid(cpu, rounds)
     rates = {point: statistics.median(found) for point, found in grid.items()}
     for point, rate in sorted(rates.items(), key=lambda item: -item[1]):
         print(f"grid: {point[0]} x {point[1]}, {point[2]} tokens: {rate:.0f} tokens/s")
@@ -194,12 +169,12 @@ def _point(mode: Mode, budget: int) -> tuple[int, int, int]:
     return mode.streams, mode.threads, budget
 
 
-def _grid(cpu: Cpu, space: Space, rounds: int) -> dict[tuple[int, int, int], list[float]]:
+def _grid(cpu: Cpu, rounds: int) -> dict[tuple[int, int, int], list[float]]:
     """Tokens per second of each point, round by round."""
-    points = [(mode, budget) for mode in space.modes for budget in space.budgets_tokens]
+    points = [(mode, budget) for mode in cpu.space.modes for budget in cpu.space.budgets_tokens]
     works = {
         budget: Work(tokens=cpu.tokens, batches=pack(cpu.tokens.lengths, Packing(budget_tokens=budget)))
-        for budget in space.budgets_tokens
+        for budget in cpu.space.budgets_tokens
     }
     rates: dict[tuple[int, int, int], list[float]] = {_point(*point): [] for point in points}
     random = np.random.default_rng(0)
