@@ -20,7 +20,7 @@ from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.standing import require
 from pipeline.errors import DeviceError, InputError
 from pipeline.figures import Wanted
-from pipeline.job import plan, sample_tokens, thinned
+from pipeline.job import plan, sample_of, thinned
 from pipeline.model.bundle import Bundle, check_files
 from pipeline.records import Model, Tokens
 from pipeline.report.chart import bench_chart
@@ -145,7 +145,7 @@ def _name(engine: EngineTable) -> str:
 
 def _documents(config: RunConfig, model: Model, texts: int) -> Tokens:
     files = source.discover(config.input)
-    tokens = thinned(sample_tokens(config, model, files, plan(config, files)), texts)
+    tokens = thinned(sample_of(config, model, files, plan(config, files)).tokens, texts)
     if len(tokens.truncated) == 0:
         raise InputError("the input holds no text to measure with; name another with --input")
     return tokens

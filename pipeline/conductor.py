@@ -17,7 +17,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.streams import Cancelled, Engine
 from pipeline.errors import TooManyQuarantined
 from pipeline.facts import EngineFacts, Manifest
-from pipeline.job import plan, sample_tokens
+from pipeline.job import Sample, plan, sample_of
 from pipeline.model.bundle import Bundle, check_files
 from pipeline.prepare import Preparation, Prepared, entry_of, output_table
 from pipeline.records import (
@@ -26,7 +26,6 @@ from pipeline.records import (
     Model,
     Shard,
     Stages,
-    Tokens,
     Totals,
 )
 from pipeline.report.environment import environment, version
@@ -110,8 +109,8 @@ def _embed_pending(
     files, pending = ledger.job.files, ledger.pending()
     rows = sum(shard.rows for shard in ledger.job.shards)
     done = rows - sum(shard.rows for shard in pending)
-    sample = cache(lambda: sample_tokens(config, model, files, pending))
-    settings = _settings(config, bundle, model, sample, texts=rows - done)
+    sample = cache(lambda: sample_of(config, model, files, pending))
+    settings = _settings(config, bundle, model, sample, rows=rows - done)
     if settings.tuning is not None:
         ledger.write_tuning(settings.tuning)
     with (
@@ -140,10 +139,10 @@ def _embed_pending(
             return engine.facts()
 
 
-def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[[], Tokens], *, texts: int) -> Settings:
-    """Where and how `texts` texts like those of `sample` are embedded."""
-    target = choose_target(bundle, model, config.text, config.engine, sample, texts=texts)
-    return settings_for(bundle, model, config.text, config.engine, target, sample, texts=texts)
+def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[[], Sample], *, rows: int) -> Settings:
+    """Where and how so many rows like those of `sample` are embedded."""
+    target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
+    return settings_for(bundle, model, config.text, config.engine, target, sample, rows=rows)
 
 
 def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec import Struct
 
 from pipeline import source
 from pipeline.config import RunConfig
@@ -20,11 +21,23 @@ def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
     return list(cut(source.survey(files, config), config.shard))
 
 
-def sample_tokens(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Tokens:
+class Sample(Struct, frozen=True, kw_only=True):
+    """Texts of a job and the rows that they came from: chunks make more of them, repeated texts fewer."""
+
+    tokens: Tokens
+    rows: int
+
+    def tokens_of(self, rows: int) -> int:
+        """How many tokens so many rows may have."""
+        return int(rows * int(self.tokens.offsets[-1]) / max(self.rows, 1))
+
+
+def sample_of(config: RunConfig, model: Model, files: list[InputFile], shards: list[Shard]) -> Sample:
     """Texts out of the first, the middle and the last shard, to measure with."""
     spread = {shard.ordinal: shard for shard in (shards[0], shards[len(shards) // 2], shards[-1])} if shards else {}
     with Preparation(config, model, files, _ANY_SHAPE) as preparation:
-        return joined([preparation.prepare(shard).work.tokens for shard in spread.values()])
+        tokens = joined([preparation.prepare(shard).work.tokens for shard in spread.values()])
+    return Sample(tokens=tokens, rows=sum(shard.rows for shard in spread.values()))
 
 
 def joined(parts: list[Tokens]) -> Tokens:

@@ -15,7 +15,7 @@ from pipeline.bundles import find_bundle
 from pipeline.choose import choose_target
 from pipeline.config import RunConfig
 from pipeline.engine.streams import Engine
-from pipeline.job import plan, sample_tokens
+from pipeline.job import plan, sample_of
 from pipeline.prepare import Preparation, Prepared
 from pipeline.records import BoolArray, IntArray, Model, Shard, Work
 from pipeline.report.environment import peak_memory_bytes
@@ -77,9 +77,9 @@ def preview(config: RunConfig) -> Preview:
     files = source.discover(config.input)
     shards = plan(config, files)
     rows = sum(shard.rows for shard in shards)
-    sample = cache(lambda: sample_tokens(config, model, files, shards))
-    target = choose_target(bundle, model, config.text, config.engine, sample, texts=rows)
-    settings = settings_for(bundle, model, config.text, config.engine, target, sample, texts=0)
+    sample = cache(lambda: sample_of(config, model, files, shards))
+    target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
+    settings = settings_for(bundle, model, config.text, config.engine, target, sample, rows=0)
     with Preparation(config, model, files, settings.packing) as preparation:
         seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
     with engine_of(model, settings, LOG.info) as engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline.engine.target import Target, packing_for
 from pipeline.engine.watching import guard_for, probe_of
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
-from pipeline.job import length_profile, plan, sample_tokens, thinned, with_longest
+from pipeline.job import Sample, length_profile, plan, sample_of, thinned, with_longest
 from pipeline.keep import key_of, read_record, write_record
 from pipeline.measure import Measurer
 from pipeline.model.bundle import Bundle, check_files
@@ -72,7 +73,7 @@ def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None
     model = bundle.model(config.text)
     files = source.discover(config.input)
     shards = plan(config, files)
-    tokens = sample_tokens(config, model, files, shards)
+    tokens = sample_of(config, model, files, shards).tokens
     if not len(tokens.truncated):
         raise InputError("there is no text to tune with: the input has no rows that can be embedded")
     rows = sum(shard.rows for shard in shards)
@@ -94,26 +95,28 @@ def settings_for(
     text: TextTable,
     engine: EngineTable,
     target: Target,
-    sample: Callable[[], Tokens],
+    sample: Callable[[], Sample],
     *,
-    texts: int,
+    rows: int,
 ) -> Settings:
-    """What a run of so many texts uses: what was kept for texts like its own; where nothing was and the run is long,
-    what a short tuning finds; else what the catalogue says. `texts` 0: nothing is measured."""
+    """What a run of so many rows uses: what was kept for texts like its own; where nothing was and the run is long,
+    what a short tuning finds; else what the catalogue says. `rows` 0: nothing is measured."""
     default = Settings(target=target, packing=packing_for(target.provider, model, engine), engine=engine)
     emulated = target.device is not None and target.device.emulated
     if not engine.tune or emulated or not is_open(space_of(target, model, engine)):
         return default
-    if not _folder(model, engine, target).is_dir() and texts * model.max_tokens < _WORTH_TOKENS:
+    most = math.inf if text.chunk_tokens and rows else rows * model.max_tokens
+    if not _folder(model, engine, target).is_dir() and most < _WORTH_TOKENS:
         return default
-    tokens = sample()
+    seen = sample()
+    tokens = seen.tokens
     if not len(tokens.truncated):
         return default
     job = _Job(bundle, model, text, engine, target, tokens)
     tuning = read_record(job.path, Tuning)
     if tuning is not None and not drifted(tuning):
         return job.settings(tuning)
-    expected = int(texts * tokens.lengths.mean())
+    expected = seen.tokens_of(rows)
     found = _tuned_briefly(job, expected) if expected >= _WORTH_TOKENS else None
     if found is None:
         return default

@@ -14,7 +14,7 @@ from pipeline.embedder import Embedder
 from pipeline.engine.catalogue.entry import GraphChoice, Provider
 from pipeline.errors import DeviceError
 from pipeline.facts import EngineFacts
-from pipeline.job import plan, sample_tokens
+from pipeline.job import plan, sample_of
 from pipeline.model.bundle import open_bundle
 from pipeline.preview import preview
 from pipeline.report.summary import run_summary
@@ -159,5 +159,6 @@ class TestSample:
         config = make_config(tiny_model, path, tmp_path / "out", shard={"rows": 10})
         files = source.discover(config.input)
         model = open_bundle(tiny_bundle(tiny_model)).model(TextTable())
-        found = sample_tokens(config, model, files, plan(config, files)[:count])
-        assert found.lengths.tolist() == lengths
+        found = sample_of(config, model, files, plan(config, files)[:count])
+        assert found.tokens.lengths.tolist() == lengths
+        assert found.rows == 10 * len(lengths)

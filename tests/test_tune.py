@@ -18,8 +18,9 @@ from pipeline.engine.devices import Device
 from pipeline.engine.target import Target
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.facts import Tuning
+from pipeline.job import Sample
 from pipeline.model.bundle import Bundle
-from pipeline.records import Model, Tokens
+from pipeline.records import Model
 from pipeline.tune import Settings, drifted, kept_tunings, note_rate, settings_for, tune
 from tests.crash.jobs import make_config
 from tests.engine.devices import device_of
@@ -31,8 +32,8 @@ LONG = 10**9
 ENGINE = EngineTable(provider="cpu", precision="fp32")
 
 
-def sample(texts: int = 400, tokens: int = 8) -> Tokens:
-    return tokens_of([[2] * tokens] * texts)
+def sample(texts: int = 400, tokens: int = 8, rows: int = 400) -> Sample:
+    return Sample(tokens=tokens_of([[2] * tokens] * texts), rows=rows)
 
 
 def target(device: Device | None = None) -> Target:
@@ -76,12 +77,12 @@ def machine(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def settled(
-    *, texts: int = LONG, engine: EngineTable = ENGINE, read: Callable[[], Tokens] = sample, of: Model = MODEL
+    *, rows: int = LONG, engine: EngineTable = ENGINE, read: Callable[[], Sample] = sample, of: Model = MODEL
 ) -> Settings:
-    return settings_for(BUNDLE, of, TextTable(), engine, target(), read, texts=texts)
+    return settings_for(BUNDLE, of, TextTable(), engine, target(), read, rows=rows)
 
 
-def no_sample() -> Tokens:
+def no_sample() -> Sample:
     pytest.fail("texts were read to tune with")
 
 
@@ -97,24 +98,32 @@ class TestRun:
         assert machine.trials == []
 
     def test_a_short_run_without_anything_kept_reads_no_texts(self, machine: Machine) -> None:
-        assert settled(texts=1000, read=no_sample).tuning is None
+        assert settled(rows=1000, read=no_sample).tuning is None
 
     def test_a_short_run_uses_what_was_kept(self, machine: Machine) -> None:
         found = settled()
-        assert settled(texts=10).tuning == found.tuning
+        assert settled(rows=10).tuning == found.tuning
 
     def test_tuning_takes_a_fiftieth_of_the_run_at_most(self, machine: Machine) -> None:
         machine.rate = 1e4
         expected_s = 10.0 * 60
-        found = settled(texts=int(expected_s * 2e4 / 8))
+        found = settled(rows=int(expected_s * 2e4 / 8))
         assert found.tuning is not None
         assert found.tuning.seconds < 0.02 * expected_s * 1.3
 
     def test_a_run_too_short_to_find_anything_in_a_fiftieth_of_it_is_not_tuned(self, machine: Machine) -> None:
         machine.rate = 1e6
-        assert settled(texts=200_000).tuning is None
+        assert settled(rows=200_000).tuning is None
         assert len(machine.trials) == 2
         assert kept_tunings() == []
+
+    def test_chunks_count_for_what_they_are(self, machine: Machine) -> None:
+        chunked = TextTable(chunk_tokens=8)
+        rows, each = 1000, 20_000
+        found = settings_for(
+            BUNDLE, MODEL, chunked, ENGINE, target(), lambda: sample(texts=each // 8 * 2, rows=2), rows=rows
+        )
+        assert found.tuning is not None
 
     def test_texts_of_other_lengths_are_tuned_for_themselves(self, machine: Machine) -> None:
         settled()
@@ -141,7 +150,7 @@ class TestRun:
 
     def test_emulated_devices_are_not_tuned(self, machine: Machine) -> None:
         emulated = target(device_of(0, emulated=True))
-        found = settings_for(BUNDLE, MODEL, TextTable(), ENGINE, emulated, no_sample, texts=LONG)
+        found = settings_for(BUNDLE, MODEL, TextTable(), ENGINE, emulated, no_sample, rows=LONG)
         assert found.tuning is None
 
     @pytest.mark.parametrize("trouble", ["breaks", "full"])
