@@ -120,8 +120,9 @@ class Arms:
         batches = self.batches_of(knobs)
         first = _heaviest(batches, knobs.mode.lanes) if runs < 2 else []
         chosen = (*first, *_spread(batches, count - len(first), offset))
-        while _idle(chosen, knobs.mode.streams) > _MOST_IDLE and len(chosen) < min(2 * len(batches), _MOST_BATCHES):
-            count = round(1.5 * max(count, len(chosen)))
+        most = min(round(1.5 * count), _MOST_BATCHES)
+        while _idle(chosen, knobs.mode.streams) > _MOST_IDLE and count < most:
+            count += knobs.mode.streams
             chosen = (*first, *_spread(batches, count - len(first), offset))
         return chosen
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from pipeline.batch.packer import pack
 from pipeline.batch.tuner import Mode
-from pipeline.records import Bucket, Packing
+from pipeline.records import Batch, Bucket, Packing
 from tests.batch.tuner.devices import Job, batch_seconds, peak_bytes
+
+
+def packed(job: Job, packing: Packing) -> list[Batch]:
+    """The job's texts in batches."""
+    return _packed(job.lengths.tobytes(), packing)
+
+
+@lru_cache(maxsize=64)
+def _packed(lengths: bytes, packing: Packing) -> list[Batch]:
+    return pack(np.frombuffer(lengths, np.int64), packing)
 
 
 def tokens_per_s(job: Job, mode: Mode, packing: Packing) -> float:
@@ -19,7 +30,7 @@ def tokens_per_s(job: Job, mode: Mode, packing: Packing) -> float:
     if packing.buckets:
         seconds, once = ladder_seconds(job, mode, packing.buckets)
     else:
-        batches = pack(job.lengths, packing)
+        batches = packed(job, packing)
         rows = np.array([batch.size for batch in batches], np.float64)
         sequence = np.array([batch.sequence for batch in batches], np.float64)
         seconds = float(batch_seconds(job.speed, mode, rows, sequence).sum()) / mode.streams
@@ -52,7 +63,7 @@ def choice_peak(job: Job, mode: Mode, packing: Packing) -> float:
     """The true peak of a choice: all sessions of a ladder together."""
     if packing.buckets:
         return sum(bucket_peak(job, mode, bucket) for bucket in packing.buckets)
-    batches = pack(job.lengths, packing)
+    batches = packed(job, packing)
     tokens = max(batch.size * batch.sequence for batch in batches)
     scores = max(batch.size * batch.sequence**2 for batch in batches)
     return peak_bytes(job.need, mode, tokens, scores, first=False)

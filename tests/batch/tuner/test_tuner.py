@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from pipeline.batch.packer import pack
 from pipeline.batch.tuner import (
     OUT_OF_MEMORY,
+    Knobs,
     Limits,
     Mode,
     Observation,
@@ -19,6 +22,8 @@ from pipeline.batch.tuner import (
     ladder_buckets,
     powers_of_two,
 )
+from pipeline.batch.tuner.arms import Arms
+from pipeline.batch.tuner.memory import Memory
 from pipeline.errors import ConfigError, DeviceError
 from pipeline.records import Bucket, Packing
 
@@ -29,6 +34,10 @@ BUDGETS = Space(modes=(CPU,), budgets_tokens=powers_of_two(128, 4096))
 BUCKETS = Space(
     modes=(Mode(precision="fp32", streams=1, threads=1, floor_bytes=100 * MIB),),
     buckets=ladder_buckets((32, 64), longest=128, most_rows=64, most_tokens=4096),
+)
+DOUBLING = Space(
+    modes=tuple(structs.replace(BUCKETS.modes[0], in_flight=count) for count in (1, 2)),
+    buckets=ladder_buckets((128,), longest=256, most_rows=256, most_tokens=16384),
 )
 ROOMY = Limits(ceiling_bytes=8000 * MIB)
 
@@ -87,6 +96,15 @@ def test_the_first_two_runs_hold_the_batch_of_most_tokens_in_every_lane() -> Non
             assert len(held) >= trial.knobs.mode.lanes
 
 
+def test_later_runs_of_the_same_knobs_hold_other_batches() -> None:
+    rows: dict[Knobs, list[set[int]]] = {}
+    for trial in drive(Tuner(BUDGETS, LENGTHS, Limits(ceiling_bytes=None, time_s=6.0))):
+        if trial.repetition > 2 and trial.knobs.budget_tokens == 2048:
+            rows.setdefault(trial.knobs, []).append({int(batch.rows[0]) for batch in trial.batches})
+    assert any(len(runs) > 1 for runs in rows.values())
+    assert all(one != other for runs in rows.values() for one, other in pairwise(runs))
+
+
 def test_the_first_trial_is_the_smallest_and_growth_is_bounded() -> None:
     largest, last = 0, 0
     for trial in drive(Tuner(BUDGETS, LENGTHS, ROOMY)):
@@ -116,6 +134,20 @@ def test_a_second_run_that_needs_more_is_what_counts() -> None:
     peak = tuner.pick().peak_bytes
     assert peak is not None
     assert peak > 120 * MIB
+
+
+def test_an_allocator_that_doubles_is_not_believed_to_stop() -> None:
+    arms = Arms(DOUBLING, np.append(LENGTHS, 256))
+    lanes, tokens, scores = arms.demand.T
+    needs = arms.demand @ [1376378.3, 17136.1, 14.733] + 67750919.6
+    peaks = 2.0 ** np.ceil(np.log2(needs))
+    memory = Memory(arms, 1014 * MIB)
+    at_256 = (scores == 256 * tokens) & (tokens <= 2**14) & ~((lanes == 1) & (tokens == 2**11))
+    seen = at_256 | (scores == 128 * tokens) & (lanes == 2) & (tokens == 2**11)
+    for arm in np.flatnonzero(seen):
+        for _ in range(2):
+            memory.observe(int(arm), int(peaks[arm]))
+    assert (memory.bounds() >= peaks).all()
 
 
 def test_after_running_out_of_memory_nothing_as_large_is_tried_again() -> None:
