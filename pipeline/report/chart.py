@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from math import floor, log10
 from textwrap import wrap
 from typing import Any
 
 from pipeline.report.bench import name
+from pipeline.report.plot import ticks
 
 # Pixels. Left of the bars stand the names, right of them the share of the peak.
 _WIDTH, _LEFT, _BARS, _GAP, _SHARES = 900, 160, 410, 150, 150
 _MARGIN, _ROW, _BAR, _LINE = 24, 46, 18, 21
 # Characters that fit into a line of the title, and of what stands below it.
 _TITLE, _BELOW = 105, 120
-_TICKS = 5
 # The colours of the HTML report. As media query and not light-dark(), which fewer viewers of SVG know.
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24 } .title { font-size: 14px; font-weight: 600 }
@@ -36,8 +35,7 @@ def bench_chart(found: Any) -> str:
     part of the device's matrix peak is reached."""
     working = [one for one in found.measured if not one.words]
     most = max(one.most for one in working)
-    step = _step(most / _TICKS)
-    end = step * -(-most // step)
+    step, end = (ticks(most)[place] for place in (1, -1))
     heading = _heading(found)
     top = _MARGIN + _LINE * len(heading)
     height = top + _ROW * len(working) + 58
@@ -106,9 +104,3 @@ def _share(one: Any, left: float, middle: float) -> Iterator[str]:
 
 def _text(across: float, down: float, words: str, kind: str) -> str:
     return f"<text x='{across:.1f}' y='{down:.1f}' class='{kind}'>{escape(words)}</text>"
-
-
-def _step(least: float) -> float:
-    """The next of 1, 2, 5, 10, 20, ... that is not below."""
-    power = 10.0 ** floor(log10(least)) if least > 0 else 1.0
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= least)
