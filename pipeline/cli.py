@@ -19,6 +19,8 @@ from pipeline.config import DEFAULT_MODEL, RunConfig, load_config
 from pipeline.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What CPython says where a thread's stack cannot be had.
+_NO_THREAD = "can't start new thread"
 _NO_MEMORY = (
     "this process has no memory left; what is committed is kept: close what else uses it, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
@@ -248,7 +250,7 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         case click.ClickException():
             return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
-        case MemoryError():
+        case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             return _report("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
         case click.Abort() | BrokenPipeError():
             return 1
