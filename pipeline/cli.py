@@ -18,6 +18,8 @@ from pipeline.configfile import load_config
 from pipeline.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
 from pipeline.stop import Stop
 
+# What CPython says where a thread's stack cannot be had.
+_NO_THREAD = "can't start new thread"
 _NO_MEMORY = (
     "this process has no memory left; what is committed is kept: close what else uses it, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
@@ -252,7 +254,7 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         case click.ClickException():
             return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
-        case MemoryError():
+        case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             return _report("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
         case click.Abort() | BrokenPipeError():
             return 1

@@ -210,17 +210,20 @@ class TestJob:
         assert told.out.startswith("2 of 2 shards committed (complete)\n")
         assert told.err == ""
 
+    @pytest.mark.parametrize(
+        "error", [MemoryError("malloc of size 16448 failed"), RuntimeError("can't start new thread")], ids=repr
+    )
     def test_a_process_without_memory_left_ends_with_exit_code_5(
-        self, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
     ) -> None:
         def fail(*_: object, **__: object) -> None:
-            raise MemoryError("malloc of size 16448 failed")
+            raise error
 
         monkeypatch.setattr("pipeline.conductor._commit", fail)
         assert embedmill(*words) == 5
         told = capsys.readouterr().err.splitlines()[-1]
         assert told.startswith("OutOfMemory: this process has no memory left; what is committed is kept: ")
-        assert told.endswith(" (malloc of size 16448 failed)")
+        assert told.endswith(f" ({error})")
 
     def test_damage_is_told_with_exit_code_6(
         self, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
