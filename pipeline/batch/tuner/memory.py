@@ -6,9 +6,10 @@ Two bounds, of which the lower one holds.
   them negative. Then g times the demand needs at most g times the memory, also where an allocator rounds up to
   powers of two or to steps of any size, if g is rounded up to a power of two as well: what g times a full step
   needs is full steps again. This wants no fit and no second point; g is at most `MOST_GROWTH`.
-- Fit: those coefficients by least squares, or what a smaller arm needed if that is more, plus a margin: the largest of
-  twice the worst residual, twice the widest gap between two peaks that were seen (the next step of an allocator whose
-  steps double), and a share of the peak. It is believed once four sizes over a factor of four needed visibly different memory (an allocator still inside its
+- Fit: those coefficients by least squares, or what a smaller arm needed if that is more, plus a margin: the largest
+  of twice the worst residual, twice the widest gap between two peaks that were seen (the next step of an allocator
+  whose steps double), and a share of the peak.
+  It is believed once four sizes over a factor of four needed visibly different memory (an allocator still inside its
   first chunk shows nothing), and for a factor `MOST_FITTED_GROWTH` from an arm that ran.
 
 A second run may need more than the first: both bounds rest on arms that ran twice only, and what held for an arm

@@ -30,6 +30,10 @@ _CAUTION = 1.0
 _THRIFT = 0.5
 # An arm may take this part of the time at once, all runs up to the second one together.
 _MOST_PART = 1 / 6
+# Nothing that takes more of the time than this is picked unproven while there is time to run it.
+_SMALL = 0.03
+# That run is begun when no more time is left than so many times what it takes.
+_RESERVE = 2.5
 # A trial lasts about this part of the time for all.
 _TRIAL_PART = 1 / 150
 # Runs in a row go on for as long as opening the session takes, but no more of them than this.
@@ -112,9 +116,7 @@ class Tuner:
                 raise DeviceError(self._no_room())
             return self._as_pick((starts[0],), 0.0)
         mean, deviation = self._surrogate.posterior()
-        known = self._runs >= LEAST_RUNS if (self._runs >= LEAST_RUNS).any() else self._runs > 0
-        served = known | self._memory.dominated() if self._arms.fixed else known
-        costs = self._costs(mean + _CAUTION * deviation, served & fitting)
+        costs = self._costs(mean + _CAUTION * deviation, self._served() & fitting)
         best = self._objective.best(costs)
         if best is None:
             raise DeviceError(self._no_room())
@@ -148,13 +150,16 @@ class Tuner:
         Bandits, NIPS 2014, algorithm 1; for single arms LUCB: Kalyanakrishnan et al., ICML 2012).
         """
         known = self._runs >= LEAST_RUNS
-        mine = self._costs(mean, known & self._fitting())
+        mine = self._costs(mean + _CAUTION * deviation, self._served() & self._fitting())
         stones = self._memory.stones(allowed & affordable)
         within = (allowed & affordable) | (stones >= 0) & ~self._broken | known & self._fitting()
         costs = structs.replace(self._costs(mean, within), peak_bytes=self._memory.least())
         best = self._objective.best(mine) or self._objective.best(costs)
         if best is None:
             return "nothing"
+        unproven = self._unproven(best, allowed & affordable, self._predicted(mean))
+        if unproven is not None:
+            return unproven
         for width, tolerance in _DOUBTS:
             shares = self._telling(best, costs, width * deviation, tolerance)
             runnable = [arm for arm in shares if stones[arm] >= 0 or (allowed[arm] and affordable[arm])]
@@ -167,6 +172,16 @@ class Tuner:
         most = max(runnable, key=lambda arm: float(worth[arm]) * shares[arm])
         return most if allowed[most] else int(stones[most])
 
+    def _unproven(self, best: Choice, runnable: Bools, predicted: Floats) -> int | None:
+        """The largest part of the best choice that has not been run, once the time left is short for all of those."""
+        parts = zip(best.arms, best.shares, strict=True)
+        unproven = {arm: share for arm, share in parts if self._runs[arm] < LEAST_RUNS and share > _SMALL}
+        within = {arm: share for arm, share in unproven.items() if runnable[arm]}
+        left = self._limits.time_s - self._spent.seconds
+        if not within or left > _RESERVE * float(predicted[list(within)].sum()):
+            return None
+        return max(within, key=lambda arm: within[arm])
+
     def _telling(self, best: Choice, costs: Costs, doubt: Floats, tolerance: float) -> dict[int, float]:
         """Arms that decide between the best choice and its rival, with their shares of the time; those of the best
         that are not known yet, where there is no rival that may be better by more than the tolerance."""
@@ -175,7 +190,7 @@ class Tuner:
         rival = self._objective.best(doubted) or best
         worst = self._objective.seconds_per_token(best.arms, doubted)
         shares = dict(zip((*rival.arms, *best.arms), (*rival.shares, *best.shares), strict=True))
-        telling = {arm for arm in best.arms if self._runs[arm] < LEAST_RUNS}
+        telling = {arm for arm in best.arms if self._runs[arm] < LEAST_RUNS and shares[arm] > _SMALL}
         if rival.seconds_per_token < worst * (1 - tolerance):
             telling |= set(best.arms) ^ set(rival.arms)
         return {arm: shares[arm] for arm in sorted(telling)}
@@ -187,6 +202,11 @@ class Tuner:
             peak_bytes=np.where(usable, self._memory.bounds(), np.inf),
             ceiling=self._memory.limit,
         )
+
+    def _served(self) -> Bools:
+        """Arms that a pick may be made of: what ran twice, and fixed shapes that demand no more."""
+        known = self._runs >= LEAST_RUNS if (self._runs >= LEAST_RUNS).any() else self._runs > 0
+        return known | self._memory.dominated() if self._arms.fixed else known
 
     def _fitting(self) -> Bools:
         """Arms that may be picked: bool [n]."""
