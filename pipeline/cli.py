@@ -84,7 +84,7 @@ def plan_command(as_json: bool, **options: Any) -> None:
 
 @cli.command("tune")
 @job_options
-@click.option("--time", "time_s", type=click.FloatRange(min=1), default=30.0, help="Seconds to spend on trials.")
+@click.option("--time", "time_s", type=click.FloatRange(min=1), default=27.0, help="Seconds to spend on trials.")
 @click.option("--show", is_flag=True, help="Show what is kept; measure nothing.")
 @click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the picture.")
 @as_json

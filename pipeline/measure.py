@@ -125,7 +125,7 @@ class Measurer:
             self._worker = None
 
 
-class _Session:
+class Trialled:
     """The child's side: an engine with one session, and the memory that it takes."""
 
     def __init__(self, opening: Opening) -> None:
@@ -195,7 +195,7 @@ class _Session:
 
 def main(opening: str) -> None:
     """The child: open a session, and run what it is asked to."""
-    session = _Session(msgspec.json.decode(Path(opening).read_bytes(), type=Opening))
+    session = Trialled(msgspec.json.decode(Path(opening).read_bytes(), type=Opening))
     answer(
         lambda: msgspec.json.encode(session.open()),
         lambda question: msgspec.json.encode(session.run(msgspec.json.decode(question, type=Run))),

@@ -38,7 +38,7 @@ from pipeline.tunespace import default_trial, is_open, space_of
 LOG = logging.getLogger("embedmill")
 # Texts that trials run: the largest batches are filled a few times.
 SAMPLE_TEXTS = 8192
-TIME_S = 30.0
+TIME_S = 27.0
 # A run tunes for at most this part of the time it is expected to take, and not at all where that is too short to
 # find anything; below so many tokens it is not even asked how long that would be.
 _SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 4.0, 1_000_000

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from msgspec import structs
 
 from pipeline import measure
-from pipeline.batch.tuner import Knobs, Mode, Trial
+from pipeline.batch.tuner import OUT_OF_MEMORY, Knobs, Mode, Trial
 from pipeline.config import EngineTable, TextTable
+from pipeline.engine.session import Session
+from pipeline.errors import OutOfMemory
 from pipeline.measure import Measurer
-from pipeline.records import Batch
+from pipeline.records import Batch, FloatArray, Tokens
+from pipeline.trial import write_tokens
 from tests.crash.jobs import tiny_bundle
 from tests.engine.works import tokens_of
 
@@ -89,3 +94,43 @@ def test_a_hang_is_told_at_its_deadline(measurer: Measurer, tmp_path: Path, monk
     monkeypatch.setattr(sys, "executable", str(tmp_path / "child"))
     monkeypatch.setattr(measure, "_OPEN_S", 0.5)
     assert measurer.observe(trial()).failure == "did not answer in 0.5 s"
+
+
+def test_a_session_that_dies_later_is_told_and_opened_anew(measurer: Measurer) -> None:
+    assert measurer.observe(trial()).failure is None
+    for child in psutil.Process().children():
+        child.kill()
+    seen = measurer.observe(trial())
+    assert seen.failure is not None
+    assert seen.failure.startswith("crashed")
+    assert measurer.observe(trial()).failure is None
+
+
+def test_batches_that_had_to_be_cut_are_a_trial_without_memory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tokens(tmp_path / "tokens.npz", TOKENS)
+    session = measure.Trialled(
+        measure.Opening(
+            bundle=str(tiny_bundle(tiny_model)),
+            text=TextTable(),
+            engine=structs.replace(CPU, streams=1, threads=1),
+            tokens=str(tmp_path / "tokens.npz"),
+            in_flight=1,
+            bucket=None,
+        )
+    )
+    assert session.open().failure == ""
+    run = measure.Run(batches=[([0, 2], 2, 6)])
+    assert session.run(run).failure is None
+    compute = Session.run
+
+    def lacking(self: Session, tokens: Tokens, batch: Batch) -> FloatArray:
+        if batch.size > 1:
+            raise OutOfMemory("no memory")
+        return compute(self, tokens, batch)
+
+    monkeypatch.setattr(Session, "run", lacking)
+    # The session that is opened for the halves meets canaries, which run in pairs.
+    monkeypatch.setattr("pipeline.engine.sessions.canary_cosine", lambda *_: 1.0)
+    assert session.run(run).failure == OUT_OF_MEMORY
