@@ -31,6 +31,7 @@ How it works, file by file:
 - `objective`: the best choice for given times, over the whole distribution of lengths: the cheapest budget, or the
   cheapest ladder by dynamic programming under the ceiling; sessions and compiled shapes are paid off over the job.
 - `spent`: seconds so far, and what a trial would take; it must fit into what is left.
+- `checks`: what is run beside that, so that nothing is picked unseen and nothing hides between two sizes.
 - `tuner`: which trial is next, by CLUCB (Chen et al., NIPS 2014) with the process's deviations as confidence.
 """
 

@@ -80,6 +80,21 @@ class Arms:
                 kept.append(budget)
         return kept
 
+    def neighbours(self) -> dict[int, tuple[int, ...]]:
+        """Of each fixed shape those of twice and half its rows, in its own mode."""
+        place = {(one.mode, one.bucket): number for number, one in enumerate(self.knobs) if one.bucket is not None}
+        return {
+            arm: tuple(
+                place[mode, other]
+                for other in (
+                    Bucket(rows=bucket.rows * 2, sequence=bucket.sequence),
+                    Bucket(rows=bucket.rows // 2, sequence=bucket.sequence),
+                )
+                if (mode, other) in place
+            )
+            for (mode, bucket), arm in place.items()
+        }
+
     def batches_of(self, knobs: Knobs) -> list[Batch]:
         """All texts packed under the budget of `knobs`, the longest first."""
         return self._batches(knobs.budget_tokens)

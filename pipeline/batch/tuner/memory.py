@@ -10,7 +10,8 @@ Two bounds, of which the lower one holds.
   of twice the worst residual, twice the widest gap between two peaks that were seen (the next step of an allocator
   whose steps double), and a share of the peak.
   It is believed once four sizes over a factor of four needed visibly different memory (an allocator still inside its
-  first chunk shows nothing), and for a factor `MOST_FITTED_GROWTH` from an arm that ran.
+  first chunk shows nothing), unless many sizes needed the same, and for a factor `MOST_FITTED_GROWTH` from an arm
+  that ran.
 
 A second run may need more than the first: both bounds rest on arms that ran twice only, and what held for an arm
 before its first run holds for its second one too, whatever the first one needed.
@@ -29,6 +30,9 @@ _MARGIN = 0.05
 _FIT_POINTS = 4
 _FIT_SPAN = 4.0
 _FIT_RISE = 1.15
+# Peaks closer than this are one, and so many of them there are at least, for each number of tokens, where none is
+# rounded up.
+_ALIKE, _DISTINCT = 0.03, 0.5
 # The allocator may round to no less than this.
 _SLACK = 1.0 + 1e-9
 
@@ -162,7 +166,7 @@ class Memory:
             points = members & (self.runs >= 2) & self._clean & (self._peak > 0)
             tokens, peaks = self._arms.demand[points, 1], self._peak[points]
             spread = len(np.unique(tokens)) >= _FIT_POINTS and tokens.max() >= _FIT_SPAN * tokens.min()
-            if not spread or len(np.unique(peaks)) < 3 or peaks.max() < _FIT_RISE * peaks.min():
+            if not spread or peaks.max() < _FIT_RISE * peaks.min() or _in_steps(tokens, peaks):
                 continue
             columns = np.column_stack([np.ones(len(self.runs)), self._arms.demand])
             fit = columns @ nonnegative_fit(columns[points], peaks)
@@ -171,3 +175,10 @@ class Memory:
             near = members & (growth <= MOST_FITTED_GROWTH * _SLACK)
             bound[near] = np.maximum(fit, self.least())[near] + margin
         return bound
+
+
+def _in_steps(tokens: Floats, peaks: Floats) -> bool:
+    """Whether an allocator seems to round up in steps that hold many sizes: a line through them says nothing of where
+    the next one begins."""
+    kinds = [len(np.unique(np.round(np.log(values) / _ALIKE))) for values in (peaks, tokens)]
+    return kinds[0] < max(3, _DISTINCT * kinds[1])

@@ -6,6 +6,7 @@ import numpy as np
 from msgspec import structs
 
 from pipeline.batch.tuner.arms import Arms, terms_of
+from pipeline.batch.tuner.checks import LEAST_RUNS, SMALL, Checks
 from pipeline.batch.tuner.fit import Bools, Floats
 from pipeline.batch.tuner.memory import Memory
 from pipeline.batch.tuner.objective import Choice, Costs, Objective, OneBudget, OneLadder
@@ -18,8 +19,6 @@ from pipeline.records import IntArray, Packing
 
 _MIB = 1 << 20
 _GOLDEN = (5**0.5 - 1) / 2
-# Every size runs so often before anything is said of it or grown from it.
-LEAST_RUNS = 2
 # Doubts in the order in which they are looked into: standard deviations by which the best choice may be worse, and
 # all others better, than they look; and by what part of the time they would have to be better to matter. What may
 # be much better comes before what may be a little better.
@@ -30,10 +29,6 @@ _CAUTION = 1.0
 _THRIFT = 0.5
 # An arm may take this part of the time at once, all runs up to the second one together.
 _MOST_PART = 1 / 6
-# Nothing that takes more of the time than this is picked unproven while there is time to run it.
-_SMALL = 0.03
-# That run is begun when no more time is left than so many times what it takes.
-_RESERVE = 2.5
 # A trial lasts about this part of the time for all.
 _TRIAL_PART = 1 / 150
 # Runs in a row go on for as long as opening the session takes, but no more of them than this.
@@ -57,6 +52,7 @@ class Tuner:
         self._spent = Spent(self._arms)
         tokens = float(limits.expected_tokens) if limits.expected_tokens is not None else np.inf
         self._objective: Objective = OneLadder(self._arms, tokens) if self._arms.fixed else OneBudget(tokens)
+        self._checks = Checks(self._arms, limits.time_s)
         self._runs = np.zeros(len(self._arms), np.int64)
         self._broken = np.zeros(len(self._arms), bool)
         self._observed: list[Observed] = []
@@ -157,9 +153,9 @@ class Tuner:
         best = self._objective.best(mine) or self._objective.best(costs)
         if best is None:
             return "nothing"
-        unproven = self._unproven(best, allowed & affordable, self._predicted(mean))
-        if unproven is not None:
-            return unproven
+        check = self._checks.next(best, self._runs, self._spent.seconds, allowed & affordable, self._predicted(mean))
+        if check is not None:
+            return check
         for width, tolerance in _DOUBTS:
             shares = self._telling(best, costs, width * deviation, tolerance)
             runnable = [arm for arm in shares if stones[arm] >= 0 or (allowed[arm] and affordable[arm])]
@@ -172,16 +168,6 @@ class Tuner:
         most = max(runnable, key=lambda arm: float(worth[arm]) * shares[arm])
         return most if allowed[most] else int(stones[most])
 
-    def _unproven(self, best: Choice, runnable: Bools, predicted: Floats) -> int | None:
-        """The largest part of the best choice that has not been run, once the time left is short for all of those."""
-        parts = zip(best.arms, best.shares, strict=True)
-        unproven = {arm: share for arm, share in parts if self._runs[arm] < LEAST_RUNS and share > _SMALL}
-        within = {arm: share for arm, share in unproven.items() if runnable[arm]}
-        left = self._limits.time_s - self._spent.seconds
-        if not within or left > _RESERVE * float(predicted[list(within)].sum()):
-            return None
-        return max(within, key=lambda arm: within[arm])
-
     def _telling(self, best: Choice, costs: Costs, doubt: Floats, tolerance: float) -> dict[int, float]:
         """Arms that decide between the best choice and its rival, with their shares of the time; those of the best
         that are not known yet, where there is no rival that may be better by more than the tolerance."""
@@ -190,7 +176,7 @@ class Tuner:
         rival = self._objective.best(doubted) or best
         worst = self._objective.seconds_per_token(best.arms, doubted)
         shares = dict(zip((*rival.arms, *best.arms), (*rival.shares, *best.shares), strict=True))
-        telling = {arm for arm in best.arms if self._runs[arm] < LEAST_RUNS and shares[arm] > _SMALL}
+        telling = {arm for arm in best.arms if self._runs[arm] < LEAST_RUNS and shares[arm] > SMALL}
         if rival.seconds_per_token < worst * (1 - tolerance):
             telling |= set(best.arms) ^ set(rival.arms)
         return {arm: shares[arm] for arm in sorted(telling)}
