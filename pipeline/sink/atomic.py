@@ -25,11 +25,12 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
     """Put `data` at `path`, in place of what is there. `scratch` is a folder of the same file system.
 
-    Raises OutputError (disk full, no permission); `path` is then as it was.
+    Raises OutputError (disk full, no permission); `path` is then as it was, or gone where only its folder
+    could not be synced.
     """
     with _failing_clearly(path), _temporary(scratch, data) as temporary:
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _sync_name(path)
 
 
 def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
@@ -42,7 +43,7 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None
             _link(temporary, path)
         except FileExistsError as error:
             raise Corrupt(f"{path} is there already: another run has written to this folder") from error
-        sync_folder(path.parent)
+        _sync_name(path)
 
 
 def publish_folder(folder: Path, path: Path) -> bool:
@@ -99,6 +100,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_name(path: Path) -> None:
+    """Make the name of a file durable, or take it back: after a failed sync, a later one may succeed without it."""
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _sync_file(path: Path) -> None:

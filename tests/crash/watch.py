@@ -94,6 +94,8 @@ class Watch:
 
     def _through(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call_watched(*arguments: Any, **options: Any) -> Any:
+            if name == "mkdir" and os.path.isdir(arguments[0]):  # noqa: PTH112
+                return original(*arguments, **options)
             paths = [_synced(arguments[0])] if name == "fsync" else [os.fspath(path) for path in _paths(arguments)]
             call = Call(name, paths)
             self.enter(call)
