@@ -74,12 +74,22 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably. Raises OutputError."""
+    """Make a folder and those above it, durably. Raises OutputError.
+
+    One that is there is made durable, too: who made it may have been killed before that.
+    """
     with _failing_clearly(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
+        _sync_there(missing[-1].parent if missing else path)
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
+
+
+def _sync_there(folder: Path) -> None:
+    """Make the name of a folder durable that was there before; one above it that cannot be read is not ours."""
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:
@@ -89,6 +99,12 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def sync_names(folder: Path) -> None:
+    """Make durable what names in a folder another process may have left unsynced. Raises OutputError."""
+    with _failing_clearly(folder):
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -88,7 +88,7 @@ class Watch:
             raise OSError(fault.errno, os.strerror(fault.errno))
 
     def leave(self, call: Call) -> None:
-        """The point after a call that went well."""
+        """The point after a call."""
         self._calls.append(call)
         self.reach()
 
@@ -99,9 +99,13 @@ class Watch:
             paths = [_synced(arguments[0])] if name == "fsync" else [os.fspath(path) for path in _paths(arguments)]
             call = Call(name, paths)
             self.enter(call)
-            result = original(*arguments, **options)
-            self.leave(call)
-            return result
+            try:
+                return original(*arguments, **options)
+            except OSError:
+                call.failed = True
+                raise
+            finally:
+                self.leave(call)
 
         return call_watched
 
