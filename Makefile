@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan tune doctor test check crash hardware directml-linux bench bench-streams docs clean
+.PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hardware directml-linux bench bench-streams docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(VENV)/.developing ## the tests (fast ones)
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
 	@$(PY) -m pytest -m crash
+
+crash-nightly: $(VENV)/.developing ## the same with 3,000 kills at random instants (half an hour)
+	@EMBEDMILL_KILLS=3000 $(PY) -m pytest -m crash
 
 hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
 	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware

@@ -25,11 +25,12 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
     """Put `data` at `path`, in place of what is there. `scratch` is a folder of the same file system.
 
-    Raises OutputError (disk full, no permission); `path` is then as it was.
+    Raises OutputError (disk full, no permission); `path` is then as it was, or gone where only its folder
+    could not be synced.
     """
     with _failing_clearly(path), _temporary(scratch, data) as temporary:
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _sync_name(path)
 
 
 def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
@@ -42,7 +43,7 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None
             _link(temporary, path)
         except FileExistsError as error:
             raise Corrupt(f"{path} is there already: another run has written to this folder") from error
-        sync_folder(path.parent)
+        _sync_name(path)
 
 
 def publish_folder(folder: Path, path: Path) -> bool:
@@ -73,12 +74,22 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably. Raises OutputError."""
+    """Make a folder and those above it, durably. Raises OutputError.
+
+    One that is there is made durable, too: who made it may have been killed before that.
+    """
     with _failing_clearly(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
+        _sync_there(missing[-1].parent if missing else path)
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
+
+
+def _sync_there(folder: Path) -> None:
+    """Make the name of a folder durable that was there before; one above it that cannot be read is not ours."""
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:
@@ -90,6 +101,12 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def sync_names(folder: Path) -> None:
+    """Make durable what names in a folder another process may have left unsynced. Raises OutputError."""
+    with _failing_clearly(folder):
+        sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Windows has no such call; NTFS journals its names."""
     if os.name == "nt":
@@ -99,6 +116,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_name(path: Path) -> None:
+    """Make the name of a file durable, or take it back: after a failed sync, a later one may succeed without it."""
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _sync_file(path: Path) -> None:

@@ -64,6 +64,8 @@ class Ledger:
         try:
             for name in (LEDGER, _SCRATCH):
                 atomic.make_folder(self.folder / name)
+            # A run that was killed may have published an entry and not synced its name: what is built on is safe first.
+            atomic.sync_names(self.folder / LEDGER)
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
             self._check_committed()

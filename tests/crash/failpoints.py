@@ -1,22 +1,55 @@
-"""Runs of the command line that kill themselves at their n-th call that changes the file system.
+"""Runs of the command line that are killed, stopped or failed at their n-th call that changes the file system.
 
-As a program it loads embedmill once and then, for each line of JSON on standard input, forks a run; so a
-trial costs a fraction of a second. `Failpoints` is the other side.
+As a program it loads embedmill once and then, for each order on standard input, forks runs; so a trial costs a
+fraction of a second. `Failpoints` is the other side.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+from msgspec import Struct
+
+from tests.crash.watch import Fault, Watch
+
 ROOT = Path(__file__).parents[2]
-CALLS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
+PATIENCE_S = 60
+
+
+class Order(Struct, kw_only=True):
+    """What to do: `count` runs at once, of which one that reaches the point `stop_at` stops until all others ended.
+
+    `resume` says whether it then goes on or is killed.
+    """
+
+    words: list[str]
+    count: int = 1
+    kill_at: int | None = None
+    kill_after_s: float | None = None
+    stop_at: int | None = None
+    resume: bool = True
+    fault: Fault | None = None
+    trace: str = ""
+    said: str = os.devnull
+
+
+class Ending(Struct, kw_only=True):
+    """How a run ended: its exit code (-9 if it was killed), its points and seconds (0 then), whether it had stopped."""
+
+    code: int
+    points: int
+    seconds: float
+    stopped: bool
 
 
 class Failpoints:
@@ -27,7 +60,6 @@ class Failpoints:
             [sys.executable, "-m", "tests.crash.failpoints"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             cwd=ROOT,
         )
         return self
@@ -35,69 +67,106 @@ class Failpoints:
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=10)
 
-    def run(self, words: list[str], *, kill_at: int | None = None) -> tuple[int, int]:
-        """The exit code of a run (-9 if it was killed), and how many points it passed.
-
-        Each call has two: before it and after it.
-        """
+    def order(self, words: Sequence[str], **options: Any) -> list[Ending]:
+        """Have runs made, as the fields of Order say."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([words, kill_at]) + "\n")
+        self._process.stdin.write(msgspec.json.encode(Order(words=list(words), **options)) + b"\n")
         self._process.stdin.flush()
-        code, points = json.loads(self._process.stdout.readline())
-        return code, points
+        return msgspec.json.decode(self._process.stdout.readline(), type=list[Ending])
+
+    def run(self, words: Sequence[str], **options: Any) -> tuple[int, int]:
+        """The exit code of one run (-9 if it was killed), and how many points it passed."""
+        [ending] = self.order(words, **options)
+        return ending.code, ending.points
+
+
+class Child:
+    """A forked run."""
+
+    def __init__(self, order: Order, gate: tuple[int, int]) -> None:
+        self.code: int | None = None
+        self.stopped = False
+        self.told, writing = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            os.close(gate[1])
+            os.read(gate[0], 1)
+            _live(order, writing)
+        os.close(writing)
+
+    def look(self, *, block: bool = False) -> None:
+        """See whether it has stopped or ended."""
+        process, status = os.waitpid(self.process, os.WUNTRACED | (0 if block else os.WNOHANG))
+        if process and os.WIFSTOPPED(status):
+            self.stopped = True
+        elif process:
+            self.code = os.waitstatus_to_exitcode(status)
+
+    def end(self) -> Ending:
+        """Wait for its end."""
+        while self.code is None:
+            self.look(block=True)
+        told = os.read(self.told, 100)
+        os.close(self.told)
+        points, seconds = msgspec.json.decode(told, type=tuple[int, float]) if told else (0, 0.0)
+        return Ending(code=self.code, points=points, seconds=seconds, stopped=self.stopped)
 
 
 def serve() -> None:
-    """Fork a run for each line of standard input and answer with its exit code and its points."""
+    """Fork runs for each line of standard input and answer with how they ended."""
     import pipeline.cli
-    import pipeline.conductor  # loaded here once, for all forks
+    import pipeline.conductor  # noqa: F401 (loaded here once, for all forks)
 
-    for line in sys.stdin:
-        words, kill_at = json.loads(line)
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            silence()
-            points = watch(kill_at)
-            code = pipeline.cli.main(words)
-            os.write(writing, str(len(points)).encode())
-            os._exit(code)
-        os.close(writing)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        counted = os.read(reading, 20)
-        os.close(reading)
-        print(json.dumps([code, int(counted or 0)]), flush=True)
+    with contextlib.suppress(ImportError):
+        import pandas  # noqa: F401 (pyarrow looks for it)
+
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        gate = os.pipe()
+        children = [Child(order, gate) for _ in range(order.count)]
+        for end in gate:
+            os.close(end)
+        if order.kill_after_s is not None:
+            select.select([children[0].told], [], [], order.kill_after_s)
+            os.kill(children[0].process, signal.SIGKILL)
+        if order.stop_at is not None:
+            _release(children, resume=order.resume)
+        sys.stdout.buffer.write(msgspec.json.encode([child.end() for child in children]) + b"\n")
+        sys.stdout.buffer.flush()
 
 
-def silence() -> None:
-    """Nothing of a run may get into the answers."""
+def _release(children: list[Child], *, resume: bool) -> None:
+    """Once all others have ended, let those that stopped go on, or kill them."""
+    deadline = time.monotonic() + PATIENCE_S
+    while any(child.code is None and not child.stopped for child in children) and time.monotonic() < deadline:
+        for child in children:
+            if child.code is None:
+                child.look()
+        time.sleep(0.001)
+    for child in children:
+        if child.code is None:
+            os.kill(child.process, signal.SIGCONT if resume else signal.SIGKILL)
+
+
+def _live(order: Order, writing: int) -> None:
+    """The life of a forked run; nothing of it may get into the answers."""
+    import pipeline.cli
+
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
-
-
-def watch(kill_at: int | None) -> list[str]:
-    """Count the points of this process from now on, and die at one of them."""
-    points: list[str] = []
-
-    def reach(point: str) -> None:
-        if len(points) == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        points.append(point)
-
-    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def through(*arguments: Any, **options: Any) -> Any:
-            reach(f"before {name}")
-            result = call(*arguments, **options)
-            reach(f"after {name}")
-            return result
-
-        return through
-
-    for name in CALLS:
-        setattr(os, name, watched(name, getattr(os, name)))
-    return points
+    said = os.open(order.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream, target in enumerate((nowhere, nowhere, said)):
+        os.dup2(target, stream)
+    watch = Watch(kill_at=order.kill_at, stop_at=order.stop_at, fault=order.fault, trace=order.trace)
+    watch.begin()
+    began = time.monotonic()
+    code = 1
+    try:
+        code = pipeline.cli.main(order.words)
+    finally:
+        os.write(writing, msgspec.json.encode((watch.points, time.monotonic() - began)))
+        watch.save()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.crash.jobs import files_of, make_config, make_rows, parts_of, words_o
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 EVERY = 12
-
-
-@pytest.fixture(scope="module")
-def failpoints() -> Iterator[Failpoints]:
-    with Failpoints() as points:
-        yield points
 
 
 class Job:
