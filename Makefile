@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan tune doctor test check crash hardware directml-linux bench bench-streams docs clean
+.PHONY: help setup sample embed plan tune doctor test check crash hostile fuzz readers hardware directml-linux bench bench-streams docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,10 +31,13 @@ doctor: setup ## try every provider on this machine
 	@$(PY) -m pipeline doctor
 
 test: $(VENV)/.developing ## the tests (fast ones)
-	@$(PY) -m pytest -m "not crash"
+	@$(PY) -m pytest -m "not crash and not hostile"
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
 	@$(PY) -m pytest -m crash
+
+hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, each in a process with little memory and time
+	@$(PY) -m pytest -m hostile
 
 hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
 	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware
