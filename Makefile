@@ -39,6 +39,17 @@ crash: $(VENV)/.developing ## kill runs at random instants and compare what they
 hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, each in a process with little memory and time
 	@$(PY) -m pytest -m hostile
 
+fuzz: setup ## coverage-guided fuzzing of the JSONL and config readers, a minute each, in an environment of its own
+	@$(PYTHON) -m venv $(BUILD)/fuzz
+	@$(BUILD)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable . atheris
+	@$(BUILD)/fuzz/bin/python -m tests.fuzz jsonl 60
+	@$(BUILD)/fuzz/bin/python -m tests.fuzz config 60
+
+readers: setup ## polars, datasets and LanceDB read an output, in an environment of their own
+	@$(PYTHON) -m venv $(BUILD)/readers
+	@$(BUILD)/readers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' polars datasets lancedb
+	@$(BUILD)/readers/bin/python -m pytest tests/hostile/test_other_readers.py -m hostile -rs
+
 hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
 	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware
 
