@@ -8,7 +8,8 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hardware directml-linux bench bench-streams docs clean
+.PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hostile fuzz readers hardware \
+	directml-linux bench bench-streams docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +32,27 @@ doctor: setup ## try every provider on this machine
 	@$(PY) -m pipeline doctor
 
 test: $(VENV)/.developing ## the tests (fast ones)
-	@$(PY) -m pytest -m "not crash"
+	@$(PY) -m pytest -m "not crash and not hostile"
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
 	@$(PY) -m pytest -m crash
 
 crash-nightly: $(VENV)/.developing ## the same with 3,000 kills at random instants (half an hour)
 	@EMBEDMILL_KILLS=3000 $(PY) -m pytest -m crash
+
+hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, each in a process with little memory and time
+	@$(PY) -m pytest -m hostile
+
+fuzz: setup ## coverage-guided fuzzing of the JSONL and config readers, a minute each, in an environment of its own
+	@$(PYTHON) -m venv $(BUILD)/fuzz
+	@$(BUILD)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --editable . atheris
+	@$(BUILD)/fuzz/bin/python -m tests.fuzz jsonl 60
+	@$(BUILD)/fuzz/bin/python -m tests.fuzz config 60
+
+readers: setup ## polars, datasets and LanceDB read an output, in an environment of their own
+	@$(PYTHON) -m venv $(BUILD)/readers
+	@$(BUILD)/readers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' polars datasets lancedb
+	@$(BUILD)/readers/bin/python -m pytest tests/hostile/test_other_readers.py -m hostile -rs
 
 hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
 	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware

@@ -15,7 +15,17 @@ from platformdirs import user_cache_path
 
 from pipeline.config import DEFAULT_MODEL, TextTable
 from pipeline.errors import DeviceError, ModelError, OutputError
-from pipeline.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, build_bundle, is_stale, open_bundle
+from pipeline.model.bundle import (
+    CARD,
+    TOKENIZER,
+    Bundle,
+    add_canaries,
+    build_bundle,
+    check_files,
+    is_stale,
+    open_bundle,
+)
+from pipeline.model.names import check_names
 from pipeline.model.recipe import Pooling
 from pipeline.sink import atomic
 
@@ -50,7 +60,7 @@ def find_bundle(name: str) -> Bundle:
     """
     folder = Path(name)
     if _has(folder, CARD):
-        return open_bundle(folder)
+        return _bundle_from_elsewhere(folder)
     if _has(folder, "config.json"):
         return _bundle_of_folder(folder)
     kept = _kept(name)
@@ -133,6 +143,17 @@ def _kept(name: str) -> Path:
     if not flat or flat.startswith("."):
         raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
     return models_folder() / flat
+
+
+def _bundle_from_elsewhere(folder: Path) -> Bundle:
+    """A bundle that may not have been built here: its files are checked, and its graphs looked into."""
+    from pipeline.model.inspection import load_graph, weight_files
+
+    bundle = open_bundle(folder)
+    check_files(bundle)
+    for name in sorted({graph.file for graph in bundle.card.graphs.values()}):
+        check_names(folder / CARD, weight_files(load_graph(folder / name)), bundle.card.files)
+    return bundle
 
 
 def _bundle_of_folder(folder: Path) -> Bundle:

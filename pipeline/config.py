@@ -168,6 +168,10 @@ class LimitsTable(Table, frozen=True):
 
     record_bytes: Annotated[PositiveInt, about("A longer JSONL line or CSV row is not read into memory.")] = 64 * MIB
     text_bytes: Annotated[PositiveInt, about("A longer text (UTF-8 bytes) is not tokenised.")] = 16 * MIB
+    expansion: Annotated[
+        PositiveInt,
+        about("A .gz or .zst file that gives more than 1 GiB, and more than so many times its size, is refused."),
+    ] = 2000
 
 
 class RunConfig(Table, frozen=True):

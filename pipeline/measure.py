@@ -177,11 +177,13 @@ class Trialled:
         from pipeline.engine.streams import Engine
         from pipeline.engine.target import aim
         from pipeline.engine.watching import probe_of
-        from pipeline.model.bundle import open_bundle
+        from pipeline.model.bundle import check_files, open_bundle
         from pipeline.records import Bucket, Packing
 
         asked = self._opening
-        model = open_bundle(Path(asked.bundle)).model(asked.text)
+        bundle = open_bundle(Path(asked.bundle))
+        check_files(bundle)
+        model = bundle.model(asked.text)
         target = aim(find_provider(asked.engine.provider), asked.engine, this_machine())
         probe = probe_of(target)
         before = probe.read()

@@ -52,7 +52,7 @@ def test_a_config_cannot_be_changed_once_it_is_made() -> None:
         ("modle = 'x'", "unknown key `modle`; did you mean `model`?"),
         ("[shards]\nrows = 1", "unknown key `shards`; did you mean `shard`?"),
         ("[shard]\nrow = 1", "unknown key `shard.row`; did you mean `shard.rows`?"),
-        ("[limits]\nzzz = 1", "unknown key `limits.zzz`; known here: record_bytes, text_bytes"),
+        ("[limits]\nzzz = 1", "unknown key `limits.zzz`; known here: expansion, record_bytes, text_bytes"),
     ],
 )
 def test_an_unknown_key_is_told_the_nearest_one(tmp_path: Path, text: str, message: str) -> None:

@@ -99,7 +99,7 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             positions=int(config["max_position_embeddings"]),
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error} is missing or no number") from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(

@@ -15,6 +15,7 @@ from msgspec import Struct
 from pipeline.config import TextTable
 from pipeline.errors import ConfigError, ModelError
 from pipeline.model.canaries import read_canaries, write_canaries
+from pipeline.model.names import check_names
 from pipeline.model.recipe import Pooling, Recipe, read_config, read_recipe
 from pipeline.records import Canaries, Graph, Model
 
@@ -127,7 +128,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
 def open_bundle(folder: Path) -> Bundle:
     """The bundle in a folder; its files are not read yet (see `check_files`).
 
-    Raises ModelError where `bundle.json` is missing, damaged or of another format.
+    Raises ModelError where `bundle.json` is missing, damaged or of another format, or does not pin what is loaded.
     """
     try:
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
@@ -137,6 +138,8 @@ def open_bundle(folder: Path) -> Bundle:
         raise ModelError(f"{folder / CARD} is damaged ({error}); add the model again") from error
     if card.format != FORMAT:
         raise ModelError(f"{folder} has bundle format {card.format}, this program needs {FORMAT}; add the model again")
+    graphs = (graph.file for graph in card.graphs.values())
+    check_names(folder / CARD, (TOKENIZER, *graphs), card.files)
     return Bundle(folder=folder, card=card)
 
 
@@ -182,7 +185,7 @@ def build_bundle(
         origin=origin,
         recipe=recipe,
         dim=width,
-        pad_id=int(config.get("pad_token_id") or 0),
+        pad_id=_pad_id(config, source),
         weights=_sha256([*read, *(source / layer.path / "model.safetensors" for layer in recipe.dense)]),
         tokenizer=_sha256([tokenizer]),
         graphs=graphs,
@@ -211,6 +214,13 @@ def _find_tokenizer(source: Path) -> Path:
             " (transformers: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER))"
         )
     return path
+
+
+def _pad_id(config: dict[str, Any], source: Path) -> int:
+    found = config.get("pad_token_id") or 0
+    if not isinstance(found, int) or not 0 <= found < 2**31:
+        raise ModelError(f"{source / 'config.json'}: pad_token_id is {found!r}, no token's number; mend it")
+    return found
 
 
 def _build_graphs(

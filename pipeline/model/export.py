@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from msgspec import Struct
 from onnx import TensorProto, helper
 
@@ -14,6 +13,7 @@ from pipeline.errors import ModelError
 from pipeline.model.bert import INPUTS
 from pipeline.model.graph import GraphWriter
 from pipeline.model.head import OUTPUT, DenseWeights, append_head
+from pipeline.model.inspection import load_graph, weight_files
 from pipeline.model.recipe import Recipe
 
 LOCATIONS = ("model.onnx", "onnx/model.onnx")
@@ -36,9 +36,9 @@ class Written(Struct, frozen=True, kw_only=True):
 def write_export(source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None) -> Written:
     """Copy an export to `target` with the head appended.
 
-    Raises ModelError where it has no token embeddings, unknown inputs or fixed shapes.
+    Raises ModelError as `load_graph` does, and where it has no token embeddings, unknown inputs or fixed shapes.
     """
-    model = _load(source)
+    model = load_graph(source)
     data = _copy_data(model, source, target.parent)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     graph = GraphWriter(opset=opset, prefix="embedmill_")
@@ -50,31 +50,11 @@ def write_export(source: Path, target: Path, *, recipe: Recipe, dense: list[Dens
     return Written(dim=width, opset=opset, read=[source, *data])
 
 
-def _load(source: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load_model(source, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ModelError(f"{source} is not a readable ONNX file ({error}); export it again") from error
-
-
 def _copy_data(model: onnx.ModelProto, source: Path, folder: Path) -> list[Path]:
-    """Copy the weight files beside the export; only plain names inside its own folder are taken."""
-    places = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    files = []
-    for place in sorted(places):
-        if PurePosixPath(place).name != place or "\\" in place:
-            raise ModelError(f"{source} keeps weights in {place!r}, outside its folder; that is refused")
-        file = source.parent / place
-        if not file.is_file():
-            raise ModelError(f"{file} is missing: {source.name} keeps its weights there; fetch the model again")
-        shutil.copyfile(file, folder / place)
-        files.append(file)
+    """Copy the weight files beside the export."""
+    files = [source.parent / place for place in weight_files(model)]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
     return files
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from msgspec import Struct
 
+from pipeline.config import MIB
 from pipeline.errors import ModelError
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len"]
@@ -33,6 +34,8 @@ _MODES: dict[str, Pooling] = {
 _NO_LIMIT = 1e9
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 _VECTOR = "sentence_embedding"
+# Far more than any model's config has.
+_JSON_BYTES = 16 * MIB
 
 
 class Dense(Struct, frozen=True, kw_only=True):
@@ -97,11 +100,15 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
     path = folder / "modules.json"
     if not path.exists():
         return None
+    listed = _load_json(path)
     try:
-        listed = json.loads(path.read_text("utf-8"))
-        return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in listed]
-    except (ValueError, KeyError, TypeError) as error:
+        modules = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in listed]
+    except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a list of sentence-transformers modules; fetch the model again") from error
+    for _, place in modules:
+        if PurePath(place).is_absolute() or ".." in PurePath(place).parts or "\\" in place:
+            raise ModelError(f"{path}: its module in {place!r} lies outside the model's folder; that is refused")
+    return modules
 
 
 def _read_head(folder: Path, modules: list[tuple[str, str]]) -> tuple[tuple[Pooling, ...], tuple[Dense, ...], bool]:
@@ -191,14 +198,22 @@ def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
 
 
 def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        if not required:
-            return {}
-        raise ModelError(f"{path} is missing; the model folder is incomplete, fetch it again") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error}); fetch the model again") from error
+    if not required and not path.exists():
+        return {}
+    values = _load_json(path)
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a JSON object; fetch the model again")
     return values
+
+
+def _load_json(path: Path) -> Any:
+    """What a small regular file says; pipes, devices and larger files are not opened. Raises ModelError."""
+    try:
+        if not path.is_file():
+            what = "is no regular file" if path.exists() else "is missing; the model folder is incomplete"
+            raise ModelError(f"{path} {what}, fetch it again")
+        if path.stat().st_size > _JSON_BYTES:
+            raise ModelError(f"{path} is larger than {_JSON_BYTES:,} bytes, so it is no model's config; fetch it again")
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}); fetch the model again") from error

@@ -57,7 +57,7 @@ def _first_file_difference(before: dict[str, str], now: dict[str, str]) -> tuple
 
 
 _FREE_TABLES = ("engine.",)
-_FREE_KEYS = frozenset({"model", "input.paths", "output.path", "rows.max_quarantined"})
+_FREE_KEYS = frozenset({"model", "input.paths", "output.path", "limits.expansion", "rows.max_quarantined"})
 
 
 def _is_free(key: str) -> bool:

@@ -60,7 +60,7 @@ def read_header(file: InputFile, config: RunConfig) -> Header:
     """The first record that is not blank. Raises InputError where it is no UTF-8 or too long."""
     _allow_long_fields(config)
     separator = delimiter(file, config)
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, config.limits)) as stream:
         start = len(codecs.BOM_UTF8) if stream.read(3) == codecs.BOM_UTF8 else 0
         stream.seek(start)
         for record in records(stream, CsvCutter(separator, start), config.limits.record_bytes):

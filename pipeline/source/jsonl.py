@@ -36,7 +36,7 @@ def open_jsonl(file: InputFile, config: RunConfig, columns: Resolved) -> TextFil
 
 def keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
     """The keys of each line's object; none for a line that is no object."""
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, config.limits)) as stream:
         for number, line in enumerate(records(stream, LineCutter(0), config.limits.record_bytes)):
             try:
                 yield [] if isinstance(line, Oversize) else list(parse_object(line, number))

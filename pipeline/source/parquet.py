@@ -64,8 +64,7 @@ def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns:
 def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: Resolved) -> Iterator[Span]:
     """The rows of file `number`, from the metadata alone; see Span for the marks. Raises InputError."""
     with translated(file), open_parquet(file, config, columns) as parquet:
-        leaves = leaves_of(parquet.metadata, columns.text)
-        sizes = [_row_group(file, parquet.metadata.row_group(at), leaves) for at in range(parquet.num_row_groups)]
+        sizes = [_row_group(file, parquet, at, columns) for at in range(parquet.num_row_groups)]
     row = position = 0
     for rows, size in sizes:
         for at in range(0, rows, SPAN_ROWS):
@@ -84,6 +83,15 @@ def leaves_of(metadata: Any, *names: str) -> list[int]:
     paths = [metadata.schema.column(leaf).path for leaf in range(metadata.num_columns)]
     below = tuple(f"{name}." for name in names if name not in paths)
     return [leaf for leaf, path in enumerate(paths) if path in names or path.startswith(below)]
+
+
+def try_group(parquet: Any, group: int, columns: Resolved) -> None:
+    """Read a row of a group; raises what pyarrow does where the group cannot be read.
+
+    To be done before `RowGroupMetaData.column`, by which a footer with damaged size statistics ends the process:
+    pyarrow 26 does not catch what C++ throws there ("level histogram size mismatch"); here it does.
+    """
+    next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=columns.needed, use_threads=False), None)
 
 
 def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
@@ -111,10 +119,22 @@ def _opened(file: InputFile, **options: Any) -> Any:
     return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
 
 
-def _row_group(file: InputFile, row_group: Any, leaves: list[int]) -> tuple[int, int]:
-    """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError."""
-    rows, size = row_group.num_rows, chunk_bytes(row_group, leaves)
-    values = [row_group.column(leaf).num_values for leaf in leaves]
+def _row_group(file: InputFile, parquet: Any, group: int, columns: Resolved) -> tuple[int, int]:
+    """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError.
+
+    A group that cannot be read keeps its place, with the bytes of all its columns: whoever reads it says what is wrong.
+    """
+    row_group = parquet.metadata.row_group(group)
+    rows, size = row_group.num_rows, row_group.total_byte_size
+    values = [rows]
+    try:
+        try_group(parquet, group, columns)
+    except (pa.ArrowException, OSError):
+        size = max(size, 0)
+    else:
+        leaves = leaves_of(parquet.metadata, columns.text)
+        size = chunk_bytes(row_group, leaves)
+        values = [row_group.column(leaf).num_values for leaf in leaves]
     if set(values) != {rows} or rows < 0 or size < 0:
         raise InputError(
             f"{file.path}: truncated or damaged (parquet): a row group claims {rows} rows and"

@@ -12,7 +12,7 @@ from pipeline.config import MIB, RunConfig
 from pipeline.records import InputFile, Piece
 from pipeline.source.cells import Cell, invalid_rows, strings
 from pipeline.source.columns import Resolved
-from pipeline.source.parquet import chunk_bytes, leaves_of, longest_repeated, open_parquet
+from pipeline.source.parquet import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
 from pipeline.source.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken
 from pipeline.source.stream import changed, translated
 
@@ -98,6 +98,7 @@ class ParquetFile:
 
     def _batch_rows(self, group: int) -> int:
         """Rows per batch: for about 4 MiB of the needed columns, and 64 MiB if all repeat one text."""
+        try_group(self._parquet, group, self._columns)
         row_group = self._metadata.row_group(group)
         rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))

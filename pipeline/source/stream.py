@@ -11,12 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config import MIB
+from pipeline.config import MIB, LimitsTable
 from pipeline.errors import InputError
 from pipeline.records import InputFile
 
 BLOCK_BYTES = 4 * MIB
 UNKNOWN = sys.maxsize
+# Less than this is read soon, however few bytes it was packed in.
+ALWAYS_BYTES = 1024 * MIB
 
 _FOREIGN = (
     (b"\x1f\x8b", "gzip data", "let its name end in .gz"),
@@ -33,8 +35,10 @@ class ByteStream:
     where the file is gone, damaged or no longer as it was listed.
     """
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, limits: LimitsTable | None = None) -> None:
+        """`limits` bound what a compressed file may give; by default as a config's do."""
         self._file = file
+        self._expansion = (limits or LimitsTable()).expansion
         self._raw: Any = None
         self.position = 0
         self._open()
@@ -51,6 +55,7 @@ class ByteStream:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         if start == 0:
             _refuse_foreign(data, self._file)
+        self._refuse_bomb(start + len(data))
         self.position = start + len(data)
         return data
 
@@ -71,6 +76,13 @@ class ByteStream:
     def close(self) -> None:
         """Lets go of the file."""
         self._raw.close()
+
+    def _refuse_bomb(self, size: int) -> None:
+        if self._file.compression and size > max(ALWAYS_BYTES, self._expansion * self._file.size_bytes):
+            raise InputError(
+                f"{self._file.path}: its {self._file.size_bytes:,} bytes give more than {size:,}; leave it out, or"
+                " raise limits.expansion if that is meant"
+            )
 
     def _open(self) -> None:
         self.position = 0

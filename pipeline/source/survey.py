@@ -92,7 +92,7 @@ def _survey_text(number: int, file: InputFile, config: RunConfig, columns: Resol
         start = csv.checked_header(file, config, columns).start
     else:
         require_types(file, text_carried(config), columns.carried)
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, config.limits)) as stream:
         stream.seek(start)
         cutter = LineCutter(0) if file.format == "jsonl" else CsvCutter(csv.delimiter(file, config), start)
         yield from spans(number, stream, cutter)

@@ -32,7 +32,7 @@ class TextFile:
         self._columns = columns
         self._cutter = cutter
         self._parser = parser
-        self._stream = ByteStream(file)
+        self._stream = ByteStream(file, config.limits)
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
         """See OpenFile."""

@@ -1,14 +1,48 @@
-"""The command line on a job of ten good rows."""
+"""The command line on a job of ten good rows; a server of forks; and the counts that are printed at the end."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hostile.command import Cli
+from tests.hostile.forks import Forks
+
+COUNTED = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
 def cli(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(tmp_path, tiny_model, capsys)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    with Forks() as server:
+        yield server
+
+
+class Tally(Counter[str]):
+    """How many cases of a test ended in which way; `name` is what is counted."""
+
+    name = ""
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Counts that are printed when all tests are done."""
+    tally = Tally()
+    tally.name = request.node.name
+    yield tally
+    ended = ", ".join(f"{count:,} {ending}" for ending, count in sorted(tally.items()))
+    request.config.stash.setdefault(COUNTED, []).append(f"{tally.name}: {ended}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(COUNTED, []):
+        terminalreporter.section("hostile input, counted")
+        for line in lines:
+            terminalreporter.write_line(line)

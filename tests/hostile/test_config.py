@@ -44,6 +44,11 @@ class TestConfig:
         (cli.folder / "job.toml").write_text(text)
         assert f"{cli.folder / 'job.toml'}: not valid TOML" in cli.refused(2, "run", cli.folder / "job.toml")
 
+    @pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, "{a=" * 5000])
+    def test_a_value_that_is_too_deep_or_too_long_is_a_sentence(self, cli: Cli, value: str) -> None:
+        (cli.folder / "job.toml").write_text(f"model = {value}")
+        assert f"{cli.folder / 'job.toml'}: " in cli.refused(2, "run", cli.folder / "job.toml")
+
     def test_a_config_that_is_not_there_is_named_with_one_to_copy(self, cli: Cli) -> None:
         line = cli.refused(2, "run", cli.folder / "absent.toml")
         assert "no such config file; copy configs/default.toml" in line

@@ -1,0 +1,108 @@
+"""Input that is small on disk and large in memory, or long for nothing: bounded, and every row accounted for."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import MIB
+from tests.hostile.conftest import Tally
+from tests.hostile.forks import Ending, Forks
+
+# More than an ordinary read of a few rows takes; what is stated in docs/reliability.md.
+ALLOWED_BYTES = 512 * MIB
+LINE = b'{"id": "good", "text": "stone"}\n'
+
+
+@pytest.fixture
+def ordinary(forks: Forks, tmp_path: Path) -> int:
+    """Peak resident bytes of a read of one row."""
+    (tmp_path / "ordinary.jsonl").write_bytes(LINE)
+    return forks.read(tmp_path / "ordinary.jsonl").peak_bytes
+
+
+def measured(ending: Ending, ordinary: int, tally: Tally) -> Ending:
+    """The case, which must not take more memory than is stated."""
+    grown = ending.peak_bytes - ordinary
+    tally["MiB above an ordinary read"] = max(grown // MIB, tally["MiB above an ordinary read"])
+    assert ending.typed, (ending.error, ending.words)
+    assert grown <= ALLOWED_BYTES
+    assert ending.conserved
+    return ending
+
+
+def blocks(size: int) -> Iterator[bytes]:
+    yield LINE + b'{"id": "bomb", "text": "'
+    for _ in range(size // MIB):
+        yield b"x" * MIB
+    yield b'"}\n' + LINE.replace(b"good", b"last")
+
+
+def packed(path: Path, size: int) -> Path:
+    """A row, a row of `size` bytes, a row; packed as the name says."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "wb", compresslevel=9) as file:
+            file.writelines(blocks(size))
+    else:
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            for block in blocks(size):
+                stream.write(block)
+    return path
+
+
+@pytest.mark.hostile
+def test_a_line_of_a_hundred_megabytes_is_set_aside_unread(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally
+) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.writelines(blocks(100 * MIB))
+    ending = measured(forks.defuse(path), ordinary, tally)
+    assert (ending.rows_written, ending.rows_quarantined) == (2, 1)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_gibibyte_in_a_mebibyte_is_one_row_set_aside_or_is_refused(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, suffix: str
+) -> None:
+    path = packed(tmp_path / f"a.jsonl{suffix}", 1024 * MIB)
+    assert path.stat().st_size < 1.1 * MIB
+    ending = measured(forks.defuse(path), ordinary, tally)
+    if suffix == ".gz":
+        assert (ending.rows_written, ending.rows_quarantined) == (2, 1)
+    else:
+        assert "limits.expansion" in ending.words
+    allowed = measured(forks.defuse(path, limits={"expansion": 100_000}), ordinary, tally)
+    assert (allowed.rows_written, allowed.rows_quarantined) == (2, 1)
+
+
+@pytest.mark.hostile
+def test_a_text_that_a_dictionary_repeats_is_held_once(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally
+) -> None:
+    """A few KiB that stand for a GiB of text."""
+    path = tmp_path / "a.parquet"
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int32()), pa.array(["stone " * (MIB // 6)]))
+    pq.write_table(pa.table({"id": [str(n) for n in range(1024)], "text": column}), path, compression="zstd")
+    assert path.stat().st_size < 64 * 1024
+    assert measured(forks.defuse(path), ordinary, tally).rows_written == 1024
+
+
+@pytest.mark.hostile
+def test_a_page_of_half_a_gibibyte_in_a_few_bytes_is_refused_or_bounded_by_the_page(
+    forks: Forks, tmp_path: Path, tally: Tally
+) -> None:
+    """Arrow unpacks a page whole: what a page claims is what it takes. Beyond the memory there is, it is an error."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"id": ["one"], "text": ["x" * (512 * MIB)]})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+    ending = forks.defuse(path)
+    tally["MiB at the peak"] = ending.peak_bytes // MIB
+    assert ending.typed, (ending.error, ending.words)
+    assert ending.rows_written == 0
