@@ -27,6 +27,7 @@ from tests.crash.jobs import (
     words_of,
     write_jsonl,
 )
+from tests.sink.outputs import FREE
 from tests.tiny import write_tiny_model
 
 
@@ -119,21 +120,6 @@ OTHER: dict[str, Any] = {
     "output.compression": "none",
     "limits.record_bytes": 1000,
     "limits.text_bytes": 1000,
-}
-FREE = {
-    "model",
-    "input.paths",
-    "rows.max_quarantined",
-    "engine.provider",
-    "engine.device",
-    "engine.precision",
-    "engine.streams",
-    "engine.threads",
-    "engine.budget_tokens",
-    "engine.memory_bytes",
-    "engine.memory_fraction",
-    "engine.tune",
-    "output.path",
 }
 
 

@@ -17,6 +17,25 @@ ROWS = 6
 IDENTITY = "1d" * 32
 FINGERPRINT = {"model.identity": IDENTITY, "columns.text": "text", "shard.rows": ROWS}
 
+# A resume may change where the input and the output lie, how the job computes and what it tolerates. The
+# model counts by its identity and the input by its files.
+FREE = {
+    "model",
+    "input.paths",
+    "output.path",
+    "rows.max_quarantined",
+    "limits.expansion",
+    "engine.provider",
+    "engine.device",
+    "engine.precision",
+    "engine.streams",
+    "engine.threads",
+    "engine.budget_tokens",
+    "engine.memory_bytes",
+    "engine.memory_fraction",
+    "engine.tune",
+}
+
 
 def make_job(shards: int = 3) -> Job:
     """A job over one JSONL file, cut into so many shards of six rows."""

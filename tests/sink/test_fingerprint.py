@@ -13,6 +13,7 @@ from pipeline.config import RunConfig
 from pipeline.configfile import load_config
 from pipeline.records import InputFile
 from pipeline.sink.fingerprint import fingerprint, first_difference
+from tests.sink.outputs import FREE
 
 # Another value for every option there is: (the option, a value that is not its default).
 OTHER_VALUES: dict[str, Any] = {
@@ -59,26 +60,6 @@ OTHER_VALUES: dict[str, Any] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "columns.types": {"columns.carry": ["url"]},
     "text.chunk_overlap": {"text.chunk_tokens": 100},
-}
-
-
-# A resume may change where the input and the output lie, how the job computes and what it tolerates. The
-# model counts by its identity and the input by its files.
-FREE = {
-    "model",
-    "input.paths",
-    "output.path",
-    "rows.max_quarantined",
-    "limits.expansion",
-    "engine.provider",
-    "engine.device",
-    "engine.precision",
-    "engine.streams",
-    "engine.threads",
-    "engine.budget_tokens",
-    "engine.memory_bytes",
-    "engine.memory_fraction",
-    "engine.tune",
 }
 
 
