@@ -113,14 +113,10 @@ class Ledger:
         """Write a shard and its quarantine, then make them visible; the entry with their sizes and hashes.
 
         Raises ConservationError if a row is unaccounted for, OutputError if something cannot be
-        written; the shard is then not committed.
+        written; the shard is then not committed, and what was written of it is gone.
         """
         check_conservation(entry, planned=sum(piece.rows for piece in entry.pieces))
         lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
-        if lines:
-            atomic.make_folder(self.folder / QUARANTINE)
-            self._write(quarantine_path(self.folder, entry), lines)
-        atomic.publish_file(self.folder / entry.file, data, scratch=self.folder / _SCRATCH)
         entry = msgspec.structs.replace(
             entry,
             bytes=data.nbytes,
@@ -128,9 +124,32 @@ class Ledger:
             quarantine_sha256=hashlib.sha256(lines).hexdigest() if lines else "",
         )
         place = self.folder / LEDGER / f"{entry.ordinal:05d}.json"
-        atomic.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / _SCRATCH)
+        try:
+            self._publish(entry, data, lines, place)
+        except Corrupt:
+            raise
+        except BaseException:
+            self._take_back(entry, place)
+            raise
         self.entries[entry.ordinal] = entry
         return entry
+
+    def _publish(self, entry: Entry, data: memoryview, lines: bytes, place: Path) -> None:
+        """The quarantine, the part, and then the entry that names them."""
+        if lines:
+            atomic.make_folder(self.folder / QUARANTINE)
+            self._write(quarantine_path(self.folder, entry), lines)
+        atomic.publish_file(self.folder / entry.file, data, scratch=self.folder / _SCRATCH)
+        atomic.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / _SCRATCH)
+
+    def _take_back(self, entry: Entry, place: Path) -> None:
+        """A stop or an error came between a part and its entry: leave no part that no entry names. What cannot be
+        removed now, the next run removes."""
+        if place.exists():
+            return
+        for path in (self.folder / entry.file, quarantine_path(self.folder, entry)):
+            with contextlib.suppress(OutputError):
+                atomic.remove(path)
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write the report, then the manifest: the run is complete. Raises OutputError if that fails."""

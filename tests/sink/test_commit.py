@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConservationError, Corrupt, OutputError
 from pipeline.records import Entry, Piece, Shard
+from pipeline.sink import atomic
 from pipeline.sink.ledger import Job, Ledger, check_conservation, read_entries, read_manifest, total
+from pipeline.sink.verify import verify
 from tests.sink.outputs import (
     make_entry,
     make_job,
@@ -125,6 +127,29 @@ class TestResume:
         with Ledger(tmp_path / "out"):
             pass
         assert names(tmp_path / "out") == before
+
+    @pytest.mark.parametrize("stopped_at", ["part", "entry", "after the entry"])
+    def test_a_stop_between_a_part_and_its_entry_leaves_neither_or_both(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: str
+    ) -> None:
+        publish = atomic.publish_file
+
+        def stopped(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
+            entry = path.parent.name == "_ledger"
+            if stopped_at == "entry" and entry:
+                raise KeyboardInterrupt
+            publish(path, data, scratch=scratch)
+            if stopped_at == ("after the entry" if entry else "part"):
+                raise KeyboardInterrupt
+
+        with Ledger(tmp_path / "out") as ledger:
+            ledger.begin(make_job())
+            monkeypatch.setattr(atomic, "publish_file", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                ledger.commit(make_entry(0, quarantined=1), make_part(make_vectors(5)), make_rejected())
+        there = [name for name in names(tmp_path / "out") if "part-" in name or name.endswith("00000.json")]
+        assert len(there) == (3 if stopped_at == "after the entry" else 0)
+        assert verify(tmp_path / "out").problems == []
 
     def test_a_part_that_never_reached_the_ledger_is_made_again(self, tmp_path: Path) -> None:
         write_output(tmp_path / "out", committed=1)

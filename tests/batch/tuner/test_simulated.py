@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @pytest.fixture(scope="module")
 def tuned() -> list[tuple[Job, Outcome]]:
     """Devices as different as they come, with enough time to tune them."""
-    jobs = [random_job(seed) for seed in range(24)]
+    jobs = [random_job(seed) for seed in range(16)]
     return [(job, tune(job, seed)) for seed, job in enumerate(jobs)]
 
 
@@ -41,7 +41,7 @@ def tuned_if_it_fits(job: Job, seed: int) -> Outcome:
         reject()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(seed=SEEDS)
 def test_no_trial_passes_the_ceiling_and_nothing_is_refused_below_it(seed: int) -> None:
     job = random_job(seed, small=True, room=(0.9, 40.0))
