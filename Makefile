@@ -54,8 +54,8 @@ readers: setup ## polars, datasets and LanceDB read an output, in an environment
 	@$(BUILD)/readers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' polars datasets lancedb
 	@$(BUILD)/readers/bin/python -m pytest tests/hostile/test_other_readers.py -m hostile -rs
 
-hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200]
-	@$(PY) -m hardware --texts $(TEXTS) --folder $(BUILD)/hardware
+hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardware [TEXTS=200] [LONGEST=128]
+	@$(PY) -m hardware --texts $(TEXTS) $(if $(LONGEST),--longest $(LONGEST)) --folder $(BUILD)/hardware
 
 directml-linux: setup ## the real DirectML.dll under Wine and software Vulkan (root; minutes, 3 GB)
 	@$(PY) -m hardware.directml.parity --folder $(BUILD)/directml

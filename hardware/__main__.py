@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument("providers", nargs="*", metavar="PROVIDER", help=f"of {', '.join(PROVIDERS)}; default: all")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/hardware", help="where environments are built")
     parser.add_argument("--texts", type=int, default=200, help="how many texts are compared")
+    parser.add_argument(
+        "--longest", type=int, help="leave out shapes of more tokens, which take minutes on an emulation"
+    )
     options = parser.parse_args()
     failed = 0
     for name in options.providers or PROVIDERS:
@@ -32,6 +35,7 @@ def main() -> int:
         python = environment(options.folder.resolve() / name, name)
         variables = os.environ | (mesa.prepare(options.folder.resolve() / "mesa") if name == "webgpu" else {})
         command = [str(python), "-m", "hardware.parity", name, "--texts", str(options.texts)]
+        command += ["--longest", str(options.longest)] if options.longest else []
         failed += subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode != 0
     return failed
 

@@ -62,8 +62,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="hardware.parity", description=__doc__)
     parser.add_argument("provider", choices=DEMANDS)
     parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--longest", type=int, help="leave out shapes of more tokens")
     options = parser.parse_args()
-    model = find_bundle(DEFAULT_MODEL).model(TextTable())
+    model = find_bundle(DEFAULT_MODEL).model(TextTable(max_tokens=options.longest))
     problems = []
     for demand in DEMANDS[options.provider]:
         problems += prove(options.provider, demand, model, options.texts)
