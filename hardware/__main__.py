@@ -24,9 +24,7 @@ def main() -> int:
     parser.add_argument("providers", nargs="*", metavar="PROVIDER", help=f"of {', '.join(PROVIDERS)}; default: all")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/hardware", help="where environments are built")
     parser.add_argument("--texts", type=int, default=200, help="how many texts are compared")
-    parser.add_argument(
-        "--longest", type=int, help="leave out shapes of more tokens, which take minutes on an emulation"
-    )
+    parser.add_argument("--longest", type=int, help="leave out shapes of more tokens: they take minutes")
     options = parser.parse_args()
     failed = 0
     for name in options.providers or PROVIDERS:
