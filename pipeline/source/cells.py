@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct
 
 Cell = str | bytes | None
+# Of a value that is too long, what people are shown is cut from so many bytes.
+_HEAD_BYTES = 1024
 
 
 def strings(column: Any) -> list[Cell]:
@@ -24,6 +29,31 @@ def strings(column: Any) -> list[Cell]:
     return values
 
 
+class Long(Struct, frozen=True):
+    """A value that is too long to become a Python object: its bytes, and how it begins."""
+
+    size: int
+    head: bytes
+
+
+def without_long(column: Any, limit_bytes: int) -> tuple[Any, dict[int, Long]]:
+    """A column of strings with null for the values above `limit_bytes`, and those, by their place.
+
+    They are measured where Arrow holds them; views, which it cannot measure, become plain strings first.
+    """
+    if column.nbytes <= limit_bytes or pa.types.is_null(column.type):
+        return column, {}
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    if not pa.types.is_dictionary(column.type):
+        found = _long_values(column, limit_bytes)
+        return (pc.if_else(_at(found, len(column)), None, column) if found else column), found
+    values = _long_values(column.dictionary, limit_bytes)
+    found = {at: values[index] for at, index in enumerate(column.indices.to_pylist()) if index in values}
+    indices = pc.if_else(_at(found, len(column)), None, column.indices)
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary), found
+
+
 def invalid_rows(table: pa.Table) -> dict[int, str]:
     """Rows that hold invalid UTF-8, each with the name of a column that does."""
     invalid: dict[int, str] = {}
@@ -34,6 +64,27 @@ def invalid_rows(table: pa.Table) -> dict[int, str]:
         rows = (at for at in range(len(column)) if not _is_valid(column.take([at])))
         invalid |= dict.fromkeys(rows, name)
     return invalid
+
+
+def _long_values(column: Any, limit_bytes: int) -> dict[int, Long]:
+    """By Arrow's layout (offsets, then data), for a scalar of Arrow's would be a copy of the value."""
+    if not len(column):
+        return {}
+    wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int64 if wide else np.int32)[column.offset : column.offset + len(column) + 1]
+    sizes = np.diff(ends)
+    return {
+        int(at): Long(int(sizes[at]), data.slice(int(ends[at]), min(int(sizes[at]), _HEAD_BYTES)).to_pybytes())
+        for at in np.flatnonzero(sizes > limit_bytes)
+    }
+
+
+def _at(places: Collection[int], length: int) -> Any:
+    """True at the given places."""
+    mask = np.zeros(length, np.bool_)
+    mask[list(places)] = True
+    return pa.array(mask)
 
 
 def _from_dictionary(column: Any) -> list[Cell]:

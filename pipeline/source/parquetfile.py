@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from pipeline.config import MIB, RunConfig
 from pipeline.records import InputFile, Piece
-from pipeline.source.cells import Cell, invalid_rows, strings
+from pipeline.source.cells import Cell, Long, invalid_rows, strings, without_long
 from pipeline.source.columns import Resolved
 from pipeline.source.parquet import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
-from pipeline.source.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken
+from pipeline.source.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken, too_long
 from pipeline.source.stream import changed, translated
 
 BATCH_BYTES = 4 * MIB
@@ -110,7 +110,8 @@ class ParquetFile:
     def _block(self, batch: Any, first_row: int, known: dict[str, str]) -> Block:
         """The block of a batch; equal texts become one string of `known`, in memory once."""
         with translated(self._file):
-            texts = strings(_column(batch, self._columns.text))
+            column, long = without_long(_column(batch, self._columns.text), self._config.limits.text_bytes)
+            texts = strings(column)
             ids = self._ids(batch, first_row)
             carried = self._carried(batch)
             invalid = invalid_rows(carried)
@@ -118,10 +119,11 @@ class ParquetFile:
         faults: list[Fault] = []
         for at, (id, text) in enumerate(zip(ids, texts, strict=True)):
             try:
-                good.append((at, *self._checked(id, text, invalid.get(at))))
+                good.append((at, *self._checked(id, text, invalid.get(at), long.get(at))))
             except RowError as bad:
                 readable = id if isinstance(id, str) and id else None
-                faults.append(Fault(first_row + at, bad.kind, bad.reason, readable, excerpt(text or "")))
+                shown = excerpt(long[at].head if at in long else text or "")
+                faults.append(Fault(first_row + at, bad.kind, bad.reason, readable, shown))
         return Block(
             rows=[first_row + at for at, _, _ in good],
             ids=[id for _, id, _ in good],
@@ -139,11 +141,13 @@ class ParquetFile:
         schema = self._columns.carried
         return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
 
-    def _checked(self, id: Cell, text: Cell, invalid: str | None) -> tuple[str, str]:
+    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Long | None) -> tuple[str, str]:
         """The id and text of a good row; raises RowError."""
         if not id:
             what = "null" if id is None else "empty"
             raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected a string or an integer')
+        if long is not None:
+            raise too_long(long.size, self._columns, self._config)
         if text is None:
             raise RowError("null_text", f'"{self._columns.text}" is null')
         if isinstance(id, bytes) or isinstance(text, bytes) or invalid is not None:

@@ -83,7 +83,13 @@ def check_text(text: str, columns: Resolved, config: RunConfig) -> None:
         raise RowError("empty_text", f'"{columns.text}" is {"only white space" if text else "empty"}')
     limit = config.limits.text_bytes
     if len(text) * 4 > limit and (size := len(text.encode())) > limit:
-        raise RowError("too_long", f'"{columns.text}" has {size:,} bytes; limits.text_bytes allows {limit:,}')
+        raise too_long(size, columns, config)
+
+
+def too_long(size: int, columns: Resolved, config: RunConfig) -> RowError:
+    """What is wrong with a text of so many bytes."""
+    limit = config.limits.text_bytes
+    return RowError("too_long", f'"{columns.text}" has {size:,} bytes; limits.text_bytes allows {limit:,}')
 
 
 def excerpt(record: bytes | str) -> str:

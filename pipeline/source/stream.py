@@ -103,6 +103,11 @@ def translated(file: InputFile) -> Iterator[None]:
         raise InputError(
             f"{file.path}: cannot be opened: {error.strerror or error}; check that it is there and readable"
         ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{file.path}: unpacking it needs more memory than there is ({str(error) or 'out of memory'});"
+            " leave it out, or run it with more memory"
+        ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = file.compression or file.format
         problem = str(error).partition("\n")[0].rstrip(".")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.records import Documents
 from pipeline.source import parquet, parquetfile
+from pipeline.source.cells import Cell, strings
 from pipeline.source.parquet import longest_repeated, spread
 from pipeline.source.parquetfile import ParquetFile
 from tests.source.corpora import Corpus, cut
@@ -99,6 +100,46 @@ def test_a_text_over_the_limit_is_too_long(corpus: Corpus) -> None:
     found = read(corpus, {"text": ["é" * 20, "é" * 21]}, limits={"text_bytes": 40})
     assert found.ids == ["a.parquet:1"]
     assert reasons(found) == [(2, '"text" has 42 bytes; limits.text_bytes allows 40')]
+
+
+@pytest.mark.parametrize(
+    "type",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_a_text_over_the_limit_is_never_a_python_object(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, type: pa.DataType
+) -> None:
+    """It may be as large as all the memory there is: only its beginning leaves Arrow."""
+    longest: list[int] = []
+
+    def watched(column: Any) -> list[Cell]:
+        values = strings(column)
+        longest.append(max(len(value or "") for value in values))
+        return values
+
+    monkeypatch.setattr(parquetfile, "strings", watched)
+    plain = pa.array(["é" * 20, None, "é" * 5000, "x" * 41, "é" * 5000, "end"])
+    texts = plain.dictionary_encode() if pa.types.is_dictionary(type) else plain.cast(type)
+    found = read(corpus, {"text": texts}, limits={"text_bytes": 40})
+    assert (found.ids, found.texts) == (["a.parquet:1", "a.parquet:6"], ["é" * 20, "end"])
+    assert reasons(found) == [
+        (2, '"text" is null'),
+        (3, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+        (4, '"text" has 41 bytes; limits.text_bytes allows 40'),
+        (5, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+    ]
+    assert [rejected.excerpt for rejected in found.rejected] == ["", "é" * 200, "x" * 41, "é" * 200]
+    assert max(longest) < 50
+
+
+def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(column: Any) -> list[Cell]:
+        raise MemoryError
+
+    monkeypatch.setattr(parquetfile, "strings", starved)
+    with pytest.raises(InputError, match=r"a\.parquet: unpacking it needs more memory than there is \(out of memory\)"):
+        read(corpus, {"text": ["a"]})
 
 
 def test_carried_columns_keep_their_types_and_rows(corpus: Corpus) -> None:
