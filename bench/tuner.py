@@ -34,6 +34,8 @@ from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.machine import this_machine
+from pipeline.engine.runner import Runner
+from pipeline.engine.setup import Setup
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import aim
 from pipeline.errors import DeviceError
@@ -120,7 +122,8 @@ class Cpu:
     def engine(self, mode: Mode) -> Iterator[Engine]:
         """An engine of some streams and threads."""
         options = structs.replace(self.options, streams=mode.streams, threads=mode.threads)
-        with Engine(self.model, self.target, Packing(budget_tokens=512), options) as engine:
+        setup = Setup(model=self.model, target=self.target, packing=Packing(budget_tokens=512), config=options)
+        with Engine(Runner(setup)) as engine:
             yield engine
 
     def seconds(self, engine: Engine, work: Work) -> float:

@@ -17,16 +17,17 @@ import numpy as np
 from pipeline.bundles import find_bundle
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
 from pipeline.doctor import docstrings
+from pipeline.drive import runner_for
 from pipeline.engine.canary import cosines_of, reference_vectors
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.catalogue.entry import Precision
-from pipeline.engine.contexts import Contexts
+from pipeline.engine.frames import Terms
 from pipeline.engine.machine import this_machine
+from pipeline.engine.setup import Setup
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import aim, packing_for
 from pipeline.facts import EngineFacts
 from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens, Work
-from pipeline.sink.atomic import publish_folder
 from pipeline.text.tokenise import Tokeniser
 from pipeline.trial import take
 
@@ -55,6 +56,8 @@ _SHARES = (0.6, 0.25, 0.1, 0.05)
 _SHORT_TOKENS = 64
 _FEW = 16
 _SAME = 0.9999
+# An emulation may compile the longest shape for many minutes.
+_SHAPE_S = 3600.0
 
 
 def main() -> int:
@@ -76,29 +79,34 @@ def main() -> int:
 def prove(name: str, demand: Demand, model: Model, texts: int) -> list[str]:
     """Embed real texts on the provider and on the CPU; what does not hold, in words."""
     provider = find_provider(name)
-    config = EngineTable(provider=name, precision=demand.precision, budget_tokens=demand.budget_tokens)
+    config = EngineTable(
+        provider=name, precision=demand.precision, budget_tokens=demand.budget_tokens, timeout_s=_SHAPE_S
+    )
     buckets = packing_for(provider, model, config).buckets
     tokens = spread(model, buckets, texts)
     reference = reference_vectors(model, tokens)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="embedmill-contexts-") as folder:
-        contexts = Contexts(Path(folder), publish_folder)
-        vectors, facts = embed(name, model, config, tokens, contexts)
+        vectors, facts = embed(name, model, config, tokens, folder)
         problems = [*_check(vectors, reference, facts, demand, buckets)]
         show(facts, len(vectors), least_cosine(vectors, reference), time.monotonic() - began)
         if provider.compiled:
-            problems += _reload(name, model, config, tokens, contexts, vectors)
+            problems += _reload(name, model, config, tokens, folder, vectors)
     return problems
 
 
 def embed(
-    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: Contexts
+    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: str
 ) -> tuple[FloatArray, EngineFacts]:
-    """Vectors float32 [texts, dim] by the engine, and what it says of its sessions."""
+    """Vectors float32 [texts, dim] by the engine, as a run's in a process of its own, and what it says of its sessions.
+
+    Compiled contexts are kept in the folder `contexts`.
+    """
     target = aim(find_provider(name), config, this_machine())
     packing = packing_for(target.provider, model, config)
     work = Work(tokens=tokens, batches=in_own_shape(tokens, packing.buckets))
-    with Engine(model, target, packing, config, contexts=contexts) as engine:
+    setup = Setup(model=model, target=target, packing=packing, config=config)
+    with Engine(runner_for(setup, Terms(watched=False, contexts=contexts), said=print)) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
         return vectors, engine.facts()
 
@@ -152,13 +160,13 @@ def _check(
 
 
 def _reload(
-    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: Contexts, vectors: FloatArray
+    name: str, model: Model, config: EngineTable, tokens: Tokens, contexts: str, vectors: FloatArray
 ) -> list[str]:
     """Short texts again from the contexts that were kept: one node each, and the same vectors."""
     few = take(tokens, [int(row) for row in np.flatnonzero(tokens.lengths <= _SHORT_TOKENS)[:_FEW]])
     with_kept, facts = embed(name, model, config, few, contexts)
     with tempfile.TemporaryDirectory(prefix="embedmill-contexts-") as folder:
-        again, _ = embed(name, model, config, few, Contexts(Path(folder), publish_folder))
+        again, _ = embed(name, model, config, few, folder)
     problems = [f"a kept context has {s.nodes} nodes, not one" for s in facts.sessions if s.nodes != 1]
     if not np.array_equal(with_kept, again):
         problems.append("vectors from a kept context differ from freshly compiled ones")

@@ -46,11 +46,11 @@ def models_folder() -> Path:
     return home_folder() / "models"
 
 
-def kept_contexts() -> Contexts:
-    """Where providers that compile keep what they compiled."""
+def kept_contexts(folder: Path | None = None) -> Contexts:
+    """Where providers that compile keep what they compiled; by default below `home_folder`."""
     from pipeline.engine.contexts import Contexts
 
-    return Contexts(home_folder() / "contexts", atomic.publish_folder)
+    return Contexts(folder or home_folder() / "contexts", atomic.publish_folder)
 
 
 def find_bundle(name: str) -> Bundle:

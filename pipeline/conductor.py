@@ -14,7 +14,8 @@ from pipeline.ahead import Ahead
 from pipeline.bundles import find_bundle
 from pipeline.choose import choose_target
 from pipeline.config import RunConfig
-from pipeline.engine.streams import Cancelled, Engine
+from pipeline.engine.setup import Cancelled
+from pipeline.engine.streams import Engine
 from pipeline.errors import TooManyQuarantined
 from pipeline.facts import EngineFacts, Manifest
 from pipeline.job import Sample, plan, sample_of

@@ -13,6 +13,7 @@ RowPolicy = Literal["quarantine", "skip", "fail"]
 CarriedType = Literal["string", "int64", "float64", "bool"]
 PositiveInt = Annotated[int, Meta(ge=1)]
 ThreadCount = Annotated[int, Meta(ge=1, le=1024)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
 NaturalInt = Annotated[int, Meta(ge=0)]
 Part = Annotated[float, Meta(gt=0, le=1)]
 
@@ -151,6 +152,13 @@ class EngineTable(Table, frozen=True):
         about("The most device memory a provider may take, where it knows such a limit (CUDA). Unset: no limit."),
     ] = None
     memory_fraction: Annotated[Part, about("The part of the free memory that batches may take.")] = 0.85
+    timeout_s: Annotated[
+        PositiveFloat,
+        about(
+            "When so many seconds pass without a finished batch (opening a session included), the device hangs: its"
+            " process is ended and the work goes on in a new one. On the CPU the run ends, and can be resumed."
+        ),
+    ] = 300.0
     tune: Annotated[bool, about("Find the best batches before a long run, and use what was found before.")] = True
 
 

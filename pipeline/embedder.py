@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -9,9 +10,12 @@ from typing import Self
 import numpy as np
 
 from pipeline.batch.packer import pack
-from pipeline.bundles import find_bundle, kept_contexts
+from pipeline.bundles import find_bundle
 from pipeline.choose import choose_target
 from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
+from pipeline.drive import runner_for
+from pipeline.engine.frames import Terms
+from pipeline.engine.setup import Setup
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import packing_for
 from pipeline.errors import InputError
@@ -19,6 +23,7 @@ from pipeline.model.bundle import check_files
 from pipeline.records import FloatArray, Work
 from pipeline.text.tokenise import Tokeniser
 
+LOG = logging.getLogger("embedmill")
 _EMBED_TEXTS = 4096
 
 
@@ -45,7 +50,8 @@ class Embedder:
             prompt=self.model.prompt,
             lowercase=self.model.lowercase,
         )
-        self._engine = Engine(self.model, target, self._packing, engine, contexts=kept_contexts())
+        setup = Setup(model=self.model, target=target, packing=self._packing, config=engine)
+        self._engine = Engine(runner_for(setup, Terms(watched=False), said=LOG.warning))
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,8 @@ PipelineError
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
 ├── DeviceError             5   a provider cannot be used, or a session failed
-│   └── OutOfMemory             there is no memory for a batch, or for anything else
+│   ├── OutOfMemory             there is no memory for a batch, or for anything else
+│   └── DeviceLost              the device was reset, or the process that drives it ended or hung
 ├── OutputError             6   the output folder cannot be used
 │   ├── Locked                  another run owns the output folder
 │   ├── FingerprintMismatch     the folder holds the output of another job
@@ -49,6 +50,10 @@ class DeviceError(PipelineError):
 
 class OutOfMemory(DeviceError):
     """There is no memory for a batch or a session, where a smaller one may fit; or for anything else of a command."""
+
+
+class DeviceLost(DeviceError):
+    """The device was reset or taken away, or the process that drives it ended or hung: a new process may go on."""
 
 
 class OutputError(PipelineError):

@@ -73,8 +73,8 @@ class MemoryFacts(Struct, frozen=True, kw_only=True):
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
-    """What computed: the provider, its device, precision and sessions, how it was chosen, and the memory (None:
-    it was not watched)."""
+    """What computed: the provider, its device, precision and sessions, how it was chosen, the memory (None: it was
+    not watched), and why the device was lost, each time that it was; the work went on in a new process then."""
 
     provider: str
     device: str
@@ -84,6 +84,7 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     sessions: list[SessionFacts]
     chosen: str
     memory: MemoryFacts | None = None
+    losses: list[str] = []
 
 
 class TrialFacts(Struct, frozen=True, kw_only=True):

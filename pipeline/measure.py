@@ -174,6 +174,8 @@ class Trialled:
         from pipeline.engine.catalogue import find_provider
         from pipeline.engine.machine import this_machine
         from pipeline.engine.memory import PeakMemory, ceiling
+        from pipeline.engine.runner import Runner
+        from pipeline.engine.setup import Setup
         from pipeline.engine.streams import Engine
         from pipeline.engine.target import aim
         from pipeline.engine.watching import probe_of
@@ -190,8 +192,10 @@ class Trialled:
         self._memory = PeakMemory(probe).__enter__()
         bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])
         packing = Packing(budget_tokens=1, buckets=() if bucket is None else (bucket,))
-        self._engine = Engine(model, target, packing, asked.engine, in_flight=asked.in_flight, contexts=kept_contexts())
-        self._engine.open(bucket)
+        setup = Setup(model=model, target=target, packing=packing, config=asked.engine, in_flight=asked.in_flight)
+        runner = Runner(setup, contexts=kept_contexts())
+        runner.open(bucket)
+        self._engine = Engine(runner)
         return ceiling(before, asked.engine.memory_fraction)
 
 

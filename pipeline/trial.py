@@ -132,6 +132,8 @@ def run_trial(request: Request) -> Trial:
 def _measure(request: Request, target: Target) -> Trial:
     from pipeline.bundles import kept_contexts
     from pipeline.engine.memory.peak import PeakMemory
+    from pipeline.engine.runner import Runner
+    from pipeline.engine.setup import Setup
     from pipeline.engine.streams import Engine
     from pipeline.engine.target import packing_for
     from pipeline.figures import figures_of
@@ -146,10 +148,11 @@ def _measure(request: Request, target: Target) -> Trial:
         rows, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
         tokens = take(tokens, rows)
     packing = packing_for(target.provider, model, options)
+    setup = Setup(model=model, target=target, packing=packing, config=options)
     work = _work(tokens, packing)
     with (
         PeakMemory(_probe(request, target)) as memory,
-        Engine(model, target, packing, options, contexts=kept_contexts()) as engine,
+        Engine(Runner(setup, contexts=kept_contexts())) as engine,
     ):
         [(_, vectors)] = engine.embed([(0, work)])
         memory.stop()

@@ -13,16 +13,18 @@ from msgspec import Struct, structs
 
 from pipeline import source
 from pipeline.batch.tuner import Limits, Observation, Pick, Trial, Tuner
-from pipeline.bundles import find_bundle, home_folder, kept_contexts
+from pipeline.bundles import find_bundle, home_folder
 from pipeline.choose import choose_target
 from pipeline.config import EngineTable, RunConfig, TextTable
+from pipeline.drive import runner_for
 from pipeline.engine.adapters import driver_versions
 from pipeline.engine.machine import Machine, this_machine
 from pipeline.engine.memory import ceiling
+from pipeline.engine.setup import Setup
 from pipeline.engine.standing import standing
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target, packing_for
-from pipeline.engine.watching import guard_for, probe_of
+from pipeline.engine.watching import probe_of
 from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
 from pipeline.job import Sample, length_profile, plan, sample_of, thinned, with_longest
@@ -124,17 +126,16 @@ def settings_for(
     return job.settings(found)
 
 
-def engine_of(model: Model, settings: Settings, on_change: Callable[[str], None]) -> Engine:
-    """The engine that embeds so; `on_change` is told in words when batches shrink or grow."""
-    return Engine(
-        model,
-        settings.target,
-        settings.packing,
-        settings.engine,
+def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> Engine:
+    """The engine that embeds so; `said` is told in words when batches shrink or grow, and when a device was lost."""
+    setup = Setup(
+        model=model,
+        target=settings.target,
+        packing=settings.packing,
+        config=settings.engine,
         in_flight=settings.in_flight,
-        contexts=kept_contexts(),
-        guard=guard_for(settings.target, settings.engine, on_change),
     )
+    return Engine(runner_for(setup, said=said))
 
 
 def kept_tunings() -> list[Tuning]:

@@ -35,6 +35,7 @@ CONDUCTORS = {
     "tune.py",
     "tunespace.py",
     "measure.py",
+    "drive.py",
     "doctor.py",
     "cli.py",
 }

@@ -49,7 +49,12 @@ def command_of(module: str, *arguments: str) -> list[str]:
 
 
 def leave_no_trace() -> None:
-    """For a child to begin with: if it crashes, it leaves no core dump and shows no dialog."""
+    """For a child to begin with: if it crashes, it leaves no core dump and shows no dialog.
+
+    What stops its parent reaches it too (a terminal's Ctrl-C goes to both): when it ends is the parent's affair.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "win32":
         import msvcrt
 

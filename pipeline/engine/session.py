@@ -21,7 +21,7 @@ from pipeline.engine.contexts import Contexts
 from pipeline.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
 from pipeline.engine.placement import placement, stray_words
 from pipeline.engine.sessionplan import STRICT, SessionPlan
-from pipeline.errors import DeviceError, OutOfMemory
+from pipeline.errors import DeviceError, DeviceLost, OutOfMemory
 from pipeline.records import Batch, FloatArray, Tokens
 
 _RECORD = "session.record_ep_graph_assignment_info"
@@ -87,6 +87,7 @@ class Session:
         """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails.
 
         OutOfMemory where that is for want of memory; the session may then fail for batches that it ran before.
+        DeviceLost where the device is gone: no session of this process can reach it any more.
         """
         ids, mask = pad(tokens, batch, self._pad_id)
         what = f"a batch of {batch.size} x {batch.sequence} tokens"
@@ -161,7 +162,8 @@ def _meaning(provider: Provider, error: Exception) -> Meaning | None:
 
 
 def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:
-    return OutOfMemory if _meaning(provider, error) == "out of memory" else DeviceError
+    kinds: dict[Meaning | None, type[DeviceError]] = {"out of memory": OutOfMemory, "device lost": DeviceLost}
+    return kinds.get(_meaning(provider, error), DeviceError)
 
 
 def _open_compiled(

@@ -30,6 +30,7 @@ from tests.engine.works import (
     FakeSession,
     canaries_of,
     engine_of,
+    engine_on,
     fixed,
     model,
     provider_of,
@@ -175,7 +176,7 @@ class TestEngine:
         session.answer = staticmethod(turned(0.9998))
         target = Target(provider=self.PROVIDER, precision="fp32", device=device_of(), chosen="")
         with pytest.raises(DeviceError) as refused:
-            Engine(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE)
+            engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE)
         assert str(refused.value) == (
             "moon fp32 on Moon GPU computes this model wrongly: a canary's cosine to its vector on the CPU is"
             " 0.9998000, and 0.99999 is the least allowed in fp32; nothing was embedded with it"
@@ -200,7 +201,7 @@ class TestEngine:
         contexts = Contexts(tmp_path, lambda *_: None)
 
         def engine() -> Engine:
-            return Engine(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts)
+            return engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts)
 
         if mended:
             with engine() as opened:
@@ -308,7 +309,7 @@ class TestSessions:
         device = device_of(Adapter="3")
         provider = provider_of(memory_limit="limit")
         target = Target(provider=provider, precision="fp32", device=device, chosen="")
-        with Engine(model(), target, Packing(budget_tokens=16), EngineTable(memory_bytes=5000)):
+        with engine_on(model(), target, Packing(budget_tokens=16), EngineTable(memory_bytes=5000)):
             [(plan, _, options)] = session.opened
         assert plan.options == {"limit": "5000"}
         assert {"pad_id": 0, "device": device, "contexts": None}.items() <= options.items()

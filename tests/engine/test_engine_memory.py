@@ -21,7 +21,7 @@ from pipeline.errors import DeviceError, OutOfMemory
 from pipeline.facts import Change, EngineFacts
 from pipeline.records import Batch, FloatArray, Model, Packing, Tokens, Work
 from tests.engine.memory.readings import GIB, LOST, MIB, device
-from tests.engine.works import CPU, FakeSession, fixed, model, provider_of, target_of, vector_of, work_of
+from tests.engine.works import CPU, FakeSession, engine_on, fixed, model, provider_of, target_of, vector_of, work_of
 from tests.model.running import build
 
 # Of 4 GiB that are free the ceiling leaves 615 MiB, and half of that is to stay free.
@@ -121,7 +121,7 @@ class TestPressure:
             return plain(tokens, batch)
 
         session.answer = staticmethod(answer)
-        engine = Engine(model(), target_of(MOON), packing, EngineTable(threads=1), guard=script.guard())
+        engine = engine_on(model(), target_of(MOON), packing, EngineTable(threads=1), guard=script.guard())
         # One thread: which batch is the next is then certain.
         engine._pool._max_workers = 1
         found = embed(engine, work_of(self.TEXTS, packing))
@@ -206,7 +206,7 @@ class TestPressure:
     ) -> None:
         for own, scales in ((True, [0.5]), (False, [])):
             guard = Script().guard(device=own)
-            with Engine(model(), target_of(MOON), Packing(budget_tokens=16), ONE, guard=guard) as engine:
+            with engine_on(model(), target_of(MOON), Packing(budget_tokens=16), ONE, guard=guard) as engine:
                 on_run = session.opened[-1][2]["on_run"]
                 for seconds in (*[1.0] * 6, *[2.5] * 3):
                     on_run(Batch(rows=np.arange(4), size=4, sequence=4), seconds)
@@ -241,18 +241,18 @@ class TestOutOfMemory:
     ) -> None:
         Crowded(session, most)
         provider = CPU if not packing.buckets else MOON
-        engine = Engine(model(), target_of(provider), packing, EngineTable(streams=streams, threads=1))
+        engine = engine_on(model(), target_of(provider), packing, EngineTable(streams=streams, threads=1))
         assert embed(engine, work_of(self.TEXTS, packing)) == [vector_of(text) for text in self.TEXTS]
 
     def test_a_session_that_failed_is_closed_before_another_is_opened(self, session: type[FakeSession]) -> None:
         Crowded(session, 8)
         work = work_of(self.TEXTS, Packing(budget_tokens=64))
-        embed(Engine(model(), target_of(), Packing(budget_tokens=64), ONE), work)
+        embed(engine_on(model(), target_of(), Packing(budget_tokens=64), ONE), work)
         assert len(session.opened) == len(session.closed) + 1
 
     def test_the_size_stays_small_afterwards(self, session: type[FakeSession]) -> None:
         Crowded(session, 4)
-        engine = Engine(model(), target_of(MOON), fixed((16, 4)), ONE)
+        engine = engine_on(model(), target_of(MOON), fixed((16, 4)), ONE)
         embed(engine, work_of([[1] * 4] * 64, fixed((16, 4))))
         sizes = [size for size, _ in shapes(session)]
         # Two threads may both begin with a whole batch.
@@ -264,7 +264,7 @@ class TestOutOfMemory:
 
     def test_a_half_that_is_too_large_is_halved_again_and_at_one_row_it_ends(self, session: type[FakeSession]) -> None:
         Crowded(session, 0)
-        engine = Engine(model(), target_of(), Packing(budget_tokens=64), ONE)
+        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE)
         with (
             pytest.raises(DeviceError, match=r"cpu fp32 has no memory for even one text of 4 tokens") as info,
             engine,
@@ -276,7 +276,7 @@ class TestOutOfMemory:
     def test_one_row_is_tried_again_alone_in_a_new_session(self, session: type[FakeSession]) -> None:
         crowded = Crowded(session, 16)
         crowded.broken.add(1)
-        engine = Engine(model(), target_of(), Packing(budget_tokens=64), ONE)
+        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE)
         assert embed(engine, work_of([[7] * 4])) == [[7, 4]]
         assert len(session.opened) == 2
 
@@ -304,7 +304,7 @@ class TestOutOfMemory:
 
         session.answer = staticmethod(answer)
         packing = Packing(budget_tokens=4)
-        engine = Engine(model(), target_of(), packing, EngineTable(streams=3, threads=1))
+        engine = engine_on(model(), target_of(), packing, EngineTable(streams=3, threads=1))
         assert embed(engine, work_of([[1] * 4, [2] * 4, [3] * 4], packing)) == [[1, 4], [2, 4], [3, 4]]
 
     def test_a_lost_device_is_no_matter_of_size(self, session: type[FakeSession]) -> None:
@@ -313,7 +313,7 @@ class TestOutOfMemory:
 
         session.answer = staticmethod(answer)
         with pytest.raises(DeviceError, match="the device was lost"):
-            embed(Engine(model(), target_of(), Packing(budget_tokens=64), ONE), work_of(self.TEXTS))
+            embed(engine_on(model(), target_of(), Packing(budget_tokens=64), ONE), work_of(self.TEXTS))
         assert len(session.opened) == 1
 
 
@@ -325,7 +325,7 @@ class TestRealSessions:
     def vectors(self, known: Model, packing: Packing) -> FloatArray:
         draw = np.random.default_rng(3)
         texts = [[2, *draw.integers(5, 60, draw.integers(1, 28)).tolist(), 3] for _ in range(64)]
-        with Engine(known, target_of(), packing, EngineTable(streams=2, threads=1)) as engine:
+        with engine_on(known, target_of(), packing, EngineTable(streams=2, threads=1)) as engine:
             [(_, vectors)] = engine.embed([("work", work_of(texts, packing))])
             changes = engine.facts().memory
         assert (changes is not None) == (Session.run.__name__ == "short_of_memory")

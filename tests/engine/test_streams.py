@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import EngineTable, TextTable
 from pipeline.engine import sessions
-from pipeline.engine.streams import Cancelled
+from pipeline.engine.setup import Cancelled
 from pipeline.errors import DeviceError
 from pipeline.records import Batch, FloatArray, Tokens, Work
 from tests.engine.works import CPU, FakeSession, engine_of, model, provider_of, vector_of, with_graph, work_of
@@ -205,7 +205,7 @@ def test_streams_and_threads_share_the_cores_unless_the_job_says_otherwise(
     runs: str,
     expected: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr("pipeline.engine.streams.usable_cores", lambda: 6)
+    monkeypatch.setattr("pipeline.engine.setup.usable_cores", lambda: 6)
     with engine_of(model(), asked, provider=provider_of(runs=runs)) as engine:
         assert (engine.streams, engine.threads) == expected
     assert session.opened[0][0].threads == expected[1]

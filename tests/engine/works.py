@@ -13,7 +13,9 @@ from pipeline.batch.packer import pack
 from pipeline.config import EngineTable
 from pipeline.engine.catalogue import find_provider
 from pipeline.engine.catalogue.entry import Exact, GraphChoice, Ladder, Precision, Provider
+from pipeline.engine.runner import Runner
 from pipeline.engine.sessionplan import SessionPlan
+from pipeline.engine.setup import Setup
 from pipeline.engine.streams import Engine
 from pipeline.engine.target import Target
 from pipeline.records import Batch, Bucket, Canaries, FloatArray, Graph, Model, Packing, Tokens, Work
@@ -115,7 +117,12 @@ def engine_of(
     precision: Precision = "fp32",
 ) -> Engine:
     """An engine on a provider without devices."""
-    return Engine(known, target_of(provider, precision), packing, config)
+    return engine_on(known, target_of(provider, precision), packing, config)
+
+
+def engine_on(known: Model, target: Target, packing: Packing, config: EngineTable, **options: Any) -> Engine:
+    """An engine whose sessions are in this process; `options` are the runner's."""
+    return Engine(Runner(Setup(model=known, target=target, packing=packing, config=config), **options))
 
 
 def with_graph(provider: Provider, graph: str, *, precision: Precision = "fp32", floor: float = 0.99999) -> Provider:

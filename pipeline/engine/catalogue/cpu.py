@@ -14,4 +14,5 @@ CPU = Provider(
     shapes=Exact(budget_tokens=512),
     runs="cores",
     memory="host",
+    apart=False,
 )

@@ -98,6 +98,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     faults           codes of known failures, beside those of the runtime itself (`runtimes.FAULTS`)
     preload          the libraries it needs lie in Python packages and are loaded first
     compiled         sessions compile to a context that is kept and loaded again
+    apart            a run's sessions are in a process of their own: one whose device is lost, or whose driver
+                     crashes or hangs, is followed by a new one
     bound            inputs and outputs are bound, so that nothing else is copied
     """
 
@@ -125,4 +127,5 @@ class Provider(Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
     preload: bool = False
     compiled: bool = False
+    apart: bool = True
     bound: bool = False

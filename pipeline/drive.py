@@ -1,0 +1,38 @@
+"""The conductor of runners: in this process, or in one of their own, whose `main` this is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.bundles import kept_contexts
+from pipeline.engine.apart import Apart
+from pipeline.engine.frames import Terms
+from pipeline.engine.runner import Runner
+from pipeline.engine.serve import serve
+from pipeline.engine.setup import Runs, Setup
+from pipeline.engine.watching import guard_for
+
+_USUAL = Terms()
+
+
+def runner_for(setup: Setup, terms: Terms = _USUAL, *, said: Callable[[str], None]) -> Runs:
+    """What computes a setup: where its provider says so, a process of its own.
+
+    `said` is told in words when batches shrink or grow, and when a device was lost. Raises DeviceError where the
+    provider cannot run the model's graph, or runs it wrongly; a process of its own says so at the first batch.
+    """
+    if setup.target.provider.apart:
+        return Apart(setup, __name__, terms, said)
+    return _runner(setup, terms, said)
+
+
+def _runner(setup: Setup, terms: Terms, said: Callable[[str], None]) -> Runner:
+    guard = guard_for(setup.target, setup.config, said) if terms.watched else None
+    contexts = kept_contexts(Path(terms.contexts) if terms.contexts else None)
+    return Runner(setup, contexts=contexts, guard=guard, most_scale=terms.most_scale)
+
+
+def main() -> None:
+    """The process."""
+    serve(_runner)
