@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
+from copy import copy
 from typing import Self
 
 import msgspec
@@ -52,7 +53,7 @@ class Process:
         future: Future[FloatArray] = Future()
         with self._lock:
             if self._over is not None:
-                raise self._over
+                raise copy(self._over)
             number, self._asked = self._asked, self._asked + 1
             self._owed[number] = future
         parts = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in batch.rows]
@@ -79,9 +80,9 @@ class Process:
         except TooLate:
             return RunnerFacts(sessions=self.sessions)
 
-    def close(self) -> None:
+    def close(self, why: Exception) -> None:
         """End it, and let go of its pipes."""
-        self.end(Cancelled())
+        self.end(why)
         self._worker.__exit__()
 
     def _send(self, question: Asked | AskedFacts) -> None:
@@ -92,32 +93,41 @@ class Process:
             return
 
     def _heard(self, frame: bytes | None) -> None:
+        if self._over is not None:
+            return
         if frame is None:
-            if self._over is None:
-                self._fail(DeviceLost(f"its process {self._worker.ending()}"))
+            self._fail(DeviceLost(f"its process {self._worker.ending()}"))
             return
         match msgspec.msgpack.decode(frame, type=Done | Failed | Said | Facts):
             case Done(number, vectors, busy_s, sessions):
                 self.busy_s = busy_s
                 self.sessions += sessions
-                self._owed.pop(number).set_result(np.frombuffer(vectors, np.float32).reshape(-1, self._dim))
+                self._settled(number).set_result(np.frombuffer(vectors, np.float32).reshape(-1, self._dim))
             case Failed(number, error, words) if number < 0:
                 self._fail(_ERRORS[error](words))
             case Failed(number, error, words):
-                self._owed.pop(number).set_exception(_ERRORS[error](words))
+                self._settled(number).set_exception(_ERRORS[error](words))
             case Said(words):
                 self._said(words)
             case Facts(facts):
-                if self._facts is not None:
-                    self._facts.set_result(facts)
+                with self._lock:
+                    if self._facts is not None and not self._facts.done():
+                        self._facts.set_result(facts)
+
+    def _settled(self, number: int) -> Future[FloatArray]:
+        """The batch of that number, no more owed; no one waits for one that failed meanwhile."""
+        with self._lock:
+            return self._owed.pop(number, Future())
 
     def _fail(self, why: Exception) -> None:
         """Nothing more will come: what is owed fails, and whatever is asked."""
         with self._lock:
             self._over = self._over or why
             owed, self._owed = self._owed, {}
+            if self._facts is not None and not self._facts.done():
+                self._facts.set_result(RunnerFacts(sessions=self.sessions))
         for future in owed.values():
-            future.set_exception(self._over)
+            future.set_exception(copy(self._over))
 
 
 class Apart:
@@ -136,6 +146,7 @@ class Apart:
         self._past = RunnerFacts()
         self._past_busy_s = 0.0
         self._cancelled = False
+        self._given_up: DeviceLost | None = None
         self._in_a_row = 0
         self._since = 0
         self._process = self._started()
@@ -145,7 +156,7 @@ class Apart:
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
-        self._process.close()
+        self._process.close(Cancelled())
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
         """See Runs. Raises DeviceLost where the device is lost again and again."""
@@ -187,15 +198,18 @@ class Apart:
                 raise Cancelled
             if process is not self._process:
                 return
-            process.close()
+            if self._given_up is not None:
+                raise copy(self._given_up)
+            process.close(DeviceLost(why))
             self._in_a_row = self._in_a_row + 1 if self._since < _ROW_ENDS else 1
             self._since = 0
             label = self.setup.target.label
             if self._in_a_row >= _MOST_IN_A_ROW:
-                raise DeviceLost(
+                self._given_up = DeviceLost(
                     f"{label} was lost {self._in_a_row} times in a row, each time in a new process: {why}; the run can"
                     " be resumed, here when the device works again, or with another --provider"
                 )
+                raise self._given_up
             if self._in_a_row > 1:
                 self._terms = structs.replace(self._terms, most_scale=self._terms.most_scale / 2)
             self._past = RunnerFacts(sessions=self._past.sessions + process.sessions, losses=[*self._past.losses, why])

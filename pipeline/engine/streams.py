@@ -109,7 +109,7 @@ class Engine:
 
     def _finished(self, key: Key, vectors: FloatArray, futures: list[Future[None]]) -> tuple[Key, FloatArray]:
         """Wait for all batches of one work; the first error among them ends the rest."""
-        look_s = min(_LOOK_S, self._timeout_s)
+        look_s = min(_LOOK_S, self._timeout_s / 4)
         done, pending = wait(futures, 0, "FIRST_EXCEPTION")
         ended, quiet_s = self._batches, 0.0
         while pending and not any(future.exception() for future in done):
