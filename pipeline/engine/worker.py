@@ -55,7 +55,7 @@ class Worker:
             for pipe in (self._child.stdin, self._child.stdout):
                 if pipe is not None:
                     _close(pipe)
-        self._errors.close()
+            self._errors.close()
 
     def send(self, frame: bytes) -> None:
         """Ask without waiting; several threads may. Raises WorkerEnded where no one listens any more."""
@@ -92,7 +92,9 @@ class Worker:
             self._child.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self.end()
-        return ending(self._child.returncode or 0, lines_of(self._errors)) or "ended without an answer"
+        with self._sending:
+            said = [] if self._errors.closed else lines_of(self._errors)
+        return ending(self._child.returncode or 0, said) or "ended without an answer"
 
     def _read(self) -> None:
         assert self._child.stdout is not None

@@ -9,7 +9,7 @@ from html import escape
 from pipeline.facts import EngineFacts, Manifest, Tuning
 from pipeline.records import Rejected, ShardFile, Stages, Totals
 from pipeline.report.memory import memory_section
-from pipeline.report.progress import duration, short, size
+from pipeline.report.progress import duration, short, size, times
 from pipeline.report.tuning import tuning_section
 
 _SHARDS_SHOWN = 200
@@ -125,8 +125,14 @@ def _engine(engine: EngineFacts | None) -> str:
     return (
         f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
         f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
-        f"{memory_section(engine.memory)}"
+        f"{_losses(engine.losses)}{memory_section(engine.memory)}"
     )
+
+
+def _losses(losses: list[str]) -> str:
+    """Why the device was lost, each time; a new process went on."""
+    reasons = "".join(f"<li>{escape(loss)}</li>" for loss in losses)
+    return f"<h3>Lost {times(len(losses))}</h3><p>A new process went on each time.</p><ol>{reasons}</ol>" * bool(losses)
 
 
 def _pairs(title: str, pairs: Mapping[str, object]) -> str:

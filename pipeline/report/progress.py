@@ -97,6 +97,11 @@ def size(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def times(count: int) -> str:
+    """1 as once, 3 as 3 times."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def duration(seconds: float) -> str:
     """83 as 1m23s."""
     if seconds < 60:

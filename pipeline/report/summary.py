@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.facts import portion
 from pipeline.records import Totals
-from pipeline.report.progress import duration, short, size
+from pipeline.report.progress import duration, short, size, times
 
 _BAR_WIDTH = 40
 
@@ -30,6 +30,7 @@ def run_summary(result: Any) -> str:
             f" {short(totals.tokens)} tokens, {_share(totals.padded_tokens - totals.tokens, totals.tokens)} padding,"
             f" {_share(totals.truncated, totals.vectors)} truncated",
         ]
+        lines += _loss_lines(result.engine)
         lines += _memory_lines(result.engine)
     lines += _rows_lines(totals)
     lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
@@ -40,6 +41,12 @@ def run_summary(result: Any) -> str:
 def _engine_words(engine: Any) -> str:
     where = f" on {engine.device}" if engine.device else ""
     return f"{engine.provider} {engine.precision}{where}, {engine.streams} x {engine.threads} threads"
+
+
+def _loss_lines(engine: Any) -> list[str]:
+    if not engine.losses:
+        return []
+    return [f"  the device was lost {times(len(engine.losses))} and the work went on: {engine.losses[0]}"]
 
 
 def _memory_lines(engine: Any) -> list[str]:

@@ -171,6 +171,35 @@ def test_cancelling_lets_running_batches_end_and_starts_no_others(session: type[
     assert len(session.ran) == 1
 
 
+def test_a_batch_that_never_ends_is_an_error_and_is_not_waited_for(session: type[FakeSession]) -> None:
+    """No thread can be ended from outside; the run can be resumed."""
+    go_on = threading.Event()
+
+    def answer(tokens: Tokens, batch: Batch) -> FloatArray:
+        if batch.sequence == 9:
+            go_on.wait(30)
+        return np.ones((len(batch.rows), 2), np.float32)
+
+    session.answer = staticmethod(answer)
+    began = time.perf_counter()
+    with engine_of(model(), EngineTable(streams=2, threads=1, timeout_s=0.4)) as engine:
+        embedded = engine.embed([("work", work_of([[1] * 9, *[[1] * 3] * 50]))])
+        with pytest.raises(DeviceError, match=r"cpu fp32 has not ended a batch for 0\.4 s .*; the run can be resumed"):
+            list(embedded)
+    assert 0.3 < time.perf_counter() - began < 10
+    go_on.set()
+
+
+def test_batches_that_end_now_and_then_do_not_hang(session: type[FakeSession]) -> None:
+    def answer(tokens: Tokens, batch: Batch) -> FloatArray:
+        time.sleep(0.1)
+        return np.ones((len(batch.rows), 2), np.float32)
+
+    session.answer = staticmethod(answer)
+    with engine_of(model(), EngineTable(streams=1, threads=1, timeout_s=0.4)) as engine:
+        list(engine.embed([("work", work_of([[1] * 9] * 8))]))
+
+
 def test_leaving_the_engine_ends_what_it_has_begun(session: type[FakeSession]) -> None:
     def answer(tokens: Tokens, batch: Batch) -> FloatArray:
         time.sleep(0.005)

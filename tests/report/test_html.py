@@ -99,6 +99,12 @@ def test_the_page_tells_what_computed_how_it_was_chosen_and_what_its_canaries_sa
     assert "any90/930.9991235" in words
 
 
+def test_the_page_tells_why_the_device_was_lost() -> None:
+    words = Page(html_report(manifest(engine=engine(losses=["887A0005", "it hung"])), [])).words
+    assert "Lost 2 timesA new process went on each time.887A0005it hung" in words
+    assert "Lost" not in Page(html_report(manifest(engine=engine()), [])).words
+
+
 def test_a_device_without_a_name_is_left_out() -> None:
     assert "moon fp16, 1 x 2 threads" in Page(html_report(manifest(engine=engine(device="")), [])).words
 
@@ -123,8 +129,9 @@ def test_every_element_is_closed() -> None:
         {"environment": {EVIL: EVIL}},
         {"engine": engine(device=EVIL)},
         {"engine": engine(chosen=EVIL)},
+        {"engine": engine(losses=[EVIL])},
     ],
-    ids=["model", "prompt", "option", "file", "environment", "device", "choice"],
+    ids=["model", "prompt", "option", "file", "environment", "device", "choice", "loss"],
 )
 def test_what_the_data_says_is_shown_as_text(changes: dict[str, Any]) -> None:
     page = Page(html_report(manifest(**changes), []))

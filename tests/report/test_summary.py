@@ -106,6 +106,16 @@ def test_batches_that_shrank_are_told_with_the_first_reason() -> None:
     assert "memory" not in run_summary(msgspec.structs.replace(RESULT, engine=calm))
 
 
+def test_a_device_that_was_lost_is_told() -> None:
+    assert isinstance(RESULT.engine, EngineFacts)
+    engine = msgspec.structs.replace(RESULT.engine, losses=["887A0005", "it hung"])
+    words = run_summary(msgspec.structs.replace(RESULT, engine=engine))
+    assert "\n  the device was lost 2 times and the work went on: 887A0005\n" in words
+    once = msgspec.structs.replace(RESULT.engine, losses=["it hung"])
+    assert "was lost once and" in run_summary(msgspec.structs.replace(RESULT, engine=once))
+    assert "lost" not in run_summary(RESULT)
+
+
 def test_rows_that_are_not_in_the_output_are_told() -> None:
     words = run_summary(RESULT)
     assert "7 rows quarantined" in words

@@ -1,0 +1,135 @@
+"""Real sessions in their own process, which is killed and stopped while a run computes: nothing of the run is lost.
+
+What a device does to that process (lost, crashed, hung, out of memory, NaN) is scripted in tests/engine/test_apart.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from pipeline.conductor import RunResult, run
+from pipeline.engine.catalogue.entry import Provider
+from pipeline.errors import DeviceLost
+from pipeline.sink.verify import verify
+from tests.crash.jobs import make_config, make_rows, parts_of, write_jsonl
+from tests.crash.trials import show
+from tests.engine.test_worker import children
+from tests.engine.works import CPU
+
+APART = structs.replace(CPU, apart=True)
+# One row per batch, so that there is time for faults.
+ROWS, KILLS, STOPS = 600, 20, 4
+# About what such a process lives, on a quiet machine.
+SEED, LIFE_S = 20261122, 1.2
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture
+def undisturbed(place: Path, tiny_model: Path) -> dict[str, str]:
+    """What a run in one process writes: sha256 by file."""
+    return embedded(place / "device-alone", tiny_model, CPU)[1]
+
+
+def embedded(folder: Path, model: Path, provider: Provider, **engine: object) -> tuple[RunResult, dict[str, str]]:
+    """A run of the job, and its files."""
+    folder.mkdir(exist_ok=True)
+    source = write_jsonl(folder / "a.jsonl", make_rows(ROWS))
+    asked = {"provider": "cpu", "budget_tokens": 1, "streams": 2, **engine}
+    config = make_config(model, source, folder / "out", shard={"rows": 100}, engine=asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.choose.find_provider", lambda _: provider)
+        result = run(config, quiet=True)
+    assert children() == []
+    assert verify(folder / "out").problems == []
+    return result, parts_of(folder / "out")
+
+
+@contextmanager
+def sent(signum: int, *, after_s: float, times: int = 1) -> Iterator[None]:
+    """The process of sessions gets a signal a while after it began; so do those that follow, up to so many."""
+    over = threading.Event()
+
+    def send() -> None:
+        met: set[int] = set()
+        while len(met) < times and not over.wait(0.01):
+            for child in children():
+                if child.pid not in met and not over.wait(after_s):
+                    met.add(child.pid)
+                    os.kill(child.pid, signum)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    ("signum", "times", "timeout_s", "why"),
+    [
+        (signal.SIGKILL, KILLS, 300, "its process crashed with signal 9 (SIGKILL)"),
+        (signal.SIGSTOP, STOPS, 4, "it has not ended a batch for 4 s (engine.timeout_s)"),
+    ],
+    ids=["killed", "stopped"],
+)
+def test_a_process_of_sessions_that_ends_or_hangs_is_followed_by_another(
+    place: Path,
+    tiny_model: Path,
+    undisturbed: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    signum: int,
+    times: int,
+    timeout_s: float,
+    why: str,
+) -> None:
+    """At random instants from its start to about its end; one that came too late lost nothing."""
+    draw, counts = random.Random(SEED), Counter[str]()
+    for number in range(times):
+        instant = (number + draw.random()) / times * LIFE_S
+        with sent(signum, after_s=instant):
+            result, parts = embedded(place / f"{signum}-{number}", tiny_model, APART, timeout_s=timeout_s)
+        assert parts == undisturbed, f"seed {SEED}, number {number}"
+        assert result.engine is not None
+        assert result.engine.losses in ([], [why])
+        counts["lost, and followed by another" if result.engine.losses else "at an end already"] += 1
+    show(capsys, f"{times} processes of sessions get {signal.Signals(signum).name}, seed {SEED}", counts)
+    assert counts["lost, and followed by another"] >= times / 2
+
+
+@pytest.mark.crash
+def test_a_device_that_stays_lost_ends_the_run_which_resumes_when_it_is_back(
+    place: Path, tiny_model: Path, undisturbed: dict[str, str]
+) -> None:
+    folder = place / "device-gone"
+    with sent(signal.SIGKILL, after_s=0.05, times=99), pytest.raises(DeviceLost, match="lost 4 times in a row"):
+        embedded(folder, tiny_model, APART)
+    assert children() == []
+    assert embedded(folder, tiny_model, APART)[1] == undisturbed
+
+
+def test_sessions_in_another_process_give_the_very_same_files(tmp_path: Path, tiny_model: Path) -> None:
+    here, alone = embedded(tmp_path / "here", tiny_model, CPU)
+    there, apart = embedded(tmp_path / "there", tiny_model, APART)
+    assert apart == alone
+    assert here.engine is not None
+    assert there.engine is not None
+    assert there.engine.memory is not None
+    assert there.stages.compute > 0
+    assert [structs.replace(session, seconds=0) for session in there.engine.sessions] == [
+        structs.replace(session, seconds=0) for session in here.engine.sessions
+    ]
