@@ -33,6 +33,7 @@ FREE = {
     "engine.budget_tokens",
     "engine.memory_bytes",
     "engine.memory_fraction",
+    "engine.timeout_s",
     "engine.tune",
 }
 

@@ -48,6 +48,7 @@ OTHER_VALUES: dict[str, Any] = {
     "engine.budget_tokens": 1024,
     "engine.memory_bytes": 1 << 30,
     "engine.memory_fraction": 0.5,
+    "engine.timeout_s": 60.0,
     "engine.tune": False,
     "output.path": "elsewhere",
     "output.compression": "none",
