@@ -173,7 +173,7 @@ class Apart:
 
     def hung(self, seconds: float) -> None:
         """The process is ended; a new one runs what it owes."""
-        self._process.end(DeviceLost(f"it has not ended a batch for {seconds:g} s (engine.timeout_s)"))
+        self._process.end(DeviceLost(f"it has not ended a batch for {seconds:g} s, which engine.timeout_s allows"))
 
     def cancel(self) -> None:
         """See Runs; batches that compute are not waited for."""

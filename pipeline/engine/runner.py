@@ -89,8 +89,8 @@ class Runner:
     def hung(self, seconds: float) -> None:
         """A thread that the runtime holds cannot be ended: raises DeviceError."""
         raise DeviceError(
-            f"{self.setup.target.label} has not ended a batch for {seconds:g} s (engine.timeout_s); the run can be"
-            " resumed"
+            f"{self.setup.target.label} has not ended a batch for {seconds:g} s; the run can be resumed, with a larger"
+            " engine.timeout_s if batches may take so long"
         )
 
     def cancel(self) -> None:

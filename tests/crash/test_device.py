@@ -83,7 +83,7 @@ def sent(signum: int, *, after_s: float, times: int = 1) -> Iterator[None]:
     ("signum", "times", "timeout_s", "why"),
     [
         (signal.SIGKILL, KILLS, 300, "its process crashed with signal 9 (SIGKILL)"),
-        (signal.SIGSTOP, STOPS, 4, "it has not ended a batch for 4 s (engine.timeout_s)"),
+        (signal.SIGSTOP, STOPS, 4, "it has not ended a batch for 4 s, which engine.timeout_s allows"),
     ],
     ids=["killed", "stopped"],
 )

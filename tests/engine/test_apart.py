@@ -100,7 +100,7 @@ def test_it_computes_as_in_this_process(scene: Scene, tmp_path: Path) -> None:
     [
         ("crash", r"its process crashed with signal 11 \(SIGSEGV\)"),
         ("lost", "887A0005"),
-        ("hang", r"it has not ended a batch for 1\.5 s \(engine\.timeout_s\)"),
+        ("hang", r"it has not ended a batch for 1\.5 s, which .*"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -184,7 +184,7 @@ def test_a_batch_that_never_ends_is_an_error_and_is_not_waited_for(session: type
     began = time.perf_counter()
     with engine_of(model(), EngineTable(streams=2, threads=1, timeout_s=0.4)) as engine:
         embedded = engine.embed([("work", work_of([[1] * 9, *[[1] * 3] * 50]))])
-        with pytest.raises(DeviceError, match=r"cpu fp32 has not ended a batch for 0\.4 s .*; the run can be resumed"):
+        with pytest.raises(DeviceError, match=r"cpu fp32 has not ended a batch for 0\.4 s; the run can be resumed"):
             list(embedded)
     assert 0.3 < time.perf_counter() - began < 10
     go_on.set()
