@@ -90,8 +90,9 @@ def plan_command(as_json: bool, **options: Any) -> None:
 @as_json
 def tune_command(time_s: float, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
     """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
+    from pipeline.kept import kept_tunings
     from pipeline.report.tuning import tuning_summary, tunings_summary
-    from pipeline.tune import kept_tunings, tune
+    from pipeline.tune import tune
 
     if show:
         _print(kept_tunings(), tunings_summary, as_json)

@@ -120,6 +120,8 @@ class Tuning(Struct, frozen=True, kw_only=True):
     peak_bytes        what it should need at the most; None where memory is not known
     ceiling_bytes     what no trial was to pass; None likewise
     unproven          buckets of the pick that were not run themselves; larger ones were
+    processor_share   of the processor time that trials could have had, what they got, in the median; None where it is
+                      not the processor that computes
     seconds, ended    what tuning took, and why it ended
     """
 
@@ -138,6 +140,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     ended: str
     trials: list[TrialFacts]
     rates: list[float] = []
+    processor_share: float | None = None
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -132,6 +132,7 @@ class Trialled:
         self._opening = opening
         self._tokens = read_tokens(Path(opening.tokens))
         self._engine: Engine | None = None
+        self._cores = 0
         self._memory: PeakMemory | None = None
 
     def open(self) -> Opened:
@@ -155,18 +156,23 @@ class Trialled:
             Batch(rows=np.array(rows, np.int64), size=size, sequence=sequence) for rows, size, sequence in asked.batches
         ]
         failure = None
-        began = time.perf_counter()
+        began, processor_began = time.perf_counter(), time.process_time()
         try:
             list(self._engine.embed([(0, Work(tokens=self._tokens, batches=batches))]))
         except OutOfMemory:
             failure = OUT_OF_MEMORY
         except PipelineError as error:
             failure = str(error)
-        seconds = time.perf_counter() - began
+        seconds, processor_s = time.perf_counter() - began, time.process_time() - processor_began
         if self._engine.facts().memory is not None:
             # Nothing is watched here, so that batches were cut because there was no memory for one.
             failure = OUT_OF_MEMORY
-        return Observation(seconds=seconds, peak_bytes=self._memory.taken().peak_bytes, failure=failure)
+        return Observation(
+            seconds=seconds,
+            peak_bytes=self._memory.taken().peak_bytes,
+            failure=failure,
+            processor_share=processor_s / (seconds * self._cores) if self._cores else None,
+        )
 
     def _start(self) -> int | None:
         """The ceiling, in bytes, from what was free before."""
@@ -196,6 +202,8 @@ class Trialled:
         runner = Runner(setup, contexts=kept_contexts())
         runner.open(bucket)
         self._engine = Engine(runner)
+        if target.provider.runs == "cores":
+            self._cores = setup.streams * setup.threads
         return ceiling(before, asked.engine.memory_fraction)
 
 

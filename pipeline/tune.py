@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import statistics
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from pipeline.errors import ConfigError, DeviceError, InputError, OutputError
 from pipeline.facts import TrialFacts, Tuning
 from pipeline.job import Sample, length_profile, plan, sample_of, thinned, with_longest
 from pipeline.keep import key_of, read_record, write_record
+from pipeline.kept import disturbed, holds
 from pipeline.measure import Measurer
 from pipeline.model.bundle import Bundle, check_files
 from pipeline.records import Model, Packing, Tokens
@@ -46,8 +48,7 @@ TIME_S = 27.0
 _SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 4.0, 1_000_000
 # What is run first, to see how fast the device is: about so many padded tokens.
 _FIRST_TOKENS = 16_384
-# Two runs in a row that embed this much slower or faster than was found say that it does not hold any more.
-_DRIFT, _RUNS_KEPT = 1.33, 8
+_RUNS_KEPT = 8
 # Below so many seconds of computing a run says little of the rate.
 _RATE_S = 20.0
 
@@ -86,6 +87,12 @@ def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None
     with job.measurer() as measurer:
         tuning = job.tuned(measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s), say=LOG.info)
     write_record(job.path, tuning)
+    if disturbed(tuning):
+        LOG.warning(
+            "other programs used the processor meanwhile (trials got %.0f %% of it): runs go on with what the catalogue"
+            " says; tune again when the machine is quiet",
+            100 * (tuning.processor_share or 0),
+        )
     if chart is not None:
         atomic.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
     return tuning
@@ -116,14 +123,14 @@ def settings_for(
         return default
     job = _Job(bundle, model, text, engine, target, tokens)
     tuning = read_record(job.path, Tuning)
-    if tuning is not None and not drifted(tuning):
+    if tuning is not None and holds(tuning, job.ceiling_bytes):
         return job.settings(tuning)
     expected = seen.tokens_of(rows)
     found = _tuned_briefly(job, expected) if expected >= _WORTH_TOKENS else None
     if found is None:
         return default
     write_record(job.path, found)
-    return job.settings(found)
+    return job.settings(found) if holds(found, job.ceiling_bytes) else default
 
 
 def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> Engine:
@@ -138,24 +145,12 @@ def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> 
     return Engine(runner_for(setup, said=said))
 
 
-def kept_tunings() -> list[Tuning]:
-    """All that was kept on this machine, the latest first."""
-    found = [read_record(path, Tuning) for path in sorted((home_folder() / "tuned").glob("*/*.json"))]
-    return sorted((tuning for tuning in found if tuning is not None), key=lambda tuning: tuning.made, reverse=True)
-
-
 def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -> None:
     """Remember how fast a run embedded with what was tuned, so that a change of the machine is noticed."""
     if settings.tuning is None or settings.kept is None or busy_s < _RATE_S * streams:
         return
     rates = [*settings.tuning.rates, tokens * streams / busy_s][-_RUNS_KEPT:]
     write_record(settings.kept, structs.replace(settings.tuning, rates=rates))
-
-
-def drifted(tuning: Tuning) -> bool:
-    """Whether the last two runs were both much slower, or both much faster, than was found."""
-    shares = [rate / max(tuning.tokens_per_s, 1e-9) for rate in tuning.rates[-2:]]
-    return len(shares) == 2 and (max(shares) < 1 / _DRIFT or min(shares) > _DRIFT)
 
 
 class _Job:
@@ -210,6 +205,8 @@ class _Job:
         return 0.0 if seen.failure is not None else trial.useful_tokens / max(seen.seconds, 1e-9)
 
     def _record(self, pick: Pick, limits: Limits) -> Tuning:
+        shares = [observed.observation.processor_share for observed in pick.observations]
+        known = [share for share in shares if share is not None]
         return Tuning(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             holds_for={**_holds_for(self._model, self._engine, self._target, this_machine()), "lengths": self.profile},
@@ -225,6 +222,7 @@ class _Job:
             seconds=pick.seconds,
             ended=pick.ended,
             trials=[trial_facts(observed.trial, observed.observation) for observed in pick.observations],
+            processor_share=statistics.median(known) if known else None,
         )
 
 
@@ -255,7 +253,7 @@ def _holds_for(model: Model, engine: EngineTable, target: Target, machine: Machi
     provider, device = target.provider, target.device
     # Windows gives an adapter another LUID at each start.
     metadata = {} if device is None else {key: value for key, value in device.metadata.items() if key != "LUID"}
-    options = structs.asdict(engine) | {"provider": provider.name, "device": None, "tune": True}
+    options = structs.asdict(engine) | {"provider": provider.name, "device": None, "tune": True, "timeout_s": 0}
     return {
         "provider": provider.name,
         "device": "" if device is None else f"{device.name} {json.dumps(metadata, sort_keys=True)}",

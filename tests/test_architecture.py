@@ -28,6 +28,7 @@ CONDUCTORS = {
     "preview.py",
     "bundles.py",
     "keep.py",
+    "kept.py",
     "choose.py",
     "trial.py",
     "figures.py",

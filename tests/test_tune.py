@@ -19,9 +19,10 @@ from pipeline.engine.target import Target
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.facts import Tuning
 from pipeline.job import Sample
+from pipeline.kept import disturbed, drifted, kept_tunings, outgrown
 from pipeline.model.bundle import Bundle
 from pipeline.records import Model
-from pipeline.tune import Settings, drifted, kept_tunings, note_rate, settings_for, tune
+from pipeline.tune import Settings, note_rate, settings_for, tune
 from tests.crash.jobs import make_config
 from tests.engine.devices import device_of
 from tests.engine.works import CPU, model, tokens_of
@@ -48,6 +49,8 @@ class Machine:
         self.trials: list[Trial] = []
         self.breaks = self.full = self.full_later = False
         self.jitter = 0.0
+        self.processor_share: float | None = None
+        self.peak_bytes = 1 << 20
 
     def __call__(self, *_: object) -> Machine:
         return self
@@ -68,7 +71,8 @@ class Machine:
         seconds = trial.padded_tokens / self.rate * (1 + 0.3 * distance) / trial.knobs.mode.streams
         # The first two trials say how fast the device is.
         seconds *= 1 + self.jitter * math.sin(len(self.trials) * 7.0) * (len(self.trials) > 2)
-        return Observation(seconds=seconds, open_seconds=0.01, peak_bytes=1 << 20)
+        share = self.processor_share
+        return Observation(seconds=seconds, open_seconds=0.01, peak_bytes=self.peak_bytes, processor_share=share)
 
 
 @pytest.fixture
@@ -209,6 +213,50 @@ class TestKept:
         found = settled()
         note_rate(found, tokens=100, busy_s=3, streams=2)
         assert kept_tunings()[0].rates == []
+
+    @pytest.mark.parametrize(
+        ("peak", "before", "now", "expected"),
+        [
+            (100, 1000, 1000, False),
+            (100, 1000, 100, False),
+            (100, 1000, 99, True),
+            (100, 400, 9000, False),
+            (100, 399, 799, True),
+            (100, 399, 798, False),
+            (100, 1000, None, False),
+            (None, 300, 9000, False),
+            (100, None, 9000, False),
+        ],
+    )
+    def test_another_memory_is_another_question(
+        self, machine: Machine, peak: int | None, before: int | None, now: int | None, expected: bool
+    ) -> None:
+        found = settled().tuning
+        assert found is not None
+        assert outgrown(structs.replace(found, peak_bytes=peak, ceiling_bytes=before), now) == expected
+
+    def test_a_tuning_that_had_to_be_small_is_made_anew_when_there_is_memory(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tune_module, "ceiling", lambda *_: 300 << 20)
+        machine.peak_bytes = 80 << 20
+        found = settled()
+        assert found.tuning is not None
+        machine.trials.clear()
+        assert settled().tuning == found.tuning
+        assert machine.trials == []
+        monkeypatch.setattr(tune_module, "ceiling", lambda *_: 900 << 20)
+        assert settled().tuning != found.tuning
+        assert len(machine.trials) > 4
+
+    @pytest.mark.parametrize(("share", "used"), [(None, True), (0.95, True), (0.6, False)])
+    def test_what_was_found_on_a_busy_machine_is_not_used(
+        self, machine: Machine, share: float | None, used: bool
+    ) -> None:
+        machine.processor_share = share
+        assert (settled().tuning is not None) == used
+        [kept] = kept_tunings()
+        assert disturbed(kept) != used
 
     def test_another_driver_model_or_fraction_is_another_key(
         self, machine: Machine, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,7 @@ class Observation(Struct, frozen=True, kw_only=True):
                     same session, never anything of another.
     failure         None, `OUT_OF_MEMORY`, or what else went wrong
     ceiling_bytes   the ceiling from now on, where other processes changed it
+    processor_share of the processor time that its threads could have had, what they got; None: they mostly wait
     """
 
     seconds: float = 0.0
@@ -63,6 +64,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     peak_bytes: int | None = None
     failure: str | None = None
     ceiling_bytes: int | None = None
+    processor_share: float | None = None
 
 
 class Observed(Struct, frozen=True, kw_only=True):
