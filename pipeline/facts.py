@@ -120,8 +120,6 @@ class Tuning(Struct, frozen=True, kw_only=True):
     ceiling_bytes     what no trial was to pass; None likewise
     unproven          buckets of the pick that were not run themselves; larger ones were
     seconds, ended    what tuning took, and why it ended
-    beats_default     whether it was faster than what runs untuned, in runs of both by turns; False: it is that, for
-                      nothing was; None: they did not meet
     """
 
     made: str
@@ -138,7 +136,6 @@ class Tuning(Struct, frozen=True, kw_only=True):
     seconds: float
     ended: str
     trials: list[TrialFacts]
-    beats_default: bool | None = None
     rates: list[float] = []
 
 

@@ -221,7 +221,6 @@ class _Job:
             peak_bytes=pick.peak_bytes,
             ceiling_bytes=limits.ceiling_bytes,
             unproven=pick.unproven,
-            beats_default=pick.beats_default,
             seconds=pick.seconds,
             ended=pick.ended,
             trials=[trial_facts(observed.trial, observed.observation) for observed in pick.observations],

@@ -34,9 +34,9 @@ def space_of(target: Target, model: Model, config: EngineTable) -> Space:
     packing = packing_for(target.provider, model, config)
     if not packing.buckets:
         if config.budget_tokens:
-            return Space(modes=modes, budgets_tokens=(config.budget_tokens,), default_tokens=config.budget_tokens)
+            return Space(modes=modes, budgets_tokens=(config.budget_tokens,))
         budget = packing.budget_tokens
-        return Space(modes=modes, budgets_tokens=powers_of_two(budget // _LESS, budget * _MORE), default_tokens=budget)
+        return Space(modes=modes, budgets_tokens=powers_of_two(budget // _LESS, budget * _MORE))
     if config.budget_tokens:
         return Space(modes=modes, buckets=packing.buckets)
     assert isinstance(target.provider.shapes, Ladder)

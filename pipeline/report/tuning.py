@@ -15,11 +15,6 @@ from pipeline.report.progress import duration, short, size
 
 _MIB = 1 << 20
 _CEILING_SHOWN = 8
-_MET = {
-    True: "; faster than untuned in runs of both by turns",
-    False: "; the same as untuned, for nothing was faster in runs of both by turns",
-    None: "",
-}
 Figure: TypeAlias = Callable[[TrialFacts], float]
 
 
@@ -64,7 +59,6 @@ def pick_words(tuning: Tuning) -> str:
     return (
         f"{_mode_words(tuning)}, {_packing_words(tuning.packing)}: {short(tuning.tokens_per_s)} tokens/s{memory}{most};"
         f" {len(tuning.trials)} trials in {duration(tuning.seconds)}{ended.get(tuning.ended, '')}"
-        f"{_MET[tuning.beats_default]}"
     )
 
 

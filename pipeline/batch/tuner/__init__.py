@@ -32,7 +32,6 @@ How it works, file by file:
   cheapest ladder by dynamic programming under the ceiling; sessions and compiled shapes are paid off over the job.
 - `spent`: seconds so far, and what a trial would take; it must fit into what is left.
 - `checks`: what is run beside that, so that nothing is picked unseen and nothing hides between two sizes.
-- `duel`: runs of what looks best and of the space's default by turns; where that is not slower, it is picked.
 - `tuner`: which trial is next, by CLUCB (Chen et al., NIPS 2014) with the process's deviations as confidence.
 """
 

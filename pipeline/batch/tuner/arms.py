@@ -80,16 +80,6 @@ class Arms:
                 kept.append(budget)
         return kept
 
-    @cached_property
-    def default(self) -> int | None:
-        """The arm of the space's default, or of the budget that packs these texts like it; None where there is none."""
-        most = self.space.default_tokens
-        if most is None or self.fixed:
-            return None
-        return max(
-            (i for i in np.flatnonzero(self.mode == 0).tolist() if self.knobs[i].budget_tokens <= most), default=None
-        )
-
     def neighbours(self) -> dict[int, tuple[int, ...]]:
         """Of each fixed shape those of twice and half its rows, in its own mode."""
         place = {(one.mode, one.bucket): number for number, one in enumerate(self.knobs) if one.bucket is not None}

@@ -36,13 +36,11 @@ class Mode(Struct, frozen=True, kw_only=True):
 
 class Space(Struct, frozen=True, kw_only=True):
     """Modes, the preferred first, and sizes: budgets (padded tokens per batch) where any shape can run,
-    else fixed buckets. All modes meet all sizes. `default_tokens` is the budget that runs untuned, in the first mode:
-    a pick has to beat it; None: there is none to beat."""
+    else fixed buckets. All modes meet all sizes."""
 
     modes: tuple[Mode, ...]
     budgets_tokens: tuple[int, ...] = ()
     buckets: tuple[Bucket, ...] = ()
-    default_tokens: int | None = None
 
 
 class Knobs(Struct, frozen=True, kw_only=True):

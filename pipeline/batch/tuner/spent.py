@@ -71,10 +71,6 @@ class Spent:
         of_arms: Floats = seconds[self._session]
         return of_arms
 
-    def apart(self, one: int, other: int) -> bool:
-        """Whether two arms need another session each."""
-        return bool(self._session[one] != self._session[other])
-
     def reopening(self) -> Floats:
         """Seconds to open the session of each arm now, float64 [n]; 0.0 for the session of the last trial."""
         again = [seconds for opened in self._opened.values() for seconds in opened[1:]]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from msgspec import structs
 
-from pipeline.batch.tuner.answer import no_room, pick_of
 from pipeline.batch.tuner.arms import Arms, terms_of
 from pipeline.batch.tuner.checks import LEAST_RUNS, SMALL, Checks
-from pipeline.batch.tuner.duel import Duel, next_towards
 from pipeline.batch.tuner.fit import Bools, Floats
 from pipeline.batch.tuner.memory import Memory
 from pipeline.batch.tuner.objective import Choice, Costs, Objective, OneBudget, OneLadder
@@ -17,8 +15,9 @@ from pipeline.batch.tuner.spent import Spent
 from pipeline.batch.tuner.surrogate import Surrogate
 from pipeline.batch.tuner.words import OUT_OF_MEMORY, Ended, Limits, Observation, Observed, Pick, Trial
 from pipeline.errors import DeviceError
-from pipeline.records import IntArray
+from pipeline.records import IntArray, Packing
 
+_MIB = 1 << 20
 _GOLDEN = (5**0.5 - 1) / 2
 # Doubts in the order in which they are looked into: standard deviations by which the best choice may be worse, and
 # all others better, than they look; and by what part of the time they would have to be better to matter. What may
@@ -30,8 +29,6 @@ _CAUTION = {False: 1.0, True: 0.5}
 # What would be picked but for parts that have not run is proven once no more time is left than so many times what
 # that takes, where it looks better by this part.
 _HOPE_RESERVE, _HOPE_GAIN = 3.0, 0.01
-# The pick is held against the default when no more time is left than so many pairs of turns take, or this part of all.
-_DUEL_PAIRS, _DUEL_PART = 4, 0.25
 # How much the seconds that a trial takes count against what it tells.
 _THRIFT = 0.5
 # An arm may take this part of the time at once, all runs up to the second one together.
@@ -62,17 +59,14 @@ class Tuner:
         self._checks = Checks(self._arms, limits.time_s)
         self._runs = np.zeros(len(self._arms), np.int64)
         self._caution = _CAUTION[self._arms.fixed]
-        self._duel: Duel | None = None
         self._broken = np.zeros(len(self._arms), bool)
         self._observed: list[Observed] = []
         self._last: int | None = None
         self._visit = 0
         self._pending: Trial | None = None
         self._ended: Ended = ""
-        # Why no more was to be tried when the pick was held against the default.
-        self._found_out: Ended = ""
         if not self._memory.allowed().any():
-            raise DeviceError(no_room(self._arms, self._memory, self._observed))
+            raise DeviceError(self._no_room())
 
     def next(self) -> Trial | None:
         """The next trial; None when tuning has ended. Raises ValueError where the last one was not observed."""
@@ -109,16 +103,10 @@ class Tuner:
             self._runs[arm] += 1
             self._memory.observe(arm, observation.peak_bytes)
             seconds = self._spent.warm_seconds(trial, observation)
-            terms = terms_of(trial.batches)
-            self._surrogate.observe(arm, seconds, terms, trial.knobs.mode.streams)
-            # The first run of a session is still warming up.
-            if self._duel is not None and arm == self._duel.turn and observation.open_seconds == 0.0:
-                batches = self._surrogate.average_batches(arm, terms)
-                self._duel.observe(seconds / batches * self._arms.terms[arm, 1])
+            self._surrogate.observe(arm, seconds, terms_of(trial.batches), trial.knobs.mode.streams)
 
     def pick(self) -> Pick:
-        """The best of what ran twice and of what demands less, or the default that it did not beat; before any run the
-        smallest size.
+        """The best of what ran twice and of what demands less; before any run the smallest size.
 
         Raises DeviceError where nothing ran, or nothing that ran fits any more.
         """
@@ -126,18 +114,15 @@ class Tuner:
         if not (self._runs > 0).any():
             starts = [int(arm) for arm in self._arms.first if fitting[arm]]
             if self._observed or not starts:
-                raise DeviceError(no_room(self._arms, self._memory, self._observed))
-            return self._answer((starts[0],), 0.0)
+                raise DeviceError(self._no_room())
+            return self._as_pick((starts[0],), 0.0)
         mean, deviation = self._surrogate.posterior()
-        best = self._leader(mean, deviation)
+        costs = self._costs(mean + self._caution * deviation, self._served() & fitting)
+        best = self._objective.best(costs)
         if best is None:
-            raise DeviceError(no_room(self._arms, self._memory, self._observed))
-        arms, beats = best.arms, None
-        if self._duel is not None and self._duel.met:
-            beats = self._duel.won(self._surrogate.noise)
-            arms = (self._duel.pick if beats else self._duel.default,)
-        rate = 1.0 / self._objective.seconds_per_token(arms, self._costs(mean, fitting))
-        return self._answer(arms, rate, beats)
+            raise DeviceError(self._no_room())
+        likely = structs.replace(costs, seconds=np.exp(mean))
+        return self._as_pick(best.arms, 1.0 / self._objective.seconds_per_token(best.arms, likely))
 
     def _choose(self) -> int | Ended:
         """The arm to run next, or why none is."""
@@ -153,41 +138,11 @@ class Tuner:
         if last is not None and allowed[last] and self._runs[last] > 0:
             if self._runs[last] < LEAST_RUNS:
                 return last if affordable[last] else "time"
-            if affordable[last] and self._duel is None and self._visit < self._visit_runs(mean)[last]:
+            if affordable[last] and self._visit < self._visit_runs(mean)[last]:
                 return last
-        best = self._leader(mean, deviation)
-        if self._duel is None:
-            stones = self._memory.stones(allowed & affordable)
-            untried = next_towards(self._arms.default, self._runs, allowed, affordable, stones)
-            found = self._most_telling(best, mean, deviation, allowed, affordable) if untried is None else untried
-            self._duel = self._due(best, mean, ended=isinstance(found, str))
-            if self._duel is None:
-                return found
-            self._found_out = found if isinstance(found, str) else "time"
-        turn = self._duel.turn
-        over = self._duel.decided(self._surrogate.noise) or not (allowed & affordable)[turn]
-        return self._found_out if over else turn
+        return self._most_telling(mean, deviation, allowed, affordable)
 
-    def _due(self, best: Choice | None, mean: Floats, *, ended: bool) -> Duel | None:
-        """The best choice against the default, once all else has ended or the time that is left is needed for that."""
-        default = self._arms.default
-        if best is None or default is None or not self._served()[default] or best.arms == (default,):
-            return None
-        pick = best.arms[0]
-        runs = int(self._visit_runs(mean)[default]) if self._spent.apart(pick, default) else 1
-        run_s = np.maximum(self._limits.time_s * _TRIAL_PART, self._batch_seconds(mean))[[pick, default]].sum()
-        apart_s = float(self._spent.opening()[default]) if self._spent.apart(pick, default) else 0.0
-        needed = min(_DUEL_PAIRS * (apart_s + (runs + 1) * float(run_s)), _DUEL_PART * self._limits.time_s)
-        soon = self._limits.time_s - self._spent.seconds <= needed
-        return Duel(pick, default, runs=runs, ahead=float(mean[default] - mean[pick])) if ended or soon else None
-
-    def _leader(self, mean: Floats, deviation: Floats) -> Choice | None:
-        """The choice that looks best of what may be picked."""
-        return self._objective.best(self._costs(mean + self._caution * deviation, self._served() & self._fitting()))
-
-    def _most_telling(
-        self, leader: Choice | None, mean: Floats, deviation: Floats, allowed: Bools, affordable: Bools
-    ) -> int | Ended:
+    def _most_telling(self, mean: Floats, deviation: Floats, allowed: Bools, affordable: Bools) -> int | Ended:
         """The arm whose time says most about which choice is best, or why none is worth it.
 
         The choice that looks best is held against the best one there could be if its own arms were as slow,
@@ -196,10 +151,11 @@ class Tuner:
         Bandits, NIPS 2014, algorithm 1; for single arms LUCB: Kalyanakrishnan et al., ICML 2012).
         """
         known = self._runs >= LEAST_RUNS
+        mine = self._costs(mean + self._caution * deviation, self._served() & self._fitting())
         stones = self._memory.stones(allowed & affordable)
         within = (allowed & affordable) | (stones >= 0) & ~self._broken | known & self._fitting()
         costs = structs.replace(self._costs(mean, within), peak_bytes=self._memory.least())
-        best = leader or self._objective.best(costs)
+        best = self._objective.best(mine) or self._objective.best(costs)
         if best is None:
             return "nothing"
         check = self._checks.next(best, self._runs, self._spent.seconds, allowed & affordable, self._predicted(mean))
@@ -295,6 +251,30 @@ class Tuner:
             predicted_peak_bytes=int(bound) if np.isfinite(self._memory.ceiling) else None,
         )
 
-    def _answer(self, arms: tuple[int, ...], tokens_per_s: float, beats_default: bool | None = None) -> Pick:
-        found = pick_of(arms, self._arms, self._memory, self._spent, self._observed)
-        return structs.replace(found, tokens_per_s=tokens_per_s, beats_default=beats_default, ended=self._ended)
+    def _as_pick(self, arms: tuple[int, ...], tokens_per_s: float) -> Pick:
+        knobs = [self._arms.knobs[arm] for arm in arms]
+        buckets = tuple(one.bucket for one in knobs if one.bucket is not None)
+        told = any(one.observation.peak_bytes is not None for one in self._observed)
+        return Pick(
+            mode=knobs[0].mode,
+            packing=Packing(budget_tokens=max(one.budget_tokens for one in knobs), buckets=buckets),
+            tokens_per_s=tokens_per_s,
+            peak_bytes=int(self._memory.bounds()[list(arms)].sum()) if told else None,
+            open_seconds=float(self._spent.opening()[list(arms)].sum()),
+            unproven=tuple(bucket for arm, bucket in zip(arms, buckets, strict=False) if self._runs[arm] < LEAST_RUNS),
+            seconds=self._spent.seconds,
+            ended=self._ended,
+            observations=tuple(self._observed),
+        )
+
+    def _no_room(self) -> str:
+        failures = [one.observation.failure for one in self._observed if one.observation.failure]
+        if failures and failures[-1] != OUT_OF_MEMORY:
+            return f"no trial ended well, the last one with: {failures[-1]}"
+        least = int(np.argmin(np.where(self._memory.bounds() > 0, self._memory.bounds(), np.inf)))
+        knobs, need = self._arms.knobs[least], self._memory.bounds()[least]
+        return (
+            f"no batch fits: the smallest one ({knobs.mode.precision}, {int(self._arms.demand[least, 1])} padded"
+            f" tokens) needs up to {need / _MIB:.0f} MiB and {self._memory.limit / _MIB:.0f} MiB may be used;"
+            " free memory, allow more of it, or choose a smaller model"
+        )

@@ -84,8 +84,6 @@ class Pick(Struct, frozen=True, kw_only=True):
     seconds               spent on trials
     ended                 settled: nothing is likely to be better by more than the tolerance;
                           time, trials: a limit was reached; nothing: no other size may be tried
-    beats_default         whether it was faster than the space's default in runs of both by turns, beyond their noise;
-                          False: it is that default, for nothing was; None: they were not run so
     observations          every trial, in order
     """
 
@@ -97,5 +95,4 @@ class Pick(Struct, frozen=True, kw_only=True):
     unproven: tuple[Bucket, ...]
     seconds: float
     ended: Ended
-    beats_default: bool | None
     observations: tuple[Observed, ...]

@@ -109,12 +109,12 @@ def random_job(seed: int, *, small: bool = False, room: tuple[float, float] = (4
 def _space(random: np.random.Generator, *, fixed: bool, cores: int, longest: int, small: bool) -> Space:
     modes = tuple(_modes(random, fixed=fixed, cores=cores, small=small))
     if not fixed:
-        budgets = powers_of_two(128, 4096 if small else 16384)
-        return Space(modes=modes, budgets_tokens=budgets, default_tokens=512)
+        return Space(modes=modes, budgets_tokens=powers_of_two(128, 4096 if small else 16384))
     sequences = (64,) if small else (32, 64, 128, 256)
     most_tokens = 8192 if small else 16384
-    buckets = ladder_buckets(sequences, longest=longest, most_rows=256, most_tokens=most_tokens)
-    return Space(modes=modes, buckets=buckets)
+    return Space(
+        modes=modes, buckets=ladder_buckets(sequences, longest=longest, most_rows=256, most_tokens=most_tokens)
+    )
 
 
 def _modes(random: np.random.Generator, *, fixed: bool, cores: int, small: bool) -> Iterator[Mode]:
