@@ -4,8 +4,9 @@ A Gaussian process over the logarithm of the time per unit (Rasmussen and Willia
 Learning, 2006, equations 2.23 and 2.24). Its mean is a cost model: a launch, plus something per padded token and
 per score of attention. What departs from it is thought of as the sum of a factor for each precision, each split into
 streams and threads, each number of batches in flight, and each mode of them; a smooth curve over the sizes,
-common to all modes, and another of each mode; a cliff at one size, common to all modes, and one at a single
-arm. Their sizes below are prior beliefs, not measurements.
+common to all modes, and another of each mode; a rougher one over the padded tokens of a batch, whatever their shape
+(what fills a cache or saturates a device is their number); a cliff at one size, common to all modes, and one at a
+single arm. Their sizes below are prior beliefs, not measurements.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from pipeline.batch.tuner.fit import Floats, Ints, nonnegative_fit
 from pipeline.batch.tuner.space import Mode
 
 _PRECISION, _SPLIT, _IN_FLIGHT, _OWN_FACTOR = 0.5, 1.0, 0.4, 0.08
-_CURVE, _OWN_CURVE, _OCTAVES = 0.15, 0.15, 2.0
-_CLIFF, _OWN_CLIFF = 0.07, 0.04
+# Two curves and two cliffs where any shape runs, and where shapes are fixed: common to all modes, and of each mode.
+_CURVES, _OCTAVES = {False: (0.15, 0.15), True: (0.1, 0.1)}, 2.0
+_CLIFFS = {False: (0.07, 0.04), True: (0.05, 0.03)}
+# Batches of fixed shapes with as many tokens are alike whatever their shape.
+_TOKENS_CURVE, _TOKENS_OCTAVES = {False: 0.0, True: 0.15}, 1.0
 # Curves and cliffs may be so many times as large; twice is one standard deviation.
 _ROUGHER = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 # Noise of one run, as if it had been seen in so many pairs of runs.
@@ -58,9 +62,13 @@ class Surrogate:
             + _alike(arms, lambda mode: mode.in_flight, _IN_FLIGHT)
             + _OWN_FACTOR**2 * same_mode
         )
-        self._shape = (_CURVE**2 + _OWN_CURVE**2 * same_mode) * smooth + (
-            _CLIFF**2 + _OWN_CLIFF**2 * same_mode
-        ) * same_size
+        (curve, own_curve), (cliff, own_cliff) = _CURVES[arms.fixed], _CLIFFS[arms.fixed]
+        tokens = np.square(arms.place.sum(axis=1)[:, None] - arms.place.sum(axis=1)[None, :])
+        self._shape = (
+            (curve**2 + own_curve**2 * same_mode) * smooth
+            + _TOKENS_CURVE[arms.fixed] ** 2 * np.exp(-tokens / (2 * _TOKENS_OCTAVES**2))
+            + (cliff**2 + own_cliff**2 * same_mode) * same_size
+        )
         self._runs: dict[int, list[Run]] = {}
         self.coefficients: Floats = np.array([1.0, 0.0, 0.0, 0.0])
         self._warm: set[int] = set()

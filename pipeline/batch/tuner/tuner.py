@@ -23,8 +23,12 @@ _GOLDEN = (5**0.5 - 1) / 2
 # all others better, than they look; and by what part of the time they would have to be better to matter. What may
 # be much better comes before what may be a little better.
 _DOUBTS = ((2.0, 0.05), (3.0, 0.05), (2.0, 0.02), (3.0, 0.02))
-# Standard deviations by which the pick is thought to be worse than it looks.
-_CAUTION = 1.0
+# Standard deviations by which the pick is thought to be worse than it looks, where any shape runs and where shapes are
+# fixed: the parts of a ladder are hardly all worse at once.
+_CAUTION = {False: 1.0, True: 0.5}
+# What would be picked but for parts that have not run is proven once no more time is left than so many times what
+# that takes, where it looks better by this part.
+_HOPE_RESERVE, _HOPE_GAIN = 3.0, 0.01
 # How much the seconds that a trial takes count against what it tells.
 _THRIFT = 0.5
 # An arm may take this part of the time at once, all runs up to the second one together.
@@ -54,6 +58,7 @@ class Tuner:
         self._objective: Objective = OneLadder(self._arms, tokens) if self._arms.fixed else OneBudget(tokens)
         self._checks = Checks(self._arms, limits.time_s)
         self._runs = np.zeros(len(self._arms), np.int64)
+        self._caution = _CAUTION[self._arms.fixed]
         self._broken = np.zeros(len(self._arms), bool)
         self._observed: list[Observed] = []
         self._last: int | None = None
@@ -112,7 +117,7 @@ class Tuner:
                 raise DeviceError(self._no_room())
             return self._as_pick((starts[0],), 0.0)
         mean, deviation = self._surrogate.posterior()
-        costs = self._costs(mean + _CAUTION * deviation, self._served() & fitting)
+        costs = self._costs(mean + self._caution * deviation, self._served() & fitting)
         best = self._objective.best(costs)
         if best is None:
             raise DeviceError(self._no_room())
@@ -146,7 +151,7 @@ class Tuner:
         Bandits, NIPS 2014, algorithm 1; for single arms LUCB: Kalyanakrishnan et al., ICML 2012).
         """
         known = self._runs >= LEAST_RUNS
-        mine = self._costs(mean + _CAUTION * deviation, self._served() & self._fitting())
+        mine = self._costs(mean + self._caution * deviation, self._served() & self._fitting())
         stones = self._memory.stones(allowed & affordable)
         within = (allowed & affordable) | (stones >= 0) & ~self._broken | known & self._fitting()
         costs = structs.replace(self._costs(mean, within), peak_bytes=self._memory.least())
@@ -156,6 +161,9 @@ class Tuner:
         check = self._checks.next(best, self._runs, self._spent.seconds, allowed & affordable, self._predicted(mean))
         if check is not None:
             return check
+        hoped = self._hoped(best, mean, deviation, allowed & affordable)
+        if hoped is not None:
+            return hoped
         for width, tolerance in _DOUBTS:
             shares = self._telling(best, costs, width * deviation, tolerance)
             runnable = [arm for arm in shares if stones[arm] >= 0 or (allowed[arm] and affordable[arm])]
@@ -167,6 +175,20 @@ class Tuner:
         worth = learnt / self._predicted(mean) ** _THRIFT
         most = max(runnable, key=lambda arm: float(worth[arm]) * shares[arm])
         return most if allowed[most] else int(stones[most])
+
+    def _hoped(self, best: Choice, mean: Floats, deviation: Floats, runnable: Bools) -> int | None:
+        """The largest part not run yet of what looks best of all that may be picked, once the time for it is short;
+        None where that is hardly better than `best`, which rests on what ran, or cannot be proven any more."""
+        served = self._served() & self._fitting()
+        hope = self._objective.best(self._costs(mean + self._caution * deviation, runnable | served))
+        if hope is None or hope.seconds_per_token > best.seconds_per_token * (1 - _HOPE_GAIN):
+            return None
+        unseen = {arm: share for arm, share in zip(hope.arms, hope.shares, strict=True) if not served[arm]}
+        needed = float(self._predicted(mean)[list(unseen)].sum())
+        left = self._limits.time_s - self._spent.seconds
+        if not unseen or not needed <= left <= _HOPE_RESERVE * needed:
+            return None
+        return max(unseen, key=lambda arm: unseen[arm])
 
     def _telling(self, best: Choice, costs: Costs, doubt: Floats, tolerance: float) -> dict[int, float]:
         """Arms that decide between the best choice and its rival, with their shares of the time; those of the best
