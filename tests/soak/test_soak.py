@@ -26,9 +26,11 @@ ID_BYTES, SHARD_BYTES = 8, 1500
 STEPS_BYTES = 8 * MIB
 # Temporary file, part and folder are opened and closed all the time, and the memory watch reads files.
 OPEN_AT_ONCE = 3
-# A resume reads the ids of every committed part, in half a millisecond; the machine may have other work.
-SHARD_OF_RESUME_S = 0.003
-# Of the processor's time for a shard; that of the clock is the disk's, and of what else the machine does.
+# Pools start a thread when there is first work for it.
+LATE_THREADS = 2
+# Seconds are the processor's: those of the clock are also the disk's, and of what else the machine does.
+# A resume reads the entry and the ids of every committed part, in about a millisecond.
+SHARD_OF_RESUME_S = 0.002
 SLOWER = 1.3
 
 
@@ -82,7 +84,7 @@ def test_many_small_shards_take_no_longer_as_the_ledger_grows_and_a_resume_begin
         begun = resumed.watch(until=lambda sample: sample.shards > kept, every_s=0.05)
         last = resumed.watch()
         resumed.ends_well()
-    assert begun.at_s < fresh.at_s + SHARD_OF_RESUME_S * kept
+    assert begun.cpu_s < fresh.cpu_s + SHARD_OF_RESUME_S * kept
     early = cpu_per_shard(part(killed.samples, 0.1, 0.5, shards))
     late = cpu_per_shard(part(resumed.samples, 0.7, 1, shards))
     assert late < SLOWER * early
@@ -90,7 +92,8 @@ def test_many_small_shards_take_no_longer_as_the_ledger_grows_and_a_resume_begin
         assert_flat(run.samples, FEW_ROWS)
     assert_whole(output)
     said = (
-        f"the first shard after {fresh.at_s:.1f} s, of a resume at {kept:,} after {begun.at_s:.1f} s;"
+        f"the first shard after {fresh.at_s:.1f} s, of a resume at {kept:,} after {begun.at_s:.1f} s"
+        f" ({begun.cpu_s - fresh.cpu_s:.1f} s of processor more);"
         f" {early * 1000:.2f} ms of processor per shard early, {late * 1000:.2f} ms late;"
         f" {(last.shards - begun.shards) * FEW_ROWS / (last.at_s - begun.at_s):,.0f} rows/s"
     )
@@ -106,7 +109,7 @@ def assert_flat(samples: Sequence[Sample], shard_rows: int) -> None:
     files = [sample.files for sample in held]
     assert max(files) <= min(files) + OPEN_AT_ONCE
     threads = [sample.threads for sample in held]
-    assert max(threads) <= min(threads) + 1
+    assert max(threads) <= min(threads) + LATE_THREADS
     assert {sample.children for sample in held} == {0}
 
 
