@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/default.toml
 TEXTS ?= 200
+ROWS ?= 1000000
 BUILD ?= build
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hostile fuzz readers hardware \
+.PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hostile soak fuzz readers hardware \
 	directml-linux bench bench-streams docs clean
 
 help: ## this list
@@ -32,7 +33,7 @@ doctor: setup ## try every provider on this machine
 	@$(PY) -m pipeline doctor
 
 test: $(VENV)/.developing ## the tests (fast ones)
-	@$(PY) -m pytest -m "not crash and not hostile"
+	@$(PY) -m pytest -m "not crash and not hostile and not soak"
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
 	@$(PY) -m pytest -m crash
@@ -42,6 +43,9 @@ crash-nightly: $(VENV)/.developing ## the same with 3,000 kills at random instan
 
 hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, each in a process with little memory and time
 	@$(PY) -m pytest -m hostile
+
+soak: $(VENV)/.developing ## a million short rows: memory, open files and rate stay as they are: make soak [ROWS=100000]
+	@EMBEDMILL_SOAK_ROWS=$(ROWS) $(PY) -m pytest -m soak
 
 fuzz: setup ## coverage-guided fuzzing of the JSONL and config readers, a minute each, in an environment of its own
 	@$(PYTHON) -m venv $(BUILD)/fuzz

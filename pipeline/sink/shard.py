@@ -54,7 +54,8 @@ def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: st
 def read_ids(path: Path) -> list[str]:
     """The `id` column of an output file. Raises Corrupt if it cannot be read."""
     try:
-        return list(pq.read_table(path, columns=["id"], page_checksum_verification=True).column("id").to_pylist())
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return list(file.read(columns=["id"]).column("id").to_pylist())
     except (pa.ArrowInvalid, OSError) as error:
         raise Corrupt(f"{path} is damaged ({error}); run `embedmill verify {path.parent}`") from error
 

@@ -1,4 +1,4 @@
-"""The process that forks runs, and jobs for it, in memory where there is such a place: no trial waits for a disk."""
+"""The processes that fork runs, and jobs for it, in memory where there is such a place: no trial waits for a disk."""
 
 from __future__ import annotations
 

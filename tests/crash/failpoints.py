@@ -1,21 +1,23 @@
 """Runs of the command line that are killed, stopped or failed at their n-th call that changes the file system.
 
 As a program it loads embedmill once and then, for each order on standard input, forks runs; so a trial costs a
-fraction of a second. `Failpoints` is the other side.
+fraction of a second. `Failpoints` is the other side: it has two such programs, so that two trials go on at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +26,16 @@ from tests.crash.watch import Fault, Watch
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
+AT_ONCE = 2
+
+Case = TypeVar("Case")
+Found = TypeVar("Found")
+
+
+def at_once(trial: Callable[[Case], Found], cases: Iterable[Case]) -> list[Found]:
+    """Two trials at a time; what they found, in the order of the cases. The first that fails ends it."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(trial, cases))
 
 
 class Order(Struct, kw_only=True):
@@ -53,27 +65,30 @@ class Ending(Struct, kw_only=True):
 
 
 class Failpoints:
-    """The process that forks runs; a context manager."""
+    """The processes that fork runs; a context manager. Each takes one order at a time."""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.failpoints"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "tests.crash.failpoints"]
+        self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
+        for _ in range(AT_ONCE):
+            self._idle.put(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=10)
+        while not self._idle.empty():
+            self._idle.get().communicate(timeout=10)
 
     def order(self, words: Sequence[str], **options: Any) -> list[Ending]:
         """Have runs made, as the fields of Order say."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(Order(words=list(words), **options)) + b"\n")
-        self._process.stdin.flush()
-        return msgspec.json.decode(self._process.stdout.readline(), type=list[Ending])
+        process = self._idle.get()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(Order(words=list(words), **options)) + b"\n")
+            process.stdin.flush()
+            return msgspec.json.decode(process.stdout.readline(), type=list[Ending])
+        finally:
+            self._idle.put(process)
 
     def run(self, words: Sequence[str], **options: Any) -> tuple[int, int]:
         """The exit code of one run (-9 if it was killed), and how many points it passed."""
@@ -115,12 +130,7 @@ class Child:
 
 def serve() -> None:
     """Fork runs for each line of standard input and answer with how they ended."""
-    import pipeline.cli
-    import pipeline.conductor  # noqa: F401 (loaded here once, for all forks)
-
-    with contextlib.suppress(ImportError):
-        import pandas  # noqa: F401 (pyarrow looks for it)
-
+    _load()
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         gate = os.pipe()
@@ -134,6 +144,19 @@ def serve() -> None:
             _release(children, resume=order.resume)
         sys.stdout.buffer.write(msgspec.json.encode([child.end() for child in children]) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _load() -> None:
+    """What every run loads and looks up is there before it is forked."""
+    import pipeline.cli
+    import pipeline.conductor
+    import pipeline.model.inspection
+    import pipeline.report.summary  # noqa: F401
+    from pipeline.report.environment import environment
+
+    environment()
+    with contextlib.suppress(ImportError):
+        import pandas  # noqa: F401 (pyarrow looks for it)
 
 
 def _release(children: list[Child], *, resume: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.failpoints import Failpoints
+from tests.crash.failpoints import AT_ONCE, Failpoints, at_once
 from tests.crash.trials import Trials, committed_are_whole, show
 from tests.crash.watch import Call, Fault, read_trace
 
@@ -26,18 +27,25 @@ NAMING = ("replace", "link")
 FAILING = ("create", "write", "fsync", *NAMING, "mkdir", "unlink")
 
 
+Disks = queue.Queue[Path]
+
+
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB in memory."""
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    """File systems of one MiB in memory, one for each trial that goes on."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root can mount")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    mounted = [tmp_path / f"disk {number}" for number in range(AT_ONCE)]
+    idle: Disks = queue.Queue()
+    for folder in mounted:
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("this machine does not let us mount")
+        idle.put(folder)
+    yield idle
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -47,25 +55,28 @@ def twenty(place: Path, tiny_model: Path, failpoints: Failpoints) -> Trials:
 
 
 def test_a_disk_that_is_full_at_any_level_is_told_and_the_run_goes_on_when_it_is_not(
-    twenty: Trials, disk: Path, capsys: pytest.CaptureFixture[str]
+    twenty: Trials, disks: Disks, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From no page free to nearly as many as an output needs: tmpfs counts by and by, so that the last few may do."""
-    output, ballast = disk / "out", disk / "ballast"
-    said = str(twenty.folder / "said")
+    disk = disks.get()
     needed = pages_needed(twenty, disk)
-    found: Counter[str] = Counter()
-    for level in range(LEVELS):
-        free = level * needed // LEVELS
-        place = f"{free} of {needed} pages free"
+    disks.put(disk)
+
+    def ended(level: int) -> str:
+        disk, free = disks.get(), level * needed // LEVELS
+        place, output, ballast = f"{free} of {needed} pages free", disk / "out", disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(disk).free - free * PAGE))
-        [ending] = twenty.failpoints.order(twenty.words(output), said=said)
+        [ending] = twenty.failpoints.order(twenty.words(output), said=str(twenty.told(output)))
         if ending.code or free < needed - SLACK:
-            twenty.is_refused(ending.code, place)
+            twenty.is_refused(ending.code, output, place)
         kept = committed_are_whole(output, place)
         assert list(output.glob("_tmp/*")) == [], place
         ballast.unlink()
         twenty.ends_equal(output, place)
-        found[f"exit code {ending.code} with {kept:2} shards committed"] += 1
+        disks.put(disk)
+        return f"exit code {ending.code} with {kept:2} shards committed"
+
+    found = Counter(at_once(ended, range(LEVELS)))
     show(capsys, f"{LEVELS} levels of a full disk, an output needs {needed} pages", found)
 
 
@@ -89,21 +100,22 @@ def test_an_error_of_any_call_is_told_and_the_run_goes_on_when_there_is_none(
 ) -> None:
     """EIO at the n-th call of each kind, for every n; a write leaves its first half."""
     counts = Counter(call.name for call in read_trace(five.trace))
-    trace, said = five.folder / "failed.trace", str(five.folder / "said")
-    found: Counter[str] = Counter()
-    for name in FAILING:
-        for number in range(0, counts[name], 3 if forever else 1):
-            place = f"{name} {number}"
-            output = five.folder / "failed"
-            shutil.rmtree(output, ignore_errors=True)
-            fault = Fault(name, number, errno.EIO, forever)
-            [ending] = five.failpoints.order(five.words(output), fault=fault, trace=str(trace), said=said)
-            five.is_refused(ending.code, place)
-            assert_no_sync_is_retried(read_trace(trace), place)
-            if output.exists():
-                committed_are_whole(output, place)
-            five.ends_equal(output, place)
-            found[f"{name}: exit code 6, then equal"] += 1
+    cases = [(name, number) for name in FAILING for number in range(0, counts[name], 3 if forever else 1)]
+
+    def ended(case: tuple[str, int]) -> str:
+        name, number = case
+        place = f"{name} {number}"
+        output, trace = five.folder / f"failed {place}", five.folder / f"failed {place}.trace"
+        fault, said = Fault(name, number, errno.EIO, forever), str(five.told(output))
+        [ending] = five.failpoints.order(five.words(output), fault=fault, trace=str(trace), said=said)
+        five.is_refused(ending.code, output, place)
+        assert_no_sync_is_retried(read_trace(trace), place)
+        if output.exists():
+            committed_are_whole(output, place)
+        five.ends_equal(output, place)
+        return f"{name}: exit code 6, then equal"
+
+    found = Counter(at_once(ended, cases))
     show(capsys, "EIO at every call" if not forever else "EIO from every third call on", found)
 
 

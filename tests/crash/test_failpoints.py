@@ -11,8 +11,9 @@ import pytest
 from pipeline.conductor import run
 from pipeline.config import RunConfig
 from pipeline.sink.verify import verify
-from tests.crash.failpoints import Failpoints
+from tests.crash.failpoints import Failpoints, at_once
 from tests.crash.jobs import files_of, make_config, make_rows, parts_of, words_of, write_jsonl
+from tests.crash.trials import FIXED
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 EVERY = 12
@@ -31,7 +32,7 @@ class Job:
         self.files = files_of(folder / "undisturbed")
 
     def config(self, name: str) -> RunConfig:
-        tables = {"shard": {"rows": 5}, "rows": {"max_quarantined": 1}, "engine": {"streams": 1}}
+        tables = {"shard": {"rows": 5}, "rows": {"max_quarantined": 1}, "engine": FIXED}
         return make_config(self.model, self.source, self.folder / name, **tables)
 
     def survives(self, failpoints: Failpoints, point: int, again: int | None = None) -> None:
@@ -42,7 +43,7 @@ class Job:
         assert failpoints.run(words_of(config), kill_at=point)[0] == -9, place
         if again is not None:
             assert failpoints.run(words_of(config), kill_at=again)[0] in (-9, 0), place
-        run(config, quiet=True)
+        assert failpoints.run(words_of(config))[0] == 0, place
         assert parts_of(output) == self.parts, place
         assert files_of(output) == self.files, place
         assert verify(output).problems == [], place
@@ -50,8 +51,8 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Job:
-    return Job(tmp_path_factory.mktemp("failpoints"), tiny_model)
+def job(place: Path, tiny_model: Path) -> Job:
+    return Job(place / "failpoints", tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +65,14 @@ def points(job: Job, failpoints: Failpoints) -> int:
 
 
 def test_a_kill_at_every_twelfth_point_loses_nothing(job: Job, failpoints: Failpoints, points: int) -> None:
-    for point in range(0, points, EVERY):
-        job.survives(failpoints, point)
+    at_once(lambda point: job.survives(failpoints, point), range(0, points, EVERY))
 
 
 @pytest.mark.crash
 def test_a_kill_at_any_point_loses_nothing(job: Job, failpoints: Failpoints, points: int) -> None:
-    for point in range(points):
-        job.survives(failpoints, point)
+    at_once(lambda point: job.survives(failpoints, point), range(points))
 
 
 @pytest.mark.crash
 def test_a_kill_at_every_third_point_of_a_resume_loses_nothing(job: Job, failpoints: Failpoints, points: int) -> None:
-    for point in range(0, points, 3):
-        job.survives(failpoints, points // 2, again=point)
+    at_once(lambda point: job.survives(failpoints, points // 2, again=point), range(0, points, 3))

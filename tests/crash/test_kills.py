@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.failpoints import at_once
 from tests.crash.steps import ITEM_STEPS, items_of, points_of
 from tests.crash.trials import Trials, show
 from tests.crash.watch import read_trace
@@ -22,15 +23,17 @@ KILLS = int(os.environ.get("EMBEDMILL_KILLS", "200"))
 
 def test_kills_at_random_instants_change_nothing(twelve: Trials, capsys: pytest.CaptureFixture[str]) -> None:
     """The instants are spread evenly over the life of a run; one in ten is killed again while it resumes."""
-    draw = random.Random(SEED)
-    stages: Counter[str] = Counter()
-    for trial in range(KILLS):
-        place = f"seed {SEED}, trial {trial}"
+
+    def survived(trial: int) -> list[str]:
+        draw = random.Random(SEED + trial)
         output = twelve.folder / f"trial {trial}"
-        stages[f"killed {kill(twelve, output, (trial + draw.random()) / KILLS)}"] += 1
+        stages = [f"killed {kill(twelve, output, (trial + draw.random()) / KILLS)}"]
         if trial % 10 == 9:
-            stages[f"killed again {kill(twelve, output, draw.random())}"] += 1
-        twelve.ends_equal(output, place)
+            stages.append(f"killed again {kill(twelve, output, draw.random())}")
+        twelve.ends_equal(output, f"seed {SEED}, trial {trial}")
+        return stages
+
+    stages = Counter(stage for found in at_once(survived, range(KILLS)) for stage in found)
     show(capsys, f"{KILLS} kills of runs that take {twelve.life_s:.2f} s, seed {SEED}", stages)
 
 
@@ -39,14 +42,15 @@ def kill(trials: Trials, output: Path, share: float) -> str:
 
     One that had ended already is run anew: how long a life is is learnt from it, as the machine has other work.
     """
-    before = trials.folder / "before"
-    shutil.rmtree(before, ignore_errors=True)
+    before = trials.folder / f"before {output.name}"
     if output.exists():
         shutil.copytree(output, before)
     while True:
         [ending] = trials.failpoints.order(trials.words(output), kill_after_s=share * trials.life_s)
         if ending.code == -9:
-            return stage_of(output, committed(before), trials.shards)
+            kept = committed(before)
+            shutil.rmtree(before, ignore_errors=True)
+            return stage_of(output, kept, trials.shards)
         assert ending.code == 0
         share = min(share * 0.9, ending.seconds / trials.life_s)
         shutil.rmtree(output)
@@ -75,22 +79,24 @@ def test_a_kill_at_every_step_of_the_first_a_middle_and_the_last_shard_changes_n
     five: Trials, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each step by its name; one in ten is killed again at a step of its resume."""
-    draw = random.Random(SEED)
     points = points_of(read_trace(five.trace))
-    trials: Counter[tuple[str, str]] = Counter()
-    for item in items_of(five.shards):
-        for step in ITEM_STEPS:
-            place = f"{item}, {step}"
-            output = five.folder / place.replace("/", " ")
-            assert five.failpoints.run(five.words(output), kill_at=points[item, step])[0] == -9, place
-            trials[item, step] += 1
-            if sum(trials.values()) % 10 == 0:
-                again = draw.randrange(points[item, step])
-                assert five.failpoints.run(five.words(output), kill_at=again)[0] in (-9, 0), place
-                trials[item, "killed again"] += 1
-            five.ends_equal(output, place)
-    assert min(trials[item, step] for item in items_of(five.shards) for step in ITEM_STEPS) == 1
-    table(capsys, items_of(five.shards), trials)
+    cases = [(item, step) for item in items_of(five.shards) for step in ITEM_STEPS]
+
+    def survived(number: int) -> list[tuple[str, str]]:
+        item, step = cases[number]
+        place, done = f"{item}, {step}", [cases[number]]
+        output = five.folder / place.replace("/", " ")
+        assert five.failpoints.run(five.words(output), kill_at=points[item, step])[0] == -9, place
+        if number % 10 == 9:
+            again = random.Random(SEED + number).randrange(points[item, step])
+            assert five.failpoints.run(five.words(output), kill_at=again)[0] in (-9, 0), place
+            done.append((item, "killed again"))
+        five.ends_equal(output, place)
+        return done
+
+    table(
+        capsys, items_of(five.shards), Counter(kill for done in at_once(survived, range(len(cases))) for kill in done)
+    )
 
 
 def table(capsys: pytest.CaptureFixture[str], items: list[str], trials: Counter[tuple[str, str]]) -> None:

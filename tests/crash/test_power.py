@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sink.ledger import read_job
+from tests.crash.failpoints import at_once
 from tests.crash.power import Disk, Tree, below, inside
 from tests.crash.steps import ITEM_STEPS, items_of, points_of
 from tests.crash.trials import Trials, committed_are_whole, show
@@ -48,7 +49,7 @@ def test_every_byte_of_an_output_is_in_the_record_of_the_calls(five: Trials) -> 
 def test_a_power_loss_after_any_call_tears_nothing_and_the_run_is_finished(
     five: Trials, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    disk, seen = Disk(str(five.folder)), set[str]()
+    disk, states = Disk(str(five.folder)), dict[str, tuple[str, Tree]]()
     kinds: Counter[str] = Counter()
     calls = inside(read_trace(five.trace), str(five.folder))
     for number, call in enumerate(calls):
@@ -57,14 +58,17 @@ def test_a_power_loss_after_any_call_tears_nothing_and_the_run_is_finished(
             kinds[f"states: {kind}"] += 1
             left = below(tree, "undisturbed")
             state = hashlib.sha256(repr(sorted(left.items())).encode()).hexdigest()
-            if state in seen:
-                continue
-            seen.add(state)
-            place = f"after call {number} ({call.name} {call.paths}), {kind}"
-            output = put(left, five.folder / "after power loss")
-            read_job(output)
-            kinds[f"of them unlike, resumed: with {committed_are_whole(output, place)} shards committed"] += 1
-            five.ends_equal(output, place)
+            states.setdefault(state, (f"after call {number} ({call.name} {call.paths}), {kind}", left))
+
+    def resumed(state: str) -> str:
+        place, left = states[state]
+        output = put(left, five.folder / f"after power loss {state}")
+        read_job(output)
+        committed = committed_are_whole(output, place)
+        five.ends_equal(output, place)
+        return f"of them unlike, resumed: with {committed} shards committed"
+
+    kinds.update(at_once(resumed, states))
     show(capsys, f"power lost after each of {len(calls)} calls", kinds)
 
 
@@ -75,17 +79,21 @@ def test_what_a_run_leaves_is_safe_when_it_ends_though_one_before_it_was_killed(
     points = points_of(read_trace(five.trace))
     kills = {f"{item}, {step}": points[item, step] for item in items_of(five.shards) for step in ITEM_STEPS}
     kills |= {f"at point {point}": point for point in range(points["_ledger/job.json", "tmp created"])}
-    trace = five.folder / "one.trace"
-    output = five.folder / "in two runs"
-    for place, point in kills.items():
+
+    def lost(place: str) -> None:
+        output = five.folder / f"in two runs, {place.replace('/', ' ')}"
+        trace, left = five.folder / f"{output.name}.trace", five.folder / f"left, {output.name}"
         disk = Disk(str(five.folder))
-        for options in ({"kill_at": point}, {}):
+        for options in ({"kill_at": kills[place]}, {}):
             code, _ = five.failpoints.run(five.words(output), trace=str(trace), **options)
             assert code == (-9 if options else 0), place
             for call in inside(read_trace(trace), str(five.folder)):
                 disk.make(call)
         for kind, tree in disk.losses():
-            left = below({path: data for path, data in tree.items() if "/_tmp" not in path}, "in two runs")
-            five.is_equal(put(left | {"_run.lock": b""}, five.folder / "left"), f"{place}: {kind}")
+            kept = below({path: data for path, data in tree.items() if "/_tmp" not in path}, output.name)
+            five.is_equal(put(kept | {"_run.lock": b""}, left), f"{place}: {kind}")
         shutil.rmtree(output)
+        shutil.rmtree(left)
+
+    at_once(lost, kills)
     show(capsys, "power lost after the end of a resumed run", {"kills of the run before it": len(kills)})

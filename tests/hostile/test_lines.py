@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.hostile.conftest import Tally
 from tests.hostile.forks import Forks
 from tests.source.corpora import Corpus
 
+EXAMPLES = int(os.environ.get("EMBEDMILL_EXAMPLES", "2000"))
 LINES = {
     "bad UTF-8": b'{"id": "a", "text": "\xff\xfe"}\n',
     "a cut character": b'{"id": "a", "text": "\xe2\x82"}\n',
@@ -77,7 +79,7 @@ NOISE = st.lists(st.one_of(PIECES, st.binary(max_size=8), st.text(max_size=4).ma
 
 @pytest.mark.hostile
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(noise=NOISE.map(b"".join))
 def test_any_bytes_are_accounted_for(tmp_path: Path, tally: Tally, name: str, noise: bytes) -> None:
     corpus = Corpus(tmp_path)

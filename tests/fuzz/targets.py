@@ -1,0 +1,45 @@
+"""What is fuzzed: functions that take any bytes, and raise where something that is promised does not hold."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipeline.config import RunConfig
+from pipeline.configfile import load_config, parse_config
+from pipeline.errors import ConfigError
+from pipeline.records import InputFile
+from pipeline.source.columns import Resolved, text_carried
+from pipeline.source.jsonl import JsonParser
+from pipeline.source.rows import parsed
+
+CONFIG = parse_config(
+    {"columns": {"carry": ["n", "s"], "types": {"n": "int64"}}, "input": {"paths": ["a"]}}, place="fuzz"
+)
+
+
+def jsonl(data: bytes) -> None:
+    """Every line of any bytes becomes a row or a fault, and what is written can be written."""
+    file = InputFile(path="a", name="a", format="jsonl", compression="", size_bytes=len(data), digest="")
+    columns = Resolved(text="text", id="id", carried=text_carried(CONFIG))
+    lines = data.splitlines(keepends=True)
+    block = parsed(lines, 0, JsonParser(file, CONFIG, columns), columns, 1 << 20)
+    assert block.count == len(lines)
+    for text in (*block.ids, *block.texts):
+        text.encode()
+    for fault in block.faults:
+        fault.excerpt.encode()
+
+
+def config(data: bytes) -> None:
+    """Any file is a config, or a ConfigError."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "fuzz.toml"
+        place.write_bytes(data)
+        try:
+            assert isinstance(load_config(place), RunConfig)
+        except ConfigError:
+            return
+
+
+TARGETS = {"jsonl": jsonl, "config": config}
