@@ -12,6 +12,7 @@ from pipeline.engine.runner import Runner
 from pipeline.engine.serve import serve
 from pipeline.engine.setup import Runs, Setup
 from pipeline.engine.watching import guard_for
+from pipeline.model.bundle import check_files, open_bundle
 
 _USUAL = Terms()
 
@@ -33,6 +34,13 @@ def _runner(setup: Setup, terms: Terms, said: Callable[[str], None]) -> Runner:
     return Runner(setup, contexts=contexts, guard=guard, most_scale=terms.most_scale)
 
 
+def _proved_runner(setup: Setup, terms: Terms, said: Callable[[str], None]) -> Runner:
+    """In a process of its own: the files may have changed since the run began, which compared them too."""
+    graph = next(iter(setup.model.graphs.values()))
+    check_files(open_bundle(Path(graph.path).parent))
+    return _runner(setup, terms, said)
+
+
 def main() -> None:
     """The process."""
-    serve(_runner)
+    serve(_proved_runner)

@@ -16,7 +16,7 @@ from msgspec import structs
 from pipeline.engine.frames import Asked, AskedFacts, Done, Facts, Failed, Opening, Said, Terms
 from pipeline.engine.setup import Cancelled, RunnerFacts, Setup, to_bytes
 from pipeline.engine.worker import Worker, WorkerEnded
-from pipeline.errors import DeviceError, DeviceLost, OutOfMemory
+from pipeline.errors import DeviceError, DeviceLost, ModelError, OutOfMemory
 from pipeline.facts import SessionFacts
 from pipeline.records import Batch, FloatArray, Tokens
 
@@ -25,7 +25,7 @@ from pipeline.records import Batch, FloatArray, Tokens
 _MOST_IN_A_ROW = 4
 _ROW_ENDS = 10
 _FACTS_S = 5.0
-_ERRORS = {kind.__name__: kind for kind in (DeviceError, OutOfMemory, DeviceLost)}
+_ERRORS = {kind.__name__: kind for kind in (DeviceError, OutOfMemory, DeviceLost, ModelError)}
 
 
 class Process:
@@ -159,7 +159,7 @@ class Apart:
         self._process.close(Cancelled())
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """See Runs. Raises DeviceLost where the device is lost again and again."""
+        """See Runs. Raises DeviceLost where the device is lost again and again, ModelError where files have changed."""
         while True:
             process = self._process
             try:

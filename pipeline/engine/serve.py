@@ -16,7 +16,7 @@ from pipeline.engine.frames import Asked, AskedFacts, Done, Facts, Failed, Openi
 from pipeline.engine.runner import Runner
 from pipeline.engine.setup import Setup, from_bytes
 from pipeline.engine.worker import Caller
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, PipelineError
 from pipeline.facts import SessionFacts
 from pipeline.records import Batch, Tokens
 
@@ -33,7 +33,7 @@ def serve(make: Callable[[Setup, Terms, Callable[[str], None]], Runner]) -> None
         setup = from_bytes(opening.setup)
         try:
             runner = make(setup, opening.terms, lambda words: say(Said(words)))
-        except DeviceError as error:
+        except PipelineError as error:
             say(Failed(-1, type(error).__name__, str(error)))
             next(questions, None)
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -20,9 +21,10 @@ from msgspec import structs
 
 from pipeline.conductor import RunResult, run
 from pipeline.engine.catalogue.entry import Provider
-from pipeline.errors import DeviceLost
+from pipeline.errors import DeviceLost, ModelError
+from pipeline.model.bundle import Bundle, check_files
 from pipeline.sink.verify import verify
-from tests.crash.jobs import make_config, make_rows, parts_of, write_jsonl
+from tests.crash.jobs import make_config, make_rows, parts_of, tiny_bundle, write_jsonl
 from tests.crash.trials import show
 from tests.engine.test_worker import children
 from tests.engine.works import CPU
@@ -133,3 +135,22 @@ def test_sessions_in_another_process_give_the_very_same_files(tmp_path: Path, ti
     assert [structs.replace(session, seconds=0) for session in there.engine.sessions] == [
         structs.replace(session, seconds=0) for session in here.engine.sessions
     ]
+
+
+def test_a_model_that_changed_since_the_run_began_is_not_loaded(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run compares its files, and so does each process before it loads one."""
+    model = tmp_path / "tiny"
+    shutil.copytree(tiny_model, model)
+    bundle = tiny_bundle(model)
+
+    def then_changed(checked: Bundle) -> None:
+        check_files(checked)
+        with (bundle / "tokenizer.json").open("ab") as file:
+            file.write(b" ")
+
+    monkeypatch.setattr("pipeline.conductor.check_files", then_changed)
+    with pytest.raises(ModelError, match=r"tokenizer\.json is missing or damaged"):
+        embedded(tmp_path / "job", model, APART)
+    assert children() == []
