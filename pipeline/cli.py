@@ -84,11 +84,16 @@ def plan_command(as_json: bool, **options: Any) -> None:
 
 @cli.command("tune")
 @job_options
-@click.option("--time", "time_s", type=click.FloatRange(min=1), default=27.0, help="Seconds to spend on trials.")
+@click.option(
+    "--time",
+    "time_s",
+    type=click.FloatRange(min=1),
+    help="Seconds to spend on trials; by default 27, or 90 where shapes are fixed.",
+)
 @click.option("--show", is_flag=True, help="Show what is kept; measure nothing.")
 @click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the picture.")
 @as_json
-def tune_command(time_s: float, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
+def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
     """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
     from pipeline.kept import kept_tunings
     from pipeline.report.tuning import tuning_summary, tunings_summary

@@ -42,7 +42,8 @@ from pipeline.tunespace import default_trial, is_open, space_of
 LOG = logging.getLogger("embedmill")
 # Texts that trials run: the largest batches are filled a few times.
 SAMPLE_TEXTS = 8192
-TIME_S = 27.0
+# Fixed shapes have a session each: to open them and to tell them apart takes longer.
+TIME_S, LADDER_TIME_S = 27.0, 90.0
 # A run tunes for at most this part of the time it is expected to take, and not at all where that is too short to
 # find anything; below so many tokens it is not even asked how long that would be.
 _SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 4.0, 1_000_000
@@ -64,8 +65,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     kept: Path | None = None
 
 
-def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None) -> Tuning:
+def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None = None) -> Tuning:
     """Find the best batches for a job's texts in about `time_s` seconds, and keep them; `chart` is an HTML page of it.
+
+    The time is by default 27 s, or 90 s where the device takes fixed shapes.
 
     Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
     """
@@ -85,7 +88,8 @@ def tune(config: RunConfig, *, time_s: float = TIME_S, chart: Path | None = None
     if not is_open(job.space):
         raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
     with job.measurer() as measurer:
-        tuning = job.tuned(measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s), say=LOG.info)
+        limits = Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s or job.time_s)
+        tuning = job.tuned(measurer, limits, say=LOG.info)
     write_record(job.path, tuning)
     if disturbed(tuning):
         LOG.warning(
@@ -164,6 +168,7 @@ class _Job:
         self.profile = length_profile(tokens.lengths)
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)
+        self.time_s = LADDER_TIME_S if self.space.buckets else TIME_S
         self.path = _folder(model, engine, target) / f"{self.profile}.json"
         reading = probe_of(target).read()
         self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
@@ -230,7 +235,7 @@ def _tuned_briefly(job: _Job, expected_tokens: int) -> Tuning | None:
     """Tune for a small part of the time that the run will take; None where that is too little, or nothing works."""
     with job.measurer() as measurer:
         rate = job.tokens_per_s(measurer)
-        time_s = min(TIME_S, _SHARE * expected_tokens / rate) if rate else 0.0
+        time_s = min(job.time_s, _SHARE * expected_tokens / rate) if rate else 0.0
         if time_s < _LEAST_S:
             return None
         LOG.info("tuning for %.0f s: the run may take %.0f min", time_s, expected_tokens / rate / 60)

@@ -12,8 +12,9 @@ import pytest
 from msgspec import structs
 
 from pipeline import tune as tune_module
-from pipeline.batch.tuner import OUT_OF_MEMORY, Observation, Trial
+from pipeline.batch.tuner import OUT_OF_MEMORY, Limits, Observation, Space, Trial, Tuner
 from pipeline.config import EngineTable, RunConfig, TextTable
+from pipeline.engine.catalogue.entry import Provider
 from pipeline.engine.devices import Device
 from pipeline.engine.target import Target
 from pipeline.errors import ConfigError, InputError, OutputError
@@ -21,11 +22,11 @@ from pipeline.facts import Tuning
 from pipeline.job import Sample
 from pipeline.kept import disturbed, drifted, kept_tunings, outgrown
 from pipeline.model.bundle import Bundle
-from pipeline.records import Model
+from pipeline.records import IntArray, Model
 from pipeline.tune import Settings, note_rate, settings_for, tune
 from tests.crash.jobs import make_config
 from tests.engine.devices import device_of
-from tests.engine.works import CPU, model, tokens_of
+from tests.engine.works import CPU, ladder_of, model, tokens_of
 
 BUNDLE = Bundle(folder=Path("nowhere"), card=None)  # type: ignore[arg-type]
 MODEL = model()
@@ -39,6 +40,9 @@ def sample(texts: int = 400, tokens: int = 8, rows: int = 400) -> Sample:
 
 def target(device: Device | None = None) -> Target:
     return Target(provider=CPU, precision="fp32", device=device, chosen="asked for")
+
+
+LADDERED = structs.replace(CPU, name="moon", shapes=ladder_of(8, 16, budget_tokens=64), runs="one")
 
 
 class Machine:
@@ -124,6 +128,23 @@ class TestRun:
         assert settled(rows=200_000).tuning is None
         assert len(machine.trials) == 2
         assert kept_tunings() == []
+
+    @pytest.mark.parametrize(("provider", "expected_s"), [(CPU, 27), (LADDERED, 90)], ids=["any", "fixed"])
+    def test_fixed_shapes_get_more_time(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch, provider: Provider, expected_s: float
+    ) -> None:
+        """Each of them has a session to open."""
+        given: list[float] = []
+
+        class Timed(Tuner):
+            def __init__(self, space: Space, lengths: IntArray, limits: Limits, *, seed: int = 0) -> None:
+                given.append(limits.time_s)
+                super().__init__(space, lengths, limits, seed=seed)
+
+        monkeypatch.setattr(tune_module, "Tuner", Timed)
+        on = structs.replace(target(), provider=provider)
+        settings_for(BUNDLE, MODEL, TextTable(), ENGINE, on, sample, rows=100_000_000)
+        assert given == [expected_s]
 
     def test_chunks_count_for_what_they_are(self, machine: Machine) -> None:
         chunked = TextTable(chunk_tokens=8)

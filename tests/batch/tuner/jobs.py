@@ -100,7 +100,8 @@ def random_job(seed: int, *, small: bool = False, room: tuple[float, float] = (4
     limits = Limits(
         ceiling_bytes=int(modes[0].floor_bytes * log_uniform(random, *room)),
         expected_tokens=int(log_uniform(random, 300, 20000) / speed.token_s),
-        time_s=8.0 if small else 30.0,
+        # About what `embedmill tune` takes by default.
+        time_s=8.0 if small else 90.0 if fixed else 30.0,
         trials=40 if small else 400,
     )
     return structs.replace(job, space=structs.replace(job.space, modes=modes), limits=limits)
