@@ -6,7 +6,6 @@ What a device does to that process (lost, crashed, hung, out of memory, NaN) is 
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import shutil
 import signal
@@ -14,9 +13,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec import structs
 
@@ -67,10 +67,12 @@ def sent(signum: int, *, after_s: float, times: int = 1) -> Iterator[None]:
     def send() -> None:
         met: set[int] = set()
         while len(met) < times and not over.wait(0.01):
-            for child in children():
-                if child.pid not in met and not over.wait(after_s):
-                    met.add(child.pid)
-                    os.kill(child.pid, signum)
+            # One that ends by itself meanwhile is none to send to.
+            with suppress(psutil.NoSuchProcess):
+                for child in children():
+                    if child.pid not in met and not over.wait(after_s):
+                        met.add(child.pid)
+                        child.send_signal(signum)
 
     thread = threading.Thread(target=send)
     thread.start()
