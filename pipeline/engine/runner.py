@@ -15,6 +15,7 @@ from pipeline.engine.setup import Cancelled, RunnerFacts, Setup
 from pipeline.engine.shrink import part_at, parts, rows_at
 from pipeline.engine.watching import has_its_own_memory
 from pipeline.errors import DeviceError, OutOfMemory
+from pipeline.facts import SessionFacts
 from pipeline.records import Batch, Bucket, FloatArray, Tokens
 
 
@@ -102,9 +103,14 @@ class Runner:
         """See Runs."""
         return self._sessions.busy_s
 
+    @property
+    def sessions(self) -> list[SessionFacts]:
+        """The sessions that were opened, in their order."""
+        return list(self._sessions.facts)
+
     def facts(self) -> RunnerFacts:
         """See Runs."""
-        return RunnerFacts(sessions=list(self._sessions.facts), memory=self._guard.facts())
+        return RunnerFacts(sessions=self.sessions, memory=self._guard.facts())
 
     def _adjust(self) -> None:
         """Take the scale that memory allows now. Sessions of shapes that are no more used give their memory back; so

@@ -75,7 +75,7 @@ class _Served:
     def _opened(self) -> list[SessionFacts]:
         """The sessions that were opened since it was asked."""
         with self._lock:
-            sessions = self._runner.facts().sessions[self._told :]
+            sessions = self._runner.sessions[self._told :]
             self._told += len(sessions)
         return sessions
 
