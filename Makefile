@@ -20,17 +20,17 @@ setup: $(VENV)/.installed ## make .venv and install embedmill
 sample: data/stdlib-docs.parquet ## build the sample corpus
 
 embed: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## embed a corpus: make embed [CONFIG=configs/mine.toml]
-	@$(PY) -m pipeline run $(CONFIG)
+	@$(PY) -m embedmill run $(CONFIG)
 
 plan: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## show what make embed would do; writes nothing
-	@$(PY) -m pipeline plan $(CONFIG)
+	@$(PY) -m embedmill plan $(CONFIG)
 
 tune: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## find the best batches for a corpus: make tune [CONFIG=...]
 	@mkdir -p $(BUILD)
-	@$(PY) -m pipeline tune $(CONFIG) --chart $(BUILD)/tuning.html
+	@$(PY) -m embedmill tune $(CONFIG) --chart $(BUILD)/tuning.html
 
 doctor: setup ## try every provider on this machine
-	@$(PY) -m pipeline doctor
+	@$(PY) -m embedmill doctor
 
 test: $(VENV)/.developing ## the tests (fast ones)
 	@$(PY) -m pytest -m "not crash and not hostile and not soak"
@@ -73,7 +73,7 @@ docs: $(VENV)/.developing ## write docs/configuration.md from the config structs
 	@$(PY) -m docs
 
 bench: setup $(if $(filter configs/default.toml,$(CONFIG)),sample) ## measure every provider here with the same documents
-	@$(PY) -m pipeline bench $(CONFIG)
+	@$(PY) -m embedmill bench $(CONFIG)
 
 bench-streams: setup ## time the batch shapes and stream counts that the CPU engine's rules rest on
 	@$(PY) -m bench.streams

@@ -58,7 +58,7 @@ SKIPPED = {
     "turtledemo",
     "__pycache__",
 }
-OURS, PEER = "pipeline", "sentence-transformers"
+OURS, PEER = "embedmill", "sentence-transformers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +231,7 @@ def measure(side: str, pair: int, command: list[str], scratch: Path) -> Run:
 
 def run_ours(setup: Setup, pair: int) -> Run:
     """A: the pipeline, in this environment, into a fresh output folder."""
-    command = [sys.executable, "-m", "pipeline", "run", "--input", str(setup.corpus)]
+    command = [sys.executable, "-m", "embedmill", "run", "--input", str(setup.corpus)]
     command += ["--output", str(setup.scratch / f"out-{pair}"), "--provider", "cpu", "--json"]
     return measure(OURS, pair, [*command, *setup.arguments], setup.scratch)
 
@@ -362,7 +362,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     parser.add_argument("--peer-only", action="store_true", help="leave the pipeline out")
-    parser.add_argument("--arguments", default="", help="more arguments for `pipeline run`, in one string")
+    parser.add_argument("--arguments", default="", help="more arguments for `embedmill run`, in one string")
     return parser.parse_args()
 
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from data.__main__ import documents
-from pipeline.config import EngineTable
-from pipeline.embedder import Embedder
-from pipeline.engine.cores import usable_cores
+from embedmill.base.config import EngineTable
+from embedmill.engine.machine.cores import usable_cores
+from embedmill.jobs.embed import Embedder
 
 
 def settings(cores: int) -> dict[str, EngineTable]:

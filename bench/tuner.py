@@ -28,26 +28,26 @@ import psutil
 from msgspec import structs
 
 from data.__main__ import documents
-from pipeline.batch.packer import pack
-from pipeline.batch.tuner import Limits, Mode, Pick, Tuner
-from pipeline.bundles import find_bundle
-from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
-from pipeline.engine.catalogue import find_provider
-from pipeline.engine.machine import this_machine
-from pipeline.engine.runner import Runner
-from pipeline.engine.setup import Setup
-from pipeline.engine.streams import Engine
-from pipeline.engine.target import aim
-from pipeline.errors import DeviceError
-from pipeline.job import with_longest
-from pipeline.measure import Measurer
-from pipeline.model.bundle import Bundle
-from pipeline.records import Model, Packing, Tokens, Work
-from pipeline.text.tokenise import Tokeniser
-from pipeline.tunespace import space_of
-from tests.batch.tuner.devices import tune
-from tests.batch.tuner.exhaustive import best_tokens_per_s, choice_peak, tokens_per_s
-from tests.batch.tuner.jobs import random_job
+from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
+from embedmill.base.errors import DeviceError
+from embedmill.base.records import Model, Packing, Tokens, Work
+from embedmill.batch.pack import pack
+from embedmill.batch.tokenise import Tokeniser
+from embedmill.engine.catalogue import find_provider
+from embedmill.engine.engine import Engine
+from embedmill.engine.machine.machine import this_machine
+from embedmill.engine.runners.local import Runner
+from embedmill.engine.spec import Setup
+from embedmill.engine.target import aim
+from embedmill.jobs.job import with_longest
+from embedmill.jobs.models import find_bundle
+from embedmill.model.bundle import Bundle
+from embedmill.tune.measure import Measurer
+from embedmill.tune.search import Limits, Mode, Pick, Tuner
+from embedmill.tune.space import space_of
+from tests.support.exhaustive import best_tokens_per_s, choice_peak, tokens_per_s
+from tests.support.tuner_devices import tune
+from tests.support.tuner_jobs import random_job
 
 _MIB = 1 << 20
 

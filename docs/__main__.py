@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from pipeline.config import RunConfig, Table
+from embedmill.base.config import RunConfig, Table
 
 TARGET = Path(__file__).parent / "configuration.md"
 _HEAD = """# Configuration
 
-Generated from `pipeline/config.py` by `python -m docs` (`make docs`); do not edit.
+Generated from `pipeline/embedmill/base/config.py` by `python -m docs` (`make docs`); do not edit.
 
 A job is a TOML file: `embedmill run job.toml`. Every key has a default; `configs/default.toml` shows them all. Any key
 can be given on the command line too, as `--set TABLE.KEY=VALUE`. An unknown key is an error.

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from embedmill.engine.availability import home_of
+from embedmill.engine.catalogue import find_provider
+from embedmill.engine.machine.machine import this_machine
 from hardware import mesa
-from pipeline.engine.catalogue import find_provider
-from pipeline.engine.machine import this_machine
-from pipeline.engine.standing import home_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROVIDERS = ("openvino", "webgpu", "qnn")

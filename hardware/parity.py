@@ -14,22 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.bundles import find_bundle
-from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
-from pipeline.doctor import docstrings
-from pipeline.drive import runner_for
-from pipeline.engine.canary import cosines_of, reference_vectors
-from pipeline.engine.catalogue import find_provider
-from pipeline.engine.catalogue.entry import Precision
-from pipeline.engine.frames import Terms
-from pipeline.engine.machine import this_machine
-from pipeline.engine.setup import Setup
-from pipeline.engine.streams import Engine
-from pipeline.engine.target import aim, packing_for
-from pipeline.facts import EngineFacts
-from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens, Work
-from pipeline.text.tokenise import Tokeniser
-from pipeline.trial import take
+from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
+from embedmill.base.records import Batch, Bucket, FloatArray, Model, Tokens, Work
+from embedmill.base.results import EngineFacts
+from embedmill.batch.tokenise import Tokeniser
+from embedmill.engine.catalogue import find_provider
+from embedmill.engine.catalogue.entry import Precision
+from embedmill.engine.engine import Engine
+from embedmill.engine.machine.machine import this_machine
+from embedmill.engine.runners.messages import Terms
+from embedmill.engine.runners.start import runner_for
+from embedmill.engine.sessions.canary import cosines_of, reference_vectors
+from embedmill.engine.spec import Setup
+from embedmill.engine.target import aim, packing_for
+from embedmill.jobs.doctor import docstrings
+from embedmill.jobs.models import find_bundle
+from embedmill.tune.trial import take
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pipeline.bundles import find_bundle
-from pipeline.config import DEFAULT_MODEL
-from pipeline.model.bundle import Bundle
-from tests.tiny import write_tiny_model
+from embedmill.base.config import DEFAULT_MODEL
+from embedmill.jobs.models import find_bundle
+from embedmill.model.bundle import Bundle
+from tests.support.tiny_model import write_tiny_model
 
 # A busy machine is no reason to fail, and a quick suite is run more often.
 settings.register_profile("embedmill", deadline=None, max_examples=60)

@@ -17,19 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
+from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
+from embedmill.base.records import Batch, Bucket, FloatArray, Model, Tokens
+from embedmill.engine.catalogue.directml import DIRECTML
+from embedmill.engine.catalogue.entry import Precision
+from embedmill.engine.devices import Device
+from embedmill.engine.sessions.canary import reference_vectors
+from embedmill.engine.sessions.options import SessionPlan, plan_session
+from embedmill.engine.sessions.session import pad
+from embedmill.engine.target import packing_for
+from embedmill.jobs.models import find_bundle
 from hardware.directml.errors import SetupError
 from hardware.directml.wine import DEFAULT_FOLDER, Wine, assigned, prepare
 from hardware.parity import in_own_shape, least_cosine, spread
-from pipeline.bundles import find_bundle
-from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
-from pipeline.engine.canary import reference_vectors
-from pipeline.engine.catalogue.directml import DIRECTML
-from pipeline.engine.catalogue.entry import Precision
-from pipeline.engine.devices import Device
-from pipeline.engine.session import pad
-from pipeline.engine.sessionplan import SessionPlan, plan_session
-from pipeline.engine.target import packing_for
-from pipeline.records import Batch, Bucket, FloatArray, Model, Tokens
 
 COSINES: dict[Precision, float] = {"fp32": 0.999999, "fp16": 0.9995}
 _RECORD = {"session.record_ep_graph_assignment_info": "1"}

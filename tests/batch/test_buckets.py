@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch.packer import pack, padded_tokens
-from pipeline.records import Batch, Bucket, Packing
+from embedmill.base.records import Batch, Bucket, Packing
+from embedmill.batch.pack import pack, padded_tokens
 
 LADDER = ((8, 32), (4, 64), (2, 128), (1, 300))
 Shapes = tuple[tuple[int, int], ...]

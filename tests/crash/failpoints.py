@@ -148,11 +148,11 @@ def serve() -> None:
 
 def _load() -> None:
     """What every run loads and looks up is there before it is forked."""
-    import pipeline.cli
-    import pipeline.conductor
-    import pipeline.model.inspection
-    import pipeline.report.summary  # noqa: F401
-    from pipeline.report.environment import environment
+    import embedmill.cli.main
+    import embedmill.jobs.run
+    import embedmill.model.inspection
+    import embedmill.report.run  # noqa: F401
+    from embedmill.base.environment import environment
 
     environment()
     with contextlib.suppress(ImportError):
@@ -174,7 +174,7 @@ def _release(children: list[Child], *, resume: bool) -> None:
 
 def _live(order: Order, writing: int) -> None:
     """The life of a forked run; nothing of it may get into the answers."""
-    import pipeline.cli
+    import embedmill.cli.main
 
     nowhere = os.open(os.devnull, os.O_RDWR)
     said = os.open(order.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -185,7 +185,7 @@ def _live(order: Order, writing: int) -> None:
     began = time.monotonic()
     code = 1
     try:
-        code = pipeline.cli.main(order.words)
+        code = embedmill.cli.main.main(order.words)
     finally:
         os.write(writing, msgspec.json.encode((watch.points, time.monotonic() - began)))
         watch.save()

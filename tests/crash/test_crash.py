@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.sink.ledger import LEDGER, MANIFEST
-from pipeline.sink.verify import verify
+from embedmill.sink.ledger import LEDGER, MANIFEST
+from embedmill.sink.verify import verify
 from tests.crash.failpoints import AT_ONCE, at_once
-from tests.crash.jobs import (
+from tests.support.jobs import (
     files_of,
     finish,
     ids_of,

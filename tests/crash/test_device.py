@@ -20,15 +20,15 @@ import psutil
 import pytest
 from msgspec import structs
 
-from pipeline.conductor import RunResult, run
-from pipeline.engine.catalogue.entry import Provider
-from pipeline.errors import DeviceLost, ModelError
-from pipeline.model.bundle import Bundle, check_files
-from pipeline.sink.verify import verify
-from tests.crash.jobs import make_config, make_rows, parts_of, tiny_bundle, write_jsonl
+from embedmill.base.errors import DeviceLost, ModelError
+from embedmill.engine.catalogue.entry import Provider
+from embedmill.jobs.run import RunResult, run
+from embedmill.model.bundle import Bundle, check_files
+from embedmill.sink.verify import verify
+from tests.base.process.test_worker import children
 from tests.crash.trials import show
-from tests.engine.test_worker import children
-from tests.engine.works import CPU
+from tests.support.jobs import make_config, make_rows, parts_of, tiny_bundle, write_jsonl
+from tests.support.works import CPU
 
 APART = structs.replace(CPU, apart=True)
 # One row per batch, so that there is time for faults.
@@ -52,7 +52,7 @@ def embedded(folder: Path, model: Path, provider: Provider, **engine: object) ->
     asked = {"provider": "cpu", "budget_tokens": 1, "streams": 2, **engine}
     config = make_config(model, source, folder / "out", shard={"rows": 100}, engine=asked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.choose.find_provider", lambda _: provider)
+        patch.setattr("embedmill.tune.provider.find_provider", lambda _: provider)
         result = run(config, quiet=True)
     assert children() == []
     assert verify(folder / "out").problems == []
@@ -158,7 +158,7 @@ def test_a_model_that_changed_since_the_run_began_is_not_loaded(
         with (bundle / "tokenizer.json").open("ab") as file:
             file.write(b" ")
 
-    monkeypatch.setattr("pipeline.conductor.check_files", then_changed)
+    monkeypatch.setattr("embedmill.jobs.run.check_files", then_changed)
     with pytest.raises(ModelError, match=r"tokenizer\.json is missing or damaged"):
         embedded(tmp_path / "job", model, APART)
     assert children() == []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.conductor import run
-from pipeline.config import RunConfig
-from pipeline.sink.verify import verify
+from embedmill.base.config import RunConfig
+from embedmill.jobs.run import run
+from embedmill.sink.verify import verify
 from tests.crash.failpoints import Failpoints, at_once
-from tests.crash.jobs import files_of, make_config, make_rows, parts_of, words_of, write_jsonl
 from tests.crash.trials import FIXED
+from tests.support.jobs import files_of, make_config, make_rows, parts_of, words_of, write_jsonl
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
 EVERY = 12

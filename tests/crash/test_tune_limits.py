@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from data.__main__ import documents
-from pipeline.model.bundle import Bundle
+from embedmill.model.bundle import Bundle
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts there")]
 
 PROGRAM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]),) * 2)
-from pipeline.cli import main
+from embedmill.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.sink.ledger import read_entries
-from pipeline.sink.verify import verify
+from embedmill.sink.ledger import read_entries
+from embedmill.sink.verify import verify
 from tests.crash.failpoints import AT_ONCE, Failpoints, at_once
-from tests.crash.jobs import (
+from tests.support.jobs import (
     files_of,
     ids_of,
     make_config,

@@ -9,13 +9,13 @@ from typing import get_args
 
 import pytest
 
-import pipeline
-from pipeline.engine.catalogue import AUTO, PROVIDERS, find_provider
-from pipeline.engine.catalogue.entry import Fault, Ladder, Provider
-from pipeline.errors import DeviceError
-from pipeline.model.bundle import Flavour
+import embedmill
+from embedmill.base.errors import DeviceError
+from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
+from embedmill.engine.catalogue.entry import Fault, Ladder, Provider
+from embedmill.model.bundle import Flavour
 
-HOUSE = Path(pipeline.__file__).parent
+HOUSE = Path(embedmill.__file__).parent
 FILES = sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py") if path.parent.name != "catalogue")
 FAULTS = [(provider, fault) for provider in PROVIDERS for fault in provider.faults]
 every_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
@@ -23,16 +23,16 @@ every_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provi
 # "cpu" is a kind of device too, and ONNX Runtime's word for the memory of the host; its provider is the one that
 # takes what no other does, which a session must know to refuse it.
 CPU_WORDS = {
-    "engine/adapters/adapter.py": {"cpu"},
-    "engine/adapters/dxgi.py": {"cpu"},
-    "engine/adapters/vulkan.py": {"cpu"},
+    "engine/machine/adapters/adapter.py": {"cpu"},
+    "engine/machine/adapters/dxgi.py": {"cpu"},
+    "engine/machine/adapters/vulkan.py": {"cpu"},
     "engine/devices.py": {"cpu"},
-    "engine/session.py": {"cpu"},
-    "engine/sessionplan.py": {"CPUExecutionProvider"},
-    "engine/watching.py": {"cpu"},
+    "engine/sessions/session.py": {"cpu"},
+    "engine/sessions/options.py": {"CPUExecutionProvider"},
+    "engine/memory/attach.py": {"cpu"},
 }
 # Vectors that others are held against come from the CPU.
-ENTRIES_USED = {"engine/canary.py": {"cpu"}, "bench.py": {"cpu"}}
+ENTRIES_USED = {"engine/sessions/canary.py": {"cpu"}, "jobs/bench.py": {"cpu"}}
 
 
 def test_every_provider_is_found_by_its_name() -> None:
@@ -177,7 +177,7 @@ def imported(file: str) -> set[str]:
     known = {provider.name for provider in PROVIDERS}
     modules = {node.module or "" for node in ast.walk(tree(file)) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree(file)) if isinstance(node, ast.Import) for alias in node.names}
-    return {module.rpartition(".")[2] for module in modules if module.startswith("pipeline.engine.catalogue.")} & known
+    return {module.rpartition(".")[2] for module in modules if module.startswith("embedmill.engine.catalogue.")} & known
 
 
 def tree(file: str) -> ast.Module:

@@ -11,12 +11,12 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from pipeline.engine import devices
-from pipeline.engine.catalogue.entry import DeviceChoice, Plugin
-from pipeline.engine.devices import Device, devices_of, first_line, select_device
-from pipeline.errors import DeviceError
-from tests.engine.devices import device_of, runtime_device
-from tests.engine.works import provider_of
+from embedmill.base.errors import DeviceError
+from embedmill.engine import devices
+from embedmill.engine.catalogue.entry import DeviceChoice, Plugin
+from embedmill.engine.devices import Device, devices_of, first_line, select_device
+from tests.support.fake_devices import device_of, runtime_device
+from tests.support.works import provider_of
 
 INTEGRATED = device_of(0, name="Iris Xe", luid="00000000-0001A2B3", discrete=False)
 DISCRETE = device_of(1, name="RTX 4060 Laptop", luid="4711", discrete=True)

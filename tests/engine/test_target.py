@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from pipeline.config import EngineTable
-from pipeline.engine import target
-from pipeline.engine.catalogue import PROVIDERS, find_provider
-from pipeline.engine.catalogue.entry import Exact, GraphChoice, Ladder, Provider
-from pipeline.engine.devices import Device
-from pipeline.engine.machine import this_machine
-from pipeline.engine.target import Target, aim, packing_for
-from pipeline.errors import DeviceError
-from pipeline.records import Packing
-from tests.engine.devices import device_of
-from tests.engine.works import CPU, ladder_of, model, provider_of
+from embedmill.base.config import EngineTable
+from embedmill.base.errors import DeviceError
+from embedmill.base.records import Packing
+from embedmill.engine import target
+from embedmill.engine.catalogue import PROVIDERS, find_provider
+from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, Provider
+from embedmill.engine.devices import Device
+from embedmill.engine.machine.machine import this_machine
+from embedmill.engine.target import Target, aim, packing_for
+from tests.support.fake_devices import device_of
+from tests.support.works import CPU, ladder_of, model, provider_of
 
 LADDERS = [provider for provider in PROVIDERS if isinstance(provider.shapes, Ladder)]
 DEFAULT = EngineTable()

@@ -13,7 +13,7 @@ import atheris
 
 from tests.fuzz.seeds import SEEDS
 
-with atheris.instrument_imports(include=["pipeline", "tomllib"]):
+with atheris.instrument_imports(include=["embedmill", "tomllib"]):
     from tests.fuzz.targets import TARGETS
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pipeline.config import RunConfig
-from pipeline.configfile import load_config, parse_config
-from pipeline.errors import ConfigError
-from pipeline.records import InputFile
-from pipeline.source.columns import Resolved, text_carried
-from pipeline.source.jsonl import JsonParser
-from pipeline.source.rows import parsed
+from embedmill.base.config import RunConfig
+from embedmill.base.configfile import load_config, parse_config
+from embedmill.base.errors import ConfigError
+from embedmill.base.records import InputFile
+from embedmill.source.columns import Resolved, text_carried
+from embedmill.source.formats.jsonl import JsonParser
+from embedmill.source.formats.rows import parsed
 
 CONFIG = parse_config(
     {"columns": {"carry": ["n", "s"], "types": {"n": "int64"}}, "input": {"paths": ["a"]}}, place="fuzz"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.batch.packer import pack
-from pipeline.config import DEFAULT_MODEL, EngineTable, TextTable
-from pipeline.embedder import Embedder
-from pipeline.engine.catalogue.entry import Precision
-from pipeline.model.bundle import Bundle
-from pipeline.records import FloatArray, Packing, Work
-from pipeline.text.tokenise import Tokeniser
-from tests.engine.works import CPU, engine_of, with_graph
+from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
+from embedmill.base.records import FloatArray, Packing, Work
+from embedmill.batch.pack import pack
+from embedmill.batch.tokenise import Tokeniser
+from embedmill.engine.catalogue.entry import Precision
+from embedmill.jobs.embed import Embedder
+from embedmill.model.bundle import Bundle
+from tests.support.works import CPU, engine_of, with_graph
 
 HERE = Path(__file__).parent
 LEAST_COSINE: dict[Precision, float] = {"fp32": 0.99999, "fp16": 0.999}

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from embedmill.base.records import Bucket
+from embedmill.engine.catalogue.directml import DIRECTML
+from embedmill.engine.sessions.options import plan_session
 from hardware.directml.elf import retarget
 from hardware.directml.errors import SetupError
 from hardware.directml.parity import plan_lines
 from hardware.directml.wine import Wine, assigned
-from pipeline.engine.catalogue.directml import DIRECTML
-from pipeline.engine.sessionplan import plan_session
-from pipeline.records import Bucket
-from tests.engine.devices import device_of
-from tests.engine.works import model
+from tests.support.fake_devices import device_of
+from tests.support.works import model
 
 BUCKET = Bucket(rows=4, sequence=64)
 

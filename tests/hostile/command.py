@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.jobs import (
+from tests.support.jobs import (
     embedmill,
     make_config,
     make_rows,

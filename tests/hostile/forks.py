@@ -17,11 +17,11 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
-from pipeline import source
-from pipeline.config import MIB, RunConfig
-from pipeline.configfile import parse_config
-from pipeline.errors import PipelineError
-from pipeline.job import plan
+from embedmill import source
+from embedmill.base.config import MIB, RunConfig
+from embedmill.base.configfile import parse_config
+from embedmill.base.errors import PipelineError
+from embedmill.jobs.job import plan
 
 MEMORY_BYTES = 2048 * MIB
 TIME_S = 10
@@ -99,7 +99,7 @@ def _read(config: RunConfig) -> dict[str, Any]:
 
 
 def _run(config: RunConfig) -> dict[str, Any]:
-    from pipeline.conductor import run
+    from embedmill.jobs.run import run
 
     totals = run(config, quiet=True).totals
     return _counted([totals.rows_read, totals.rows_written, totals.rows_quarantined, totals.rows_skipped])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import MIB
+from embedmill.base.config import MIB
 from tests.hostile.conftest import Tally
 from tests.hostile.forks import Ending, Forks
 

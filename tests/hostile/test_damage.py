@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.conductor import run
-from pipeline.sink.ledger import read_entries
-from pipeline.sink.verify import verify
-from tests.crash.jobs import make_config, make_rows, read_output
+from embedmill.jobs.run import run
+from embedmill.sink.ledger import read_entries
+from embedmill.sink.verify import verify
 from tests.hostile.conftest import Tally
 from tests.hostile.forks import Ending, Forks
+from tests.support.jobs import make_config, make_rows, read_output
 
 SEED = 5
 CARRY: dict[str, Any] = {"carry": ["number"]}

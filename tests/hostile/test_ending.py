@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.session import pad
-from pipeline.records import Batch, Tokens
-from pipeline.sink.verify import verify
-from tests.crash.jobs import (
+from embedmill.base.records import Batch, Tokens
+from embedmill.engine.sessions.session import pad
+from embedmill.sink.verify import verify
+from tests.hostile.command import Cli
+from tests.support.jobs import (
     embedmill,
     finish,
     make_config,
@@ -23,7 +24,6 @@ from tests.crash.jobs import (
     words_of,
     write_jsonl,
 )
-from tests.hostile.command import Cli
 
 
 class TestJson:
@@ -64,7 +64,7 @@ class TestProcess:
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
     def test_a_reader_that_went_away_is_no_traceback(self, cli: Cli) -> None:
-        command = [sys.executable, "-m", "pipeline", *map(str, cli.words())]
+        command = [sys.executable, "-m", "embedmill", *map(str, cli.words())]
         reading, writing = os.pipe()
         os.close(reading)
         done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
@@ -82,7 +82,7 @@ def test_a_runtime_that_fails_says_nothing_beside_the_one_line(
         ids, mask = pad(tokens, batch, pad_id)
         return ids + 1_000_000 * (batch.size == 3), mask
 
-    monkeypatch.setattr("pipeline.engine.session.pad", no_tokens)
+    monkeypatch.setattr("embedmill.engine.sessions.session.pad", no_tokens)
     source = write_jsonl(tmp_path / "a.jsonl", make_rows(3))
     assert embedmill(*words_of(make_config(tiny_model, source, tmp_path / "out")), "--quiet") == 5
     told = capfd.readouterr()

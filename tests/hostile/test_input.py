@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sink.ledger import read_entries
-from pipeline.sink.verify import verify
-from tests.crash.jobs import (
+from embedmill.sink.ledger import read_entries
+from embedmill.sink.verify import verify
+from tests.hostile.command import Cli
+from tests.support.jobs import (
     make_rows,
     tiny_bundle,
 )
-from tests.hostile.command import Cli
 
 
 class TestInput:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.hostile.conftest import Tally
 from tests.hostile.forks import Forks
-from tests.source.corpora import Corpus
+from tests.support.corpora import Corpus
 
 EXAMPLES = int(os.environ.get("EMBEDMILL_EXAMPLES", "2000"))
 LINES = {

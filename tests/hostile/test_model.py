@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.catalogue import AUTO, PROVIDERS
-from tests.crash.jobs import (
+from embedmill.engine.catalogue import AUTO, PROVIDERS
+from tests.hostile.command import Cli
+from tests.support.jobs import (
     embedmill,
     tiny_bundle,
 )
-from tests.hostile.command import Cli
-from tests.tiny import bert_config, write_json, write_tiny_model
+from tests.support.tiny_model import bert_config, write_json, write_tiny_model
 
 
 class TestModel:

@@ -14,11 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.bundles import find_bundle
-from tests.crash.jobs import tiny_bundle
+from embedmill.jobs.models import find_bundle
 from tests.hostile.command import Cli
 from tests.model.test_export import TABLE, export_model, keep_weights_in, write_export
-from tests.tiny import write_tiny_model
+from tests.support.jobs import tiny_bundle
+from tests.support.tiny_model import write_tiny_model
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from pipeline.conductor import run
-from tests.crash.jobs import ids_of, make_config, make_rows, vectors_of, write_jsonl
+from embedmill.jobs.run import run
+from tests.support.jobs import ids_of, make_config, make_rows, vectors_of, write_jsonl
 
 pytestmark = [pytest.mark.hostile, pytest.mark.filterwarnings("default")]
 

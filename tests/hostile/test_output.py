@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.conductor import run
-from pipeline.sink.ledger import Ledger, read_entries
-from pipeline.sink.verify import verify
-from tests.crash.jobs import (
+from embedmill.jobs.run import run
+from embedmill.sink.ledger import Ledger, read_entries
+from embedmill.sink.verify import verify
+from tests.hostile.command import Cli
+from tests.support.jobs import (
     embedmill,
     make_config,
     make_rows,
     parts_of,
     write_jsonl,
 )
-from tests.hostile.command import Cli
 
 
 class TestOutput:

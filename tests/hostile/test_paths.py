@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.jobs import make_rows, write_jsonl
 from tests.hostile.forks import Ending, Forks
+from tests.support.jobs import make_rows, write_jsonl
 
 
 def refused(ending: Ending, *words: str) -> None:

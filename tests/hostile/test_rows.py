@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sink.verify import verify
-from tests.crash.jobs import (
+from embedmill.sink.verify import verify
+from tests.hostile.command import Cli
+from tests.support.jobs import (
     embedmill,
     ids_of,
     make_rows,
     quarantined_in,
     write_jsonl,
 )
-from tests.hostile.command import Cli
 
 HALF = b'{"id": 9, "text": "sto'
 BAD_LINES = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from tests import tiny
+from tests.support import tiny_model as tiny
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -14,14 +14,14 @@ import pytest
 from onnx import TensorProto
 from safetensors.numpy import load_file, save_file
 
-from pipeline.config import TextTable
-from pipeline.errors import ModelError
-from pipeline.model.bert import open_weights
-from pipeline.model.bundle import Flavour
+from embedmill.base.config import TextTable
+from embedmill.base.errors import ModelError
+from embedmill.model.bert import open_weights
+from embedmill.model.bundle import Flavour
 from tests.model import reference
 from tests.model.reference import Array
-from tests.model.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
-from tests.tiny import HIDDEN, bert_config, write_json, write_tiny_model
+from tests.support.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
+from tests.support.tiny_model import HIDDEN, bert_config, write_json, write_tiny_model
 
 POOLINGS = (["mean"], ["cls"], ["last"], ["max"], ["mean_sqrt_len"], ["cls", "mean"])
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pipeline.bundles import prove
-from pipeline.config import TextTable
-from pipeline.errors import ConfigError, ModelError
-from pipeline.model.bundle import CARD, Bundle, build_bundle, check_files, open_bundle
-from pipeline.model.canaries import read_canaries, write_canaries
-from tests.model.running import build, run
-from tests.tiny import bert_config, write_json, write_tiny_model, write_tokenizer
+from embedmill.base.config import TextTable
+from embedmill.base.errors import ConfigError, ModelError
+from embedmill.jobs.models import prove
+from embedmill.model.bundle import CARD, Bundle, build_bundle, check_files, open_bundle
+from embedmill.model.canaries import read_canaries, write_canaries
+from tests.support.running import build, run
+from tests.support.tiny_model import bert_config, write_json, write_tiny_model, write_tokenizer
 
 QUERY = {"query": "query: "}
 FILES = [

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.errors import ModelError
-from pipeline.model.bundle import check_files
+from embedmill.base.errors import ModelError
+from embedmill.model.bundle import check_files
 from tests.model.reference import POOL
-from tests.model.running import TEXTS, build, graph_path, run
-from tests.tiny import HIDDEN, VOCABULARY, bert_config, write_json, write_tiny_model
+from tests.support.running import TEXTS, build, graph_path, run
+from tests.support.tiny_model import HIDDEN, VOCABULARY, bert_config, write_json, write_tiny_model
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 ALL_INPUTS = (IDS, MASK, TYPES)

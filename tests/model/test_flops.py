@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline.model.bundle import build_bundle
-from pipeline.model.flops import Cost, cost_of
-from tests.crash.jobs import tiny_bundle
-from tests.tiny import HIDDEN, INTERMEDIATE, LAYERS, write_tiny_model
+from embedmill.model.bundle import build_bundle
+from embedmill.model.flops import Cost, cost_of
+from tests.support.jobs import tiny_bundle
+from tests.support.tiny_model import HIDDEN, INTERMEDIATE, LAYERS, write_tiny_model
 
 # Query, key, value and output are h x h, the feed-forward layers h x f and f x h; 2 operations per weight and token.
 PER_TOKEN = LAYERS * 2 * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * INTERMEDIATE)

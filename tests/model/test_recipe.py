@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ModelError
-from pipeline.model.recipe import Dense, read_recipe
-from tests.tiny import bert_config, write_json
+from embedmill.base.errors import ModelError
+from embedmill.model.recipe import Dense, read_recipe
+from tests.support.tiny_model import bert_config, write_json
 
 TRANSFORMER = {"type": "sentence_transformers.models.Transformer", "path": ""}
 POOLING = {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.facts import Change, MemoryFacts, Point
-from pipeline.report.memory import memory_section
+from embedmill.base.results import Change, MemoryFacts, Point
+from embedmill.report.memory import memory_section
 
 GIB = 1 << 30
 SHRUNK = Change(at_s=83.0, from_scale=1.0, to_scale=0.125, reason="others took <all>")

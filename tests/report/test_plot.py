@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.plot import Curve, Plot, short_number, svg, ticks
+from embedmill.report.plot import Curve, Plot, short_number, svg, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 

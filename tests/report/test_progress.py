@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pipeline.report.progress import Progress, duration, short, size
+from embedmill.report.progress import Progress, duration, short, size
 
 
 class Terminal(io.StringIO):
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    monkeypatch.setattr("pipeline.report.progress.time.monotonic", stopped)
+    monkeypatch.setattr("embedmill.report.progress.time.monotonic", stopped)
     return stopped
 
 

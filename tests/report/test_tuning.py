@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 from msgspec import structs
 
-from pipeline.facts import TrialFacts, Tuning
-from pipeline.records import Bucket, Packing
-from pipeline.report.tuning import trial_words, tuning_plots, tuning_section, tuning_summary, tunings_summary
+from embedmill.base.records import Bucket, Packing
+from embedmill.base.results import TrialFacts, Tuning
+from embedmill.report.tuning import trial_words, tuning_plots, tuning_section, tuning_summary, tunings_summary
 
 TRIAL = TrialFacts(
     precision="fp32",

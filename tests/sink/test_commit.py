@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ConservationError, Corrupt, OutputError
-from pipeline.records import Entry, Piece, Shard
-from pipeline.sink import atomic
-from pipeline.sink.ledger import Job, Ledger, check_conservation, read_entries, read_manifest, total
-from pipeline.sink.verify import verify
-from tests.sink.outputs import (
+from embedmill.base.errors import ConservationError, Corrupt, OutputError
+from embedmill.base.files import local
+from embedmill.base.records import Entry, Piece, Shard
+from embedmill.sink.ledger import Job, Ledger, check_conservation, read_entries, read_manifest, total
+from embedmill.sink.verify import verify
+from tests.support.outputs import (
     make_entry,
     make_job,
     make_part,
@@ -132,7 +132,7 @@ class TestResume:
     def test_a_stop_between_a_part_and_its_entry_leaves_neither_or_both(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: str
     ) -> None:
-        publish = atomic.publish_file
+        publish = local.publish_file
 
         def stopped(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
             entry = path.parent.name == "_ledger"
@@ -144,7 +144,7 @@ class TestResume:
 
         with Ledger(tmp_path / "out") as ledger:
             ledger.begin(make_job())
-            monkeypatch.setattr(atomic, "publish_file", stopped)
+            monkeypatch.setattr(local, "publish_file", stopped)
             with pytest.raises(KeyboardInterrupt):
                 ledger.commit(make_entry(0, quarantined=1), make_part(make_vectors(5)), make_rejected())
         there = [name for name in names(tmp_path / "out") if "part-" in name or name.endswith("00000.json")]

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from pipeline.config import RunConfig
-from pipeline.configfile import load_config
-from pipeline.records import InputFile
-from pipeline.sink.fingerprint import fingerprint, first_difference
-from tests.sink.outputs import FREE
+from embedmill.base.config import RunConfig
+from embedmill.base.configfile import load_config
+from embedmill.base.records import InputFile
+from embedmill.sink.fingerprint import fingerprint, first_difference
+from tests.support.outputs import FREE
 
 # Another value for every option there is: (the option, a value that is not its default).
 OTHER_VALUES: dict[str, Any] = {

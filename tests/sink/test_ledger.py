@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Corrupt, FingerprintMismatch, Locked, OutputError
-from pipeline.sink.ledger import Ledger
-from tests.sink.outputs import (
+from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
+from embedmill.sink.ledger import Ledger
+from tests.support.outputs import (
     FINGERPRINT,
     make_job,
     names,
@@ -26,7 +26,7 @@ from tests.sink.outputs import (
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.sink.ledger import Ledger
+from embedmill.sink.ledger import Ledger
 with Ledger(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

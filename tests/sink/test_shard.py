@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.errors import Corrupt
-from pipeline.records import FloatArray
-from pipeline.sink.shard import read_ids, shard_bytes, shard_table
-from tests.sink.outputs import make_part, make_vectors
+from embedmill.base.errors import Corrupt
+from embedmill.base.records import FloatArray
+from embedmill.sink.shard import read_ids, shard_bytes, shard_table
+from tests.support.outputs import make_part, make_vectors
 
 NO_COLUMNS = pa.table({})
 VECTOR_LEAF = "embedding.list.element"

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import Corrupt, OutputError
-from pipeline.records import FloatArray
-from pipeline.sink.ledger import Ledger
-from pipeline.sink.verify import verify
-from tests.sink.outputs import ROWS, make_entry, make_job, make_part, make_vectors, write_output
+from embedmill.base.errors import Corrupt, OutputError
+from embedmill.base.records import FloatArray
+from embedmill.sink.ledger import Ledger
+from embedmill.sink.verify import verify
+from tests.support.outputs import ROWS, make_entry, make_job, make_part, make_vectors, write_output
 
 SEED = 20240607
 PART = "part-00001.parquet"

@@ -37,7 +37,7 @@ class Sampled:
         self.samples: list[Sample] = []
         self._output = output
         self._began_s = time.monotonic()
-        command = [sys.executable, "-m", "pipeline", *words]
+        command = [sys.executable, "-m", "embedmill", *words]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:

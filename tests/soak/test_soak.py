@@ -10,10 +10,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline.config import MIB
-from tests.crash.jobs import embedmill
+from embedmill.base.config import MIB
 from tests.soak.sampled import Sample, Sampled, committed, cpu_per_shard, growth, part
 from tests.soak.trivial import write_corpus, write_trivial_model
+from tests.support.jobs import embedmill
 
 pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 

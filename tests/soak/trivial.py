@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.tiny import VOCABULARY, WORDS, bert_config, write_json, write_tokenizer
+from tests.support.tiny_model import VOCABULARY, WORDS, bert_config, write_json, write_tokenizer
 
 WIDTH = 8
 _INPUTS = ("input_ids", "attention_mask")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source.corpora import Corpus
+from tests.support.corpora import Corpus
 
 
 @pytest.fixture

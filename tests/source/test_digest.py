@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import MIB
-from pipeline.source import digest as module
-from pipeline.source.digest import WHOLE_BYTES, digest, digests
+from embedmill.base.config import MIB
+from embedmill.source import digest as module
+from embedmill.source.digest import WHOLE_BYTES, digest, digests
 
 
 def sparse(path: Path, size: int, **written: bytes) -> str:

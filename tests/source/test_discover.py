@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import InputTable
-from pipeline.errors import InputError
-from pipeline.records import InputFile
-from pipeline.source import discover
+from embedmill.base.config import InputTable
+from embedmill.base.errors import InputError
+from embedmill.base.records import InputFile
+from embedmill.source import discover
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes, and links need a privilege")
 
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied", path)
 
     touch(tmp_path, "a.jsonl")
-    monkeypatch.setattr("pipeline.source.digest.io.FileIO", refuse)
+    monkeypatch.setattr("embedmill.source.digest.io.FileIO", refuse)
     with pytest.raises(InputError, match=r"a\.jsonl: cannot be read: Permission denied; check permissions"):
         find(tmp_path)
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.source import SeenIds
+from embedmill.source import SeenIds
 
 
 @given(st.lists(st.lists(st.text("ab", max_size=3), max_size=12), max_size=30))

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ConservationError, InputError
-from pipeline.records import Documents, Shard
-from pipeline.source import parquetfile
-from tests.source.corpora import Corpus, cut
+from embedmill.base.errors import ConservationError, InputError
+from embedmill.base.records import Documents, Shard
+from embedmill.source.formats import parquet
+from tests.support.corpora import Corpus, cut
 
 JSON_LINES = st.lists(
     st.sampled_from(
@@ -81,7 +81,7 @@ def test_any_cut_read_in_any_order_gives_the_same_documents(
     files: dict[str, Any], places: list[int], data: st.DataObject
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as constants:
-        constants.setattr(parquetfile, "BATCH_ROWS", 4)
+        constants.setattr(parquet, "BATCH_ROWS", 4)
         corpus = Corpus(Path(folder))
         write(corpus, files)
         job = corpus.job(columns={"carry": ["kind"]}, rows={"duplicate_id": "keep"})

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.source.stream import ByteStream
-from tests.source.corpora import Corpus, packed
+from embedmill.base.errors import InputError
+from embedmill.source.stream import ByteStream
+from tests.support.corpora import Corpus, packed
 
 DATA = bytes(range(97, 123)) * 1000
 

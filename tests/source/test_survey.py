@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.source import Resolved, resolve, survey
-from tests.source.corpora import Corpus
+from embedmill.base.errors import InputError
+from embedmill.source import Resolved, resolve, survey
+from tests.support.corpora import Corpus
 
 
 def resolved(corpus: Corpus, **tables: Any) -> Resolved:

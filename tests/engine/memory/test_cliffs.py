@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.memory.cliffs import Cliffs
+from embedmill.engine.memory.cliffs import Cliffs
 
 
 def after(*batches: tuple[object, float]) -> int:

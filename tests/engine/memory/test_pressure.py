@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from pipeline.engine.memory.pressure import Policy, Pressure
-from pipeline.engine.memory.reading import MemoryReading
-from pipeline.facts import Change
-from tests.engine.memory.readings import GIB, LOST, MIB, device
+from embedmill.base.results import Change
+from embedmill.engine.machine.memory.reading import MemoryReading
+from embedmill.engine.memory.pressure import Policy, Pressure
+from tests.support.readings import GIB, LOST, MIB, device
 
 POLICY = Policy(reserve_bytes=GIB)
 PLENTY, SHORT = device(4 * GIB), device(GIB - MIB)

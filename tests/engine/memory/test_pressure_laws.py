@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.memory.pressure import Policy, Pressure
-from pipeline.engine.memory.reading import MemoryReading
-from pipeline.facts import Change
-from tests.engine.memory.readings import GIB, LOST, device
+from embedmill.base.results import Change
+from embedmill.engine.machine.memory.reading import MemoryReading
+from embedmill.engine.memory.pressure import Policy, Pressure
+from tests.support.readings import GIB, LOST, device
 
 Reading = tuple[str, MemoryReading]
 Batch = tuple[str, float]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.memory.series import Series
-from pipeline.facts import Point
+from embedmill.base.results import Point
+from embedmill.engine.memory.series import Series
 
 values = st.one_of(st.none(), st.integers(min_value=0, max_value=1000))
 keeps = st.integers(min_value=1, max_value=8).map(lambda half: 2 * half)

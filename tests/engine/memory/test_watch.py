@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from pipeline.engine.memory import probe_for
-from pipeline.engine.memory import watch as watching
-from pipeline.engine.memory.reading import MemoryReading, Probe, unknown
-from pipeline.engine.memory.watch import Watch, Watched
-from tests.engine.memory.readings import GIB, LOST, device
+from embedmill.engine.machine.memory import probe_for
+from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
+from embedmill.engine.memory import watch as watching
+from embedmill.engine.memory.watch import Watch, Watched
+from tests.support.readings import GIB, LOST, device
 
 
 class Told(Probe):

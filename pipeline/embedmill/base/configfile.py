@@ -1,0 +1,123 @@
+"""From a TOML file and `--set` options to a checked RunConfig."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedmill.base.config import OUTPUT_COLUMNS, RunConfig, Table
+from embedmill.base.errors import ConfigError
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a TOML file (None: the defaults), changed by `KEY=VALUE` overrides.
+
+    Raises ConfigError naming the file, the key and the nearest valid one.
+    """
+    place = str(path) if path is not None else "the command line"
+    values = _read_toml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, place=place)
+
+
+def parse_config(values: dict[str, Any], *, place: str) -> RunConfig:
+    """A RunConfig from nested plain values; `place` is named in the ConfigError that a bad one raises."""
+    _refuse_unknown(values, RunConfig, prefix="", place=place)
+    try:
+        config = msgspec.convert(values, RunConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{place}: {_readable(str(error))}") from error
+    _check(config, place)
+    return config
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such config file; copy configs/default.toml to begin one") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: nested too deeply, or with a number that is too long; mend it") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, as in --set shard.rows=1000")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: `{table}` is a value, not a table")
+    values[last] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    """The TOML value that `text` spells, or `text` itself where it spells none (a bare word or path)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse_unknown(values: dict[str, Any], table: type[Table], *, prefix: str, place: str) -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(table)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{place}: unknown key `{prefix}{key}`{_suggestion(key, prefix, known)}")
+        kind = known[key]
+        if isinstance(kind, type) and issubclass(kind, Table):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{place}: `{prefix}{key}` is a table; write [{key}] and its keys below")
+            _refuse_unknown(value, kind, prefix=f"{prefix}{key}.", place=place)
+
+
+def _suggestion(key: str, prefix: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    if near:
+        return f"; did you mean `{prefix}{near[0]}`?"
+    return f"; known here: {', '.join(sorted(known))}"
+
+
+def _readable(message: str) -> str:
+    """A msgspec validation message as `` `table.key`: what is wrong ``."""
+    match = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
+    if match is None:
+        return message
+    problem, where = match.groups()
+    return f"`{where}`: {problem[0].lower()}{problem[1:]}"
+
+
+def _check(config: RunConfig, place: str) -> None:
+    """The rules that span more than one key."""
+    text, columns = config.text, config.columns
+    if any("\0" in name for name in (config.model, config.output.path, *config.input.paths)):
+        raise ConfigError(f"{place}: a path holds a NUL character; no file can be called that")
+    if text.prompt is not None and text.prompt_name is not None:
+        raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; keep one")
+    if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:
+        raise ConfigError(f"{place}: `text.chunk_overlap` must be smaller than `text.chunk_tokens`")
+    if text.chunk_overlap and not text.chunk_tokens:
+        raise ConfigError(f"{place}: `text.chunk_overlap` needs `text.chunk_tokens`")
+    reserved = set(columns.carry) & OUTPUT_COLUMNS
+    if reserved:
+        raise ConfigError(f"{place}: `columns.carry` names {sorted(reserved)[0]!r}, an output column's own name")
+    if len(set(columns.carry)) != len(columns.carry):
+        raise ConfigError(f"{place}: `columns.carry` names a column twice")
+    stray = set(columns.types) - set(columns.carry)
+    if stray:
+        raise ConfigError(f"{place}: `columns.types` has {sorted(stray)[0]!r}, which `columns.carry` lacks")

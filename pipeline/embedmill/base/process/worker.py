@@ -1,0 +1,165 @@
+"""A child process that is asked one thing after another: its driver's crash or hang ends it, and no one else.
+
+Questions and answers are frames: four bytes of length, then so many bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import IO, Self
+
+from embedmill.base.process.child import command_of, end_child, ending, leave_no_trace, lines_of
+
+# A process that said its last word has so long to end by itself.
+_GRACE_S = 5.0
+_LENGTH_BYTES = 4
+
+
+class WorkerEnded(Exception):
+    """The process ended, or did not answer in time; its words say how. Not an error of the user's."""
+
+
+class Worker:
+    """Runs `main(*arguments)` of a module, which speaks through a `Caller`; a context manager."""
+
+    def __init__(self, module: str, *arguments: str, heard: Callable[[bytes | None], None] | None = None) -> None:
+        """`heard` is told each frame, in a thread of its own, and None when there will be no more; without it they
+        are kept for `hear`. Raises WorkerEnded where no process can be started."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._child = subprocess.Popen(
+                command_of(module, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            )
+        except OSError as error:
+            self._errors.close()
+            raise WorkerEnded(f"a process could not be started: {error.strerror}") from error
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        self._heard = heard or self._answers.put
+        self._sending = threading.Lock()
+        self._reader = threading.Thread(target=self._read, name="worker-answers", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._reader.join(_GRACE_S)
+        with self._sending:
+            for pipe in (self._child.stdin, self._child.stdout):
+                if pipe is not None:
+                    _close(pipe)
+            self._errors.close()
+
+    def send(self, frame: bytes) -> None:
+        """Ask without waiting; several threads may. Raises WorkerEnded where no one listens any more."""
+        assert self._child.stdin is not None
+        try:
+            with self._sending:
+                _write(self._child.stdin, frame)
+        except (OSError, ValueError) as error:
+            raise WorkerEnded(self.ending()) from error
+
+    def hear(self, *, timeout_s: float) -> bytes:
+        """What the process says next. Raises WorkerEnded where it says nothing in `timeout_s` seconds."""
+        try:
+            answer = self._answers.get(timeout=timeout_s)
+        except queue.Empty as error:
+            self.end()
+            raise WorkerEnded(f"did not answer in {timeout_s:g} s") from error
+        if answer is None:
+            raise WorkerEnded(self.ending())
+        return answer
+
+    def ask(self, question: bytes, *, timeout_s: float) -> bytes:
+        """The answer to a question. Raises WorkerEnded as `send` and `hear` do."""
+        self.send(question)
+        return self.hear(timeout_s=timeout_s)
+
+    def end(self) -> None:
+        """Kill the process if it has not ended."""
+        end_child(self._child)
+
+    def ending(self) -> str:
+        """How the process ended, in words; it is given a few seconds to do so."""
+        try:
+            self._child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.end()
+        with self._sending:
+            said = [] if self._errors.closed else lines_of(self._errors)
+        return ending(self._child.returncode or 0, said) or "ended without an answer"
+
+    def _read(self) -> None:
+        assert self._child.stdout is not None
+        try:
+            for frame in _frames(self._child.stdout):
+                self._heard(frame)
+        except (OSError, ValueError):
+            pass
+        self._heard(None)
+
+
+class Caller:
+    """The child's side: what its parent says, and the way back; a context manager.
+
+    Standard output is for frames alone: what native libraries print there goes to standard error instead.
+    """
+
+    def __enter__(self) -> Self:
+        leave_no_trace()
+        sys.stdout.flush()
+        self._out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self._saying = threading.Lock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
+
+    def questions(self) -> Iterator[bytes]:
+        """Frame after frame, until the parent ends or wants nothing more."""
+        return _frames(sys.stdin.buffer)
+
+    def say(self, frame: bytes) -> None:
+        """Send a frame; several threads may."""
+        with self._saying:
+            _write(self._out, frame)
+
+
+def answer(first: Callable[[], bytes], reply: Callable[[bytes], bytes]) -> None:
+    """For a child: say what `first` gives, then `reply` to every question until there are no more."""
+    with Caller() as parent:
+        parent.say(first())
+        for question in parent.questions():
+            parent.say(reply(question))
+
+
+def _write(pipe: IO[bytes], frame: bytes) -> None:
+    pipe.write(len(frame).to_bytes(_LENGTH_BYTES, "little"))
+    pipe.write(frame)
+    pipe.flush()
+
+
+def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
+    """Whole frames; one that is cut short ends them."""
+    while len(head := pipe.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
+        size = int.from_bytes(head, "little")
+        frame = pipe.read(size)
+        if len(frame) < size:
+            return
+        yield frame
+
+
+def _close(pipe: IO[bytes]) -> None:
+    try:
+        pipe.close()
+    except OSError:
+        # What was still to be written has no reader any more.
+        return

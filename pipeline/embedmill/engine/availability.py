@@ -1,0 +1,74 @@
+"""Where a provider stands on this machine: installed, to be installed, or not for it; and what to say of it."""
+
+from __future__ import annotations
+
+from importlib import metadata, util
+from typing import Literal
+
+import onnxruntime as ort
+from msgspec import Struct
+
+from embedmill.base.errors import DeviceError
+from embedmill.engine.catalogue.entry import Home, Provider
+from embedmill.engine.machine.machine import Machine
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """`installed`: it can be tried; `installable`: `words` is the exact line; `elsewhere`: `words` says why."""
+
+    provider: str
+    state: Literal["installed", "installable", "elsewhere"]
+    words: str
+
+
+def standing(provider: Provider, machine: Machine) -> Standing:
+    """What the catalogue, the machine and the installed packages say; nothing is tried."""
+    home = home_of(provider, machine)
+    if machine.wsl and provider.wsl:
+        return Standing(provider=provider.name, state="elsewhere", words=f"this is WSL{machine.wsl}: {provider.wsl}")
+    if home is None:
+        return Standing(provider=provider.name, state="elsewhere", words=_why_not(provider, machine))
+    if is_installed(provider):
+        return Standing(provider=provider.name, state="installed", words=_version(home.package))
+    return Standing(provider=provider.name, state="installable", words=f"python -m pip {home.install}")
+
+
+def is_installed(provider: Provider) -> bool:
+    """Whether the runtime or its plugin is there to be tried."""
+    if provider.plugin is not None:
+        return util.find_spec(provider.plugin.module) is not None
+    return provider.ort_name in ort.get_available_providers()
+
+
+def require(provider: Provider, machine: Machine) -> None:
+    """Raises DeviceError that says what to do on this machine, where the provider cannot be tried."""
+    found = standing(provider, machine)
+    if found.state == "elsewhere":
+        raise DeviceError(f"{provider.name} is not for this machine: {found.words}")
+    if found.state == "installable":
+        more = f"; {provider.note}" if provider.note else ""
+        raise DeviceError(f"{provider.name} is not installed: {found.words}{more}")
+
+
+def home_of(provider: Provider, machine: Machine) -> Home | None:
+    """How the provider comes to this machine; None where it does not."""
+    for home in provider.homes:
+        if home.system == machine.system and machine.architecture in home.architectures:
+            return home
+    return None
+
+
+def _why_not(provider: Provider, machine: Machine) -> str:
+    architectures: dict[str, list[str]] = {}
+    for home in provider.homes:
+        architectures.setdefault(home.system, []).extend(home.architectures)
+    places = ", ".join(f"{system} ({' or '.join(names)})" for system, names in architectures.items())
+    more = f"; {provider.note}" if provider.note else ""
+    return f"it exists for {places}, and this is {machine.system} ({machine.architecture}){more}"
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"onnxruntime {ort.__version__}"

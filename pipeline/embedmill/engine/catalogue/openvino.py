@@ -1,0 +1,39 @@
+"""OpenVINO: Intel CPUs, GPUs and NPUs."""
+
+import json
+
+from embedmill.engine.catalogue.entry import Fault, GraphChoice, Home, Ladder, Plugin, Provider
+
+_INSTALL = "install onnxruntime-ep-openvino"
+_PACKAGE = "onnxruntime-ep-openvino"
+
+
+def _hint(precision: str) -> dict[str, str]:
+    """OpenVINO computes in bfloat16 where a CPU has it, unless told otherwise here (cosine 0.99993, seen on a Xeon)."""
+    return {"load_config": json.dumps({kind: {"INFERENCE_PRECISION_HINT": precision} for kind in ("CPU", "GPU")})}
+
+
+OPENVINO = Provider(
+    name="openvino",
+    drives="Intel GPUs, NPUs and CPUs",
+    ort_name="OpenVINOExecutionProvider",
+    homes=(
+        Home(system="Linux", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
+        Home(system="Windows", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
+    ),
+    plugin=Plugin(module="onnxruntime_ep_openvino"),
+    kinds=("gpu", "npu", "cpu"),
+    precisions={
+        "fp32": GraphChoice(graph="unfused", floor=0.99999, options=_hint("f32")),
+        "fp16": GraphChoice(graph="unfused", floor=0.999, options=_hint("f16")),
+    },
+    shapes=Ladder(budget_tokens=4096, sequences=(32, 64, 128, 256, 512), most_rows=128),
+    runs="one",
+    memory="vendor",
+    faults=(
+        Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),
+        Fault(pattern=r"ZE_RESULT_ERROR_OUT_OF_(HOST|DEVICE)_MEMORY", meaning="out of memory"),
+        Fault(pattern=r"ZE_RESULT_ERROR_DEVICE_LOST", meaning="device lost"),
+        Fault(pattern=r"ZE_RESULT_ERROR_UNSUPPORTED_VERSION", meaning="driver too old"),
+    ),
+)

@@ -1,0 +1,167 @@
+"""What this machine is: its system, processor and memory, and the limits set on this process.
+
+Whatever a machine does not say is empty or None; nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+import sys
+import sysconfig
+from pathlib import Path
+
+import psutil
+from msgspec import Struct
+
+from embedmill.engine.machine.cgroups import cgroup_limit
+from embedmill.engine.machine.cores import usable_cores
+from embedmill.engine.machine.processor import processor, sysctl
+from embedmill.engine.machine.procfs import read_text
+
+_SYSTEMS = {"linux": "Linux", "win32": "Windows", "darwin": "Darwin"}
+_ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+# A 64-bit kernel names itself to 32-bit processes too.
+_HALVES = {"x86_64": "i686", "arm64": "armv7l"}
+# IMAGE_FILE_MACHINE_* (winnt.h).
+_IMAGE_MACHINES = {0x014C: "x86", 0x8664: "x86_64", 0xAA64: "arm64"}
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """One machine, as this process sees it.
+
+    system                     Linux, Windows, Darwin, or what Python calls another one
+    name, release              the distribution or edition in words; the version of the kernel or of Windows
+    architecture               of this process, which its wheels must match: x86_64, arm64, or the system's own word
+    native_architecture        of the machine below; another where the process is emulated or has 32 bits
+    wsl                        0, or the version of the Windows Subsystem for Linux
+    python                     the interpreter's version
+    cpu, cpu_features          the model, and those of `processor.FEATURES` that the system says are there
+    physical_cores             None where the system does not say; so are `logical_cores`
+    usable_cores               see `cores.usable_cores`
+    ram_bytes                  of the machine; under WSL 2 of its virtual machine
+    available_bytes            what could be had now without swapping
+    cgroup_limit_bytes         the least memory limit of this process's control groups
+    address_space_limit_bytes  RLIMIT_AS
+    """
+
+    system: str
+    name: str
+    release: str
+    architecture: str
+    native_architecture: str
+    wsl: int
+    python: str
+    cpu: str
+    cpu_features: tuple[str, ...]
+    physical_cores: int | None
+    logical_cores: int | None
+    usable_cores: int
+    ram_bytes: int
+    available_bytes: int
+    cgroup_limit_bytes: int | None
+    address_space_limit_bytes: int | None
+
+
+def this_machine(root: Path = Path("/")) -> Machine:
+    """Look at this machine; `root` is where /proc, /sys and /etc are."""
+    name, release = _name(root)
+    cpu, features = processor(read_text(root / "proc/cpuinfo"))
+    memory = psutil.virtual_memory()
+    return Machine(
+        system=_SYSTEMS.get(sys.platform, sys.platform),
+        name=name,
+        release=release,
+        architecture=process_architecture(),
+        native_architecture=_native_architecture(),
+        wsl=wsl_version(root),
+        python=platform.python_version(),
+        cpu=cpu,
+        cpu_features=features,
+        physical_cores=psutil.cpu_count(logical=False),
+        logical_cores=psutil.cpu_count(),
+        usable_cores=usable_cores(root / "sys/fs/cgroup"),
+        ram_bytes=memory.total,
+        available_bytes=memory.available,
+        cgroup_limit_bytes=cgroup_limit(root),
+        address_space_limit_bytes=_address_space_limit(),
+    )
+
+
+def normalised(machine: str) -> str:
+    """The architecture behind a name that a system gives it: x86_64, arm64, or the name itself."""
+    return _ARCHITECTURES.get(machine.lower(), machine)
+
+
+def process_architecture(tag: str | None = None, machine: str | None = None, bits: int | None = None) -> str:
+    """The architecture that wheels for this process have.
+
+    `tag` is `sysconfig.get_platform()`, `machine` is `platform.machine()`, `bits` those of a pointer; by default
+    this interpreter's. Under Windows the tag counts (`win-amd64`): since Python 3.12 `platform.machine()` asks the
+    system there, and tells an emulated x64 process that it is ARM64.
+    """
+    tag = tag or sysconfig.get_platform()
+    if tag.startswith("win"):
+        return normalised(tag.partition("-")[2]) or "x86"
+    found = normalised(machine or platform.machine())
+    return _HALVES.get(found, found) if (bits or struct.calcsize("P") * 8) == 32 else found
+
+
+def _native_architecture() -> str:
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.WinDLL("kernel32")
+        process, native = ctypes.c_ushort(), ctypes.c_ushort()
+        # Since Windows 10 1709. The handle is that of this process (GetCurrentProcess).
+        asked = getattr(kernel, "IsWow64Process2", None)
+        if asked and asked(ctypes.c_void_p(-1), ctypes.byref(process), ctypes.byref(native)):
+            return _IMAGE_MACHINES.get(native.value, f"{native.value:#06x}")
+    if sys.platform == "darwin" and sysctl("-n", "sysctl.proc_translated") == "1":
+        return "arm64"  # Rosetta 2
+    return normalised(platform.machine())
+
+
+def wsl_version(root: Path) -> int:
+    """1 or 2 inside that version of WSL, else 0.
+
+    WSL 1 speaks of itself as `4.4.0-19041-Microsoft`, its first releases only in /proc/version. WSL 2 runs
+    `5.15.90.1-microsoft-standard-WSL2`, before 2020 without `-WSL2`; kernels that users build keep one of the words.
+    """
+    release, version = read_text(root / "proc/sys/kernel/osrelease"), read_text(root / "proc/version")
+    # What follows in brackets is who built the kernel, and with what.
+    own = f"{release} {version.partition('(')[0]}"
+    if "WSL2" in own or "microsoft" in own:
+        return 2
+    return 1 if "Microsoft" in own else 0
+
+
+def _name(root: Path) -> tuple[str, str]:
+    if sys.platform == "win32":
+        found = sys.getwindowsversion()
+        name = windows_name(found.build) if found.product_type == 1 else "Windows Server"
+        return name, f"{found.major}.{found.minor}.{found.build}"
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}", platform.release()
+    return linux_name(root), read_text(root / "proc/sys/kernel/osrelease") or platform.release()
+
+
+def windows_name(build: int) -> str:
+    """Windows 10 or 11: both report version 10.0, and the builds of 11 begin at 22000."""
+    return "Windows 11" if build >= 22000 else "Windows 10"
+
+
+def linux_name(root: Path) -> str:
+    """PRETTY_NAME of os-release, or its NAME; empty where there is none."""
+    text = read_text(root / "etc/os-release") or read_text(root / "usr/lib/os-release")
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return (fields.get("PRETTY_NAME") or fields.get("NAME", "")).strip("\"'")
+
+
+def _address_space_limit() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit

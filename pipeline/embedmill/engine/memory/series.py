@@ -1,0 +1,39 @@
+"""A line of readings that stays short however long it is watched. Pure: no clock, no device."""
+
+from __future__ import annotations
+
+from embedmill.base.results import Point
+
+
+class Series:
+    """At most `keep` + 1 points, an even number at least 2: when there are more, each two neighbours become one."""
+
+    def __init__(self, keep: int = 240) -> None:
+        self._keep = keep
+        self._stride = 1
+        self._points: list[Point] = []
+        self._last: Point | None = None
+        self._merged = 0
+
+    def add(self, point: Point) -> None:
+        """Put a point at the end."""
+        self._last = point if self._last is None else _merge(self._last, point)
+        self._merged += 1
+        if self._merged < self._stride:
+            return
+        self._points.append(self._last)
+        self._last, self._merged = None, 0
+        if len(self._points) >= self._keep:
+            pairs = zip(self._points[::2], self._points[1::2], strict=True)
+            self._points = [_merge(*pair) for pair in pairs]
+            self._stride *= 2
+
+    def points(self) -> tuple[Point, ...]:
+        """The line so far; no extreme is lost in it."""
+        return (*self._points, *([] if self._last is None else [self._last]))
+
+
+def _merge(one: Point, other: Point) -> Point:
+    used = [value for value in (one.used_bytes, other.used_bytes) if value is not None]
+    free = [value for value in (one.free_bytes, other.free_bytes) if value is not None]
+    return Point(at_s=one.at_s, used_bytes=max(used, default=None), free_bytes=min(free, default=None))

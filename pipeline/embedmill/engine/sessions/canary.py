@@ -1,0 +1,74 @@
+"""Known texts that a session embeds before real work."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedmill.base.records import Batch, Bucket, Canaries, FloatArray, IntArray, Model, Tokens
+from embedmill.engine.catalogue.cpu import CPU
+from embedmill.engine.machine.cores import usable_cores
+from embedmill.engine.sessions.options import plan_session
+from embedmill.engine.sessions.session import Session
+
+DoubleArray = npt.NDArray[np.float64]
+
+# Where shapes are free, so many canaries of about one length run together: more would mostly compute padding.
+_ROWS = 2
+
+
+class Runs(Protocol):
+    """What runs batches."""
+
+    def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
+        """Vectors of one batch, float32 [texts, dim]."""
+        ...
+
+
+def canary_cosine(session: Runs, canaries: Canaries, bucket: Bucket | None) -> float:
+    """The least cosine between a canary's vector from `session` and the recorded one; 1 where there are no canaries.
+
+    In a fixed shape, those run that fit it. NaN where a vector is not finite, or no canary fits.
+    """
+    cosines = [
+        cosines_of(session.run(canaries.tokens, batch), canaries.vectors[batch.rows])
+        for batch in _batches(canaries.tokens.lengths, bucket)
+    ]
+    if not cosines:
+        return 1.0 if len(canaries.vectors) == 0 else float("nan")
+    return float(np.min(np.concatenate(cosines)))
+
+
+def reference_vectors(model: Model, tokens: Tokens) -> FloatArray:
+    """What the CPU computes in float32, each text alone: float32 [texts, dim]."""
+    plan = plan_session(model, CPU, "fp32", threads=usable_cores())
+    session = Session(plan, CPU, pad_id=model.pad_id)
+    lengths = tokens.lengths
+    return np.concatenate(
+        [
+            session.run(tokens, Batch(rows=np.array([row]), size=1, sequence=int(length)))
+            for row, length in enumerate(lengths)
+        ]
+    )
+
+
+def _batches(lengths: IntArray, bucket: Bucket | None) -> list[Batch]:
+    order = np.argsort(lengths, kind="stable")
+    if bucket is not None:
+        order = order[lengths[order] <= bucket.sequence]
+    rows = bucket.rows if bucket is not None else _ROWS
+    parts = [order[start : start + rows] for start in range(0, len(order), rows)]
+    if bucket is not None:
+        return [Batch(rows=part, size=bucket.rows, sequence=bucket.sequence) for part in parts]
+    return [Batch(rows=part, size=len(part), sequence=int(lengths[part].max())) for part in parts]
+
+
+def cosines_of(found: FloatArray, known: FloatArray) -> DoubleArray:
+    """The cosine of each row of two float32 [texts, dim]: float64 [texts], NaN where a vector is not finite."""
+    left, right = found.astype(np.float64), known.astype(np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    with np.errstate(invalid="ignore"):
+        cosines: DoubleArray = (left * right).sum(axis=1) / np.maximum(lengths, 1e-300)
+    return cosines

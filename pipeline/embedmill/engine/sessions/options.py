@@ -1,0 +1,87 @@
+"""All that a session is opened with, as the catalogue makes it of a model, a shape and a device. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from embedmill.base.errors import ModelError
+from embedmill.base.records import Bucket, Model
+from embedmill.engine.catalogue.entry import DeviceChoice, Precision, Provider
+from embedmill.engine.devices import Device
+
+CPU_NAME = "CPUExecutionProvider"
+STRICT = "session.disable_cpu_ep_fallback"
+
+
+class SessionPlan(Struct, frozen=True, kw_only=True):
+    """All that a session is opened with, as plain data.
+
+    `model` is the identity of what `graph` computes; `session` are session config entries, `options` the
+    provider's, `free` fixes named dimensions of the graph.
+    """
+
+    model: str
+    graph: str
+    optimise: bool
+    threads: int
+    memory_pattern: bool
+    strict: bool
+    session: dict[str, str]
+    options: dict[str, str]
+    free: dict[str, int]
+
+
+def plan_session(
+    model: Model,
+    provider: Provider,
+    precision: Precision,
+    *,
+    threads: int,
+    bucket: Bucket | None = None,
+    device: Device | None = None,
+    memory_bytes: int | None = None,
+) -> SessionPlan:
+    """What the catalogue makes of a model, a shape and a device. Raises ModelError where the model lacks the graph."""
+    choice = provider.precisions[precision]
+    graph = model.graphs.get(choice.graph)
+    if graph is None:
+        raise ModelError(
+            f"{model.name} has no {choice.graph} graph, which {provider.name} needs for {precision};"
+            f" it has: {', '.join(sorted(model.graphs))}; choose another with engine.precision (--precision)"
+        )
+    if provider.opset is not None and graph.opset > provider.opset:
+        raise ModelError(
+            f"{model.name} uses operators of opset {graph.opset}, and {provider.name} knows them up to"
+            f" {provider.opset}; export it again with opset {provider.opset} or lower, or choose another --provider"
+        )
+    strict = provider.strict and not provider.on_cpu and provider.ort_name != CPU_NAME
+    return SessionPlan(
+        model=model.identity,
+        graph=graph.path,
+        optimise=graph.optimise,
+        threads=threads,
+        memory_pattern=provider.memory_pattern,
+        strict=strict,
+        session=provider.session | ({STRICT: "1"} if strict else {}),
+        options=_provider_options(provider, precision, device, memory_bytes),
+        free={} if bucket is None else {"batch": bucket.rows, "sequence": bucket.sequence},
+    )
+
+
+def _provider_options(
+    provider: Provider, precision: Precision, device: Device | None, memory_bytes: int | None
+) -> dict[str, str]:
+    options = provider.options | provider.precisions[precision].options
+    if device is not None and device.emulated:
+        options = options | provider.emulated
+    if provider.device is not None:
+        named = {} if device is None else {provider.device.option: _number(device, provider.device)}
+        options = options | (named or provider.device.default)
+    if memory_bytes is not None and provider.memory_limit is not None:
+        options = options | {provider.memory_limit: str(memory_bytes)}
+    return options
+
+
+def _number(device: Device, choice: DeviceChoice) -> str:
+    """The device as the provider counts; where the runtime does not say, by its place in the runtime's list."""
+    return device.metadata.get(choice.metadata, str(device.index))

@@ -1,0 +1,80 @@
+"""What a run computes on, and the shapes that go there."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from embedmill.base.config import EngineTable
+from embedmill.base.errors import DeviceError
+from embedmill.base.records import Bucket, Model, Packing
+from embedmill.engine.availability import require
+from embedmill.engine.catalogue.entry import Exact, Ladder, Precision, Provider
+from embedmill.engine.devices import Device, devices_of, select_device
+from embedmill.engine.machine.machine import Machine
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """A provider, one of its devices (None: its only one) and a precision; `chosen` says how it was come by."""
+
+    provider: Provider
+    precision: Precision
+    device: Device | None
+    chosen: str
+
+    @property
+    def label(self) -> str:
+        """What people are shown, as `directml fp32 on NVIDIA RTX 4060`."""
+        where = f" on {self.device.label}" if self.device is not None else ""
+        return f"{self.provider.name} {self.precision}{where}"
+
+
+def aim(provider: Provider, config: EngineTable, machine: Machine) -> Target:
+    """The target of a provider that was named.
+
+    Raises DeviceError where the provider, its device or the precision is not there.
+    """
+    require(provider, machine)
+    device = select_device(provider, devices_of(provider), config.device)
+    return Target(
+        provider=provider,
+        precision=_precision(provider, config),
+        device=device,
+        chosen="asked for",
+    )
+
+
+def _precision(provider: Provider, config: EngineTable) -> Precision:
+    if config.precision == "auto":
+        return next(iter(provider.precisions))
+    if config.precision not in provider.precisions:
+        known = ", ".join(provider.precisions)
+        raise DeviceError(
+            f"{provider.name} does not compute in {config.precision}; `engine.precision` (--precision) can be {known}"
+        )
+    return config.precision
+
+
+def packing_for(provider: Provider, model: Model, config: EngineTable) -> Packing:
+    """The shapes that a provider takes of a model's texts."""
+    budget = config.budget_tokens or provider.shapes.budget_tokens
+    if isinstance(provider.shapes, Exact):
+        return Packing(budget_tokens=budget)
+    return Packing(budget_tokens=budget, buckets=_buckets(provider.shapes, model, budget))
+
+
+def _buckets(ladder: Ladder, model: Model, budget_tokens: int) -> tuple[Bucket, ...]:
+    """The ladder cut to a model: its longest sequence is the model's, and its sessions fit their memory."""
+    sequences = [sequence for sequence in ladder.sequences if sequence < model.max_tokens]
+    while sequences and sequences[-1] * 2 < model.max_tokens:
+        sequences.append(sequences[-1] * 2)
+    sequences.append(model.max_tokens)
+    most = max(1, ladder.weights_bytes // max(model.weights_bytes, 1))
+    return tuple(
+        Bucket(rows=_power_of_two(min(ladder.most_rows, budget_tokens // sequence)), sequence=sequence)
+        for sequence in sequences[-most:]
+    )
+
+
+def _power_of_two(most: int) -> int:
+    """The largest one that is not above `most`; 1 at least."""
+    return 1 << max(most, 1).bit_length() - 1

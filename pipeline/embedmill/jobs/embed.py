@@ -1,0 +1,91 @@
+"""The conductor of texts at hand: no files, no shards, no ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
+from embedmill.base.errors import InputError
+from embedmill.base.records import FloatArray, Work
+from embedmill.batch.pack import pack
+from embedmill.batch.tokenise import Tokeniser
+from embedmill.engine.engine import Engine
+from embedmill.engine.runners.messages import Terms
+from embedmill.engine.runners.start import runner_for
+from embedmill.engine.spec import Setup
+from embedmill.engine.target import packing_for
+from embedmill.jobs.models import find_bundle
+from embedmill.model.bundle import check_files
+from embedmill.tune.provider import choose_target
+
+LOG = logging.getLogger("embedmill")
+_EMBED_TEXTS = 4096
+
+
+class Embedder:
+    """A loaded model for texts at hand; a context manager. `embed` may be called many times."""
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        text: TextTable | None = None,
+        engine: EngineTable | None = None,
+    ) -> None:
+        """Raises ModelError or DeviceError where the model or the provider cannot be used."""
+        text, engine = text or TextTable(), engine or EngineTable()
+        bundle = find_bundle(model)
+        check_files(bundle)
+        self.model = bundle.model(text)
+        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens, texts=0)
+        self._packing = packing_for(target.provider, self.model, engine)
+        self._tokeniser = Tokeniser(
+            Path(self.model.tokenizer),
+            max_tokens=self.model.max_tokens,
+            prompt=self.model.prompt,
+            lowercase=self.model.lowercase,
+        )
+        setup = Setup(model=self.model, target=target, packing=self._packing, config=engine)
+        self._engine = Engine(runner_for(setup, Terms(watched=False), said=LOG.warning))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.__exit__()
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Vectors of n texts in their order, float32 [n, dim]. Raises InputError if one is no string."""
+        _check_texts(texts)
+        parts = [vectors for _, vectors in self._engine.embed(self._works(texts))]
+        return np.concatenate([np.empty((0, self.model.dim), np.float32), *parts])
+
+    def _works(self, texts: Sequence[str]) -> Iterator[tuple[int, Work]]:
+        for first in range(0, len(texts), _EMBED_TEXTS):
+            tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS])
+            yield first, Work(tokens=tokens, batches=pack(tokens.lengths, self._packing))
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise InputError("texts is one string; pass a list of strings")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{number}] is {type(text).__name__}; expected a string")
+
+
+def embed(
+    texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
+) -> FloatArray:
+    """Vectors of n texts in their order, float32 [n, dim].
+
+    `prompt` is put before every text (None: the model's own default). The model is loaded for this
+    call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
+    """
+    with Embedder(model, text=TextTable(prompt=prompt), engine=EngineTable(provider=provider)) as embedder:
+        return embedder.embed(texts)

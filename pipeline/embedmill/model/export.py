@@ -1,0 +1,117 @@
+"""A folder that already holds an ONNX export: the same graph with the head appended."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+from msgspec import Struct
+from onnx import TensorProto, helper
+
+from embedmill.base.errors import ModelError
+from embedmill.model.bert import INPUTS
+from embedmill.model.graph import GraphWriter
+from embedmill.model.head import OUTPUT, DenseWeights, append_head
+from embedmill.model.inspection import load_graph, weight_files
+from embedmill.model.recipe import Recipe
+
+LOCATIONS = ("model.onnx", "onnx/model.onnx")
+_TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
+
+
+def find_export(folder: Path) -> Path | None:
+    """The ONNX file of a model folder, if it has one."""
+    return next((folder / place for place in LOCATIONS if (folder / place).is_file()), None)
+
+
+class Written(Struct, frozen=True, kw_only=True):
+    """What came of an export: the width of its vectors, its opset, and the files that it consists of."""
+
+    dim: int
+    opset: int
+    read: list[Path]
+
+
+def write_export(source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None) -> Written:
+    """Copy an export to `target` with the head appended.
+
+    Raises ModelError as `load_graph` does, and where it has no token embeddings, unknown inputs or fixed shapes.
+    """
+    model = load_graph(source)
+    data = _copy_data(model, source, target.parent)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    graph = GraphWriter(opset=opset, prefix="embedmill_")
+    _fit_inputs(model, graph, source)
+    tokens, hidden = _token_embeddings(model, graph, source)
+    width = append_head(graph, tokens=tokens, mask="attention_mask", hidden=hidden, recipe=recipe, dense=dense, dim=dim)
+    _splice(model, graph, width)
+    onnx.save_model(model, target)
+    return Written(dim=width, opset=opset, read=[source, *data])
+
+
+def _copy_data(model: onnx.ModelProto, source: Path, folder: Path) -> list[Path]:
+    """Copy the weight files beside the export."""
+    files = [source.parent / place for place in weight_files(model)]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return files
+
+
+def _fit_inputs(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> None:
+    """Leave `input_ids` and `attention_mask` [batch, sequence]; token types become zeros in the graph."""
+    inputs = {value.name: value for value in model.graph.input}
+    unknown = inputs.keys() - {*INPUTS, "token_type_ids"}
+    if unknown or not inputs.keys() >= set(INPUTS):
+        raise ModelError(
+            f"{source} takes the inputs {sorted(inputs)}; an encoder with input_ids, attention_mask and, at"
+            " most, token_type_ids is expected"
+        )
+    _name_dimensions(model, source)
+    if "token_type_ids" in inputs:
+        model.graph.input.remove(inputs["token_type_ids"])
+        shape = helper.make_node("Shape", ["input_ids"], ["embedmill_shape"])
+        zero = helper.make_tensor("value", TensorProto.INT64, [1], [0])
+        zeros = helper.make_node("ConstantOfShape", ["embedmill_shape"], ["token_type_ids"], value=zero)
+        model.graph.node.insert(0, zeros)
+        model.graph.node.insert(0, shape)
+
+
+def _name_dimensions(model: onnx.ModelProto, source: Path) -> None:
+    """Call the free dimensions `batch` and `sequence`, the names that overrides use."""
+    names: dict[str, str] = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.INT64 or len(kind.shape.dim) != 2:
+            raise ModelError(f"{source}: its input {value.name} is not int64 [batch, sequence]; export it again")
+        for dimension, name in zip(kind.shape.dim, ("batch", "sequence"), strict=True):
+            if not dimension.dim_param:
+                raise ModelError(f"{source} has a fixed {name} size; export it with dynamic axes")
+            names[dimension.dim_param] = name
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param in names:
+                dimension.dim_param = names[dimension.dim_param]
+
+
+def _token_embeddings(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> tuple[str, int]:
+    """The output [batch, sequence, hidden] as float32, and its width."""
+    outputs = {value.name: value.type.tensor_type for value in model.graph.output}
+    name = next((name for name in _TOKEN_OUTPUTS if name in outputs), None)
+    if name is None or len(outputs[name].shape.dim) != 3 or not outputs[name].shape.dim[2].dim_value:
+        raise ModelError(
+            f"{source} has the outputs {sorted(outputs)}; one of {', '.join(_TOKEN_OUTPUTS)} with shape"
+            " [batch, sequence, hidden] is needed"
+        )
+    kind, hidden = outputs[name], outputs[name].shape.dim[2].dim_value
+    if kind.elem_type == TensorProto.FLOAT:
+        return name, hidden
+    return graph.op("Cast", name, to=TensorProto.FLOAT), hidden
+
+
+def _splice(model: onnx.ModelProto, graph: GraphWriter, width: int) -> None:
+    """Append the head's nodes, and let only the embedding leave the graph."""
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.initializers)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", width]))

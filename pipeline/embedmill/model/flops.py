@@ -1,0 +1,96 @@
+"""How many floating point operations a text costs, counted in the graph that computes it.
+
+A matrix product of [m, k] and [k, n] takes 2 m k n operations: a multiplication and an addition per term. For an
+encoder that makes, per layer of width h and feed-forward width f, 2 (4 h^2 + 2 h f) per token and 4 s h more for
+attention among s tokens (Kaplan et al. 2020, "Scaling laws for neural language models", section 2.1; as "model FLOPs"
+of a utilisation in Chowdhery et al. 2022, "PaLM", appendix B). Nothing but matrix products is counted: not the lookup
+of embeddings, norms, softmax or activations.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import prod
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+from onnx import shape_inference
+
+from embedmill.base.records import IntArray
+
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
+# Of an operator that holds products in another spelling, nothing is known here.
+_HIDING = ("Attention", "MatMul", "Gemm", "Einsum", "Conv", "LSTM", "GRU", "RNN", "MoE")
+# A text of s tokens costs a polynomial of s of degree 2, so three lengths tell all of it (not 1, which is broadcast).
+_LENGTHS = (2, 3, 4)
+# Weights without their values keep their shapes, which is all that is asked; short ones may be shapes themselves.
+_EMPTIED_BYTES = 1024
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """Operations of a text of s tokens: `text` + `token` s + `pair` s^2."""
+
+    text: int
+    token: int
+    pair: int
+
+    def flops(self, lengths: IntArray) -> int:
+        """Operations of texts of so many tokens each, int64 [n], without any padding."""
+        exact = lengths.astype(object)
+        return int(self.text * len(exact) + self.token * exact.sum() + self.pair * (exact**2).sum())
+
+
+def cost_of(graph: Path) -> Cost | None:
+    """The cost of a text in a bundle's unfused graph; None where it cannot be counted to the last product."""
+    try:
+        model = onnx.load_model(graph, load_external_data=False)
+        _empty(model)
+        counts = [_count(model, length) for length in _LENGTHS]
+    except (OSError, ValueError, DecodeError, shape_inference.InferenceError):
+        return None
+    known = [Fraction(count) for count in counts if count is not None]
+    if len(known) < len(_LENGTHS):
+        return None
+    two, three, four = known
+    pair = (four - 2 * three + two) / 2
+    token = three - two - 5 * pair
+    text = two - 2 * token - 4 * pair
+    if any(part.denominator != 1 for part in (text, token, pair)):
+        return None
+    return Cost(text=int(text), token=int(token), pair=int(pair))
+
+
+def _empty(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > _EMPTIED_BYTES:
+            tensor.ClearField("raw_data")
+
+
+def _count(model: onnx.ModelProto, length: int) -> int | None:
+    """Operations for one text of so many tokens; None where a product's shape is not known."""
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, (1, length), strict=False):
+            dim.dim_value = size
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    shapes |= {value.name: _shape(value) for value in [*graph.input, *graph.value_info, *graph.output]}
+    counts = [_of_node(node, shapes) for node in graph.node]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    """Its sizes; 0 for one that is not known."""
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _of_node(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
+    if any(attribute.HasField("g") for attribute in node.attribute):
+        return None
+    if node.domain in ("", "ai.onnx") and node.op_type in _PRODUCTS:
+        left, made = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+        turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        count = 2 * left[0 if turned else -1] * prod(made) if left and made else 0
+        return count or None
+    return None if any(part in node.op_type for part in _HIDING) else 0

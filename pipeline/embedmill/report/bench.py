@@ -1,0 +1,90 @@
+"""What a bench measured, for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from embedmill.report.progress import short, size
+
+_WIDTH = 110
+_HEAD = ("", "documents/s", "least - most", "x CPU", "tokens/s", "FLOP/s", "of peak", "padding", "memory", "cosine")
+UNKNOWN = "unknown"
+
+
+def bench_summary(found: Any) -> str:
+    """A `Bench`: a table, the fastest first, what must be known to read it, what does not work, and the verdict."""
+    return "\n".join([_heading(found), "", *_table(found), "", *_notes(found), *_failures(found), found.verdict])
+
+
+def _heading(found: Any) -> str:
+    mean = found.tokens / max(found.documents, 1)
+    rounds = f"{found.rounds} round{'s' * (found.rounds != 1)}"
+    machine = found.machine
+    return (
+        f"{found.documents:,} documents of {mean:.0f} tokens each on average, {found.model}, {rounds}\n"
+        f"{machine.cpu or machine.architecture}, {machine.usable_cores} usable cores, {machine.system}"
+    )
+
+
+def _table(found: Any) -> Iterator[str]:
+    rows = [_HEAD, *(_row(one) for one in found.measured if not one.words)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
+        yield _line(row, widths)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = (
+        cell.ljust(width) if not column else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _row(one: Any) -> tuple[str, ...]:
+    return (
+        name(one),
+        f"{one.documents_per_s:.1f}",
+        f"{one.least:.1f} - {one.most:.1f}",
+        UNKNOWN if one.ratio is None else f"{one.ratio[1]:.2f}",
+        short(one.tokens_per_s),
+        UNKNOWN if one.flops_per_s is None else short(one.flops_per_s),
+        UNKNOWN if one.peak_share is None else f"{one.peak_share:.0%}",
+        f"{one.padding:.1%}",
+        UNKNOWN if one.memory_bytes is None else size(one.memory_bytes),
+        "reference" if one.reference else UNKNOWN if one.cosine is None else f"{one.cosine:.7f}",
+    )
+
+
+def name(one: Any) -> str:
+    """What a provider in a precision is called."""
+    return f"{one.provider} {one.precision}"
+
+
+def _notes(found: Any) -> Iterator[str]:
+    """What each computed on, its peak, and why something is not known."""
+    for one in found.measured:
+        if one.words:
+            continue
+        peak = f"unknown: {one.peak_words}"
+        if one.peak_flops_per_s is not None:
+            peak = f"{short(one.peak_flops_per_s)} FLOP/s"
+        words = [f"on {one.device}" if one.device else "", f"matrix peak {peak}"]
+        if one.memory_words:
+            words.append(f"memory {'unknown: ' * (one.memory_bytes is None)}{one.memory_words}")
+        if one.documents != found.documents:
+            words.append(f"measured with {one.documents} short documents, so not compared")
+        yield from _wrapped(f"{name(one)}: {'; '.join(word for word in words if word)}")
+
+
+def _failures(found: Any) -> Iterator[str]:
+    for one in found.measured:
+        if one.words:
+            yield from _wrapped(f"{name(one)} does not work: {one.words}")
+
+
+def _wrapped(words: str) -> list[str]:
+    """Words as lines, the later ones indented."""
+    return textwrap.wrap(words, _WIDTH, subsequent_indent="  ", break_long_words=False)

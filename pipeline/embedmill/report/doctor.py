@@ -1,0 +1,95 @@
+"""What the doctor found, for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from embedmill.report.progress import size
+
+_WIDTH = 110
+_STATES = {
+    "works": "works",
+    "fails": "installed, but fails",
+    "installable": "can be installed",
+    "elsewhere": "not for this machine",
+}
+
+
+def doctor_summary(found: Any) -> str:
+    """An `Examination`: the machine, what is seen, the providers."""
+    return "\n".join([*_machine(found.machine), *_adapters(found), "", *_findings(found)])
+
+
+def _machine(machine: Any) -> Iterator[str]:
+    wsl = f", WSL{machine.wsl}" if machine.wsl else ""
+    emulated = machine.native_architecture not in ("", machine.architecture)
+    native = f" (emulated on {machine.native_architecture})" if emulated else ""
+    yield f"system      {machine.name} ({machine.system} {machine.release}), {machine.architecture}{native}{wsl}"
+    yield f"python      {machine.python}"
+    cores = f"{machine.usable_cores} cores usable of {machine.logical_cores or 'unknown'}"
+    yield f"processor   {machine.cpu or 'unknown'}: {cores}"
+    if machine.cpu_features:
+        yield f"            {' '.join(machine.cpu_features)}"
+    limits = [
+        f"{name} {size(value)}"
+        for name, value in (
+            ("control group", machine.cgroup_limit_bytes),
+            ("address space", machine.address_space_limit_bytes),
+        )
+        if value is not None
+    ]
+    free = "" if machine.available_bytes is None else f", {size(machine.available_bytes)} available"
+    total = "unknown" if machine.ram_bytes is None else size(machine.ram_bytes)
+    yield f"memory      {total}{free}{'; limits: ' + ', '.join(limits) if limits else ''}"
+
+
+def _adapters(found: Any) -> Iterator[str]:
+    """GPUs and NPUs as each means of looking shows them; the same one may be seen by several."""
+    for number, adapter in enumerate(found.adapters):
+        memory = f", {size(adapter.memory_bytes)}" if adapter.memory_bytes else ""
+        kind = {True: "integrated ", False: "discrete "}.get(adapter.integrated, "") + adapter.kind
+        yield f"{'seen' if number == 0 else '':<12}{adapter.name} ({kind}{memory}; by {adapter.seen_by})"
+    if not found.adapters:
+        yield "seen        no GPU or NPU"
+    for number, words in enumerate(found.unseen):
+        yield f"{'not seen' if number == 0 else '':<12}{words}"
+
+
+def _findings(found: Any) -> Iterator[str]:
+    yield f"{'provider':<10} {'state':<21} (tried with {found.model})"
+    for finding in found.findings:
+        yield f"{finding.provider:<10} {_STATES[finding.state]:<21} {finding.drives}"
+        for trial in finding.trials:
+            yield from _wrapped(_trial(trial))
+        yield from _wrapped(_devices(finding.trials))
+        if finding.state == "installable":
+            yield f"{'':<11}{finding.words}"
+            yield from _wrapped(finding.note)
+        elif not finding.trials:
+            yield from _wrapped(finding.words)
+
+
+def _devices(trials: Any) -> str:
+    """What --device can name, where there is a choice."""
+    devices = trials[0].devices if trials else []
+    if len(devices) < 2:
+        return ""
+    return "devices: " + "; ".join(f"{device.index}: {device.label} ({device.kind})" for device in devices)
+
+
+def _trial(trial: Any) -> str:
+    if not trial.works:
+        return f"{trial.precision}: {trial.words}"
+    where = trial.device.label if trial.device is not None else "its only device"
+    nodes = f"nodes placed {trial.nodes_placed}/{trial.nodes}" if trial.nodes else "nodes placed unknown"
+    return (
+        f"{trial.precision} on {where}: {trial.documents_per_s:.1f} documents/s,"
+        f" canary cosine {trial.canary_cosine:.7f}, {nodes}"
+    )
+
+
+def _wrapped(words: str) -> list[str]:
+    """Lines below a provider's name."""
+    return textwrap.wrap(words, _WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11, break_long_words=False)

@@ -1,0 +1,153 @@
+"""`_report.html`: a run on one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from embedmill.base.records import Rejected, ShardFile, Stages, Totals
+from embedmill.base.results import EngineFacts, Manifest, Tuning
+from embedmill.report.memory import memory_section
+from embedmill.report.progress import duration, short, size, times
+from embedmill.report.tuning import tuning_section
+
+_SHARDS_SHOWN = 200
+STYLE = """
+:root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5b6470, #9aa4b0);
+  --line: light-dark(#d9dee4, #343b44); --fill: light-dark(#2f6f9f, #6cb2e3); --ground: light-dark(#fff, #14171b); }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 60rem;
+  margin: 2.5rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem }
+h3 { font-size: .95rem; margin: 1.5rem 0 .25rem }
+p, .soft { color: var(--soft) } code { font-size: .9em; overflow-wrap: anywhere }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0 }
+dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+td, th { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+th { font-weight: 600; font-size: .85rem; color: var(--soft) } .number { text-align: right }
+.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
+.bar div { background: var(--fill); height: 100%; border-radius: .3rem }
+"""
+
+
+def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:
+    """The page of a finished run; `rejected` are the rows of its quarantine, `tuning` what its batches rest on."""
+    parts = [
+        f"<h1>{escape(str(manifest.model['name']))}</h1>",
+        f"<p>embedmill {escape(manifest.version)}, identity <code>{escape(manifest.identity)}</code></p>",
+        _figures(manifest.totals, manifest.stages),
+        _stages(manifest.stages),
+        _conservation(manifest.totals),
+        _quarantine(rejected),
+        _engine(manifest.engine),
+        tuning_section(tuning),
+        _pairs("Model", manifest.model),
+        _pairs("Options", {k: v for k, v in manifest.fingerprint.items() if k != "input.files"}),
+        _pairs("Input files", manifest.fingerprint["input.files"]),
+        _pairs("Environment", manifest.environment),
+        _shards(manifest.shards),
+    ]
+    head = f"<meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style>"
+    page = "\n".join(parts)
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{page}\n</body></html>\n"
+
+
+def _figures(totals: Totals, stages: Stages) -> str:
+    padding = totals.padded_tokens / max(totals.tokens, 1) - 1
+    figures = {
+        "vectors": f"{totals.vectors:,}",
+        "tokens": short(totals.tokens),
+        "padding": f"{padding:.1%}",
+        "truncated": f"{totals.truncated / max(totals.vectors, 1):.1%}",
+        "quarantined": f"{totals.rows_quarantined:,}",
+        "written": size(totals.bytes),
+        "last run": duration(stages.wall),
+    }
+    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>"
+
+
+def _stages(stages: Stages) -> str:
+    """How busy each stage was; they overlap, so the busiest one is what limits the run."""
+    wall = max(stages.wall, 1e-9)
+    shares = {
+        "read, tokenise, pack": stages.prepare / wall,
+        f"compute ({stages.streams} streams)": stages.compute / (wall * max(stages.streams, 1)),
+        "write, sync, commit": stages.write / wall,
+    }
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td class='number'>{share:.0%}</td>"
+        f"<td><div class='bar'><div style='width:{min(share, 1):.1%}'></div></div></td></tr>"
+        for name, share in shares.items()
+    )
+    return f"<h2>Where the time of the last run went</h2><table>{rows}</table>"
+
+
+def _conservation(totals: Totals) -> str:
+    return (
+        f"<p>{totals.rows_read:,} rows read = {totals.rows_written:,} written"
+        f" + {totals.rows_quarantined:,} quarantined + {totals.rows_skipped:,} skipped by rule.</p>"
+    )
+
+
+def _quarantine(rejected: Iterable[Rejected]) -> str:
+    """The reasons with their counts, and the first row of each."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, Rejected] = {}
+    for row in rejected:
+        counts[row.reason] += 1
+        examples.setdefault(row.reason, row)
+    if not counts:
+        return ""
+    rows = "".join(
+        f"<tr><td class='number'>{count:,}</td><td>{escape(reason)}</td>"
+        f"<td>{escape(examples[reason].file)}, row {examples[reason].row}</td></tr>"
+        for reason, count in counts.most_common(50)
+    )
+    return f"<h2>Quarantine</h2><table><tr><th class='number'>rows</th><th>reason</th><th>first</th></tr>{rows}</table>"
+
+
+def _engine(engine: EngineFacts | None) -> str:
+    """What computed, how it was chosen, and the sessions with what their canaries said."""
+    if engine is None:
+        return ""
+    device = f" on {engine.device}" if engine.device else ""
+    rows = "".join(
+        f"<tr><td>{f'{one.rows} x {one.sequence}' if one.rows else 'any'}</td>"
+        f"<td class='number'>{one.nodes_placed}/{one.nodes}</td><td class='number'>{one.canary_cosine:.7f}</td>"
+        f"<td class='number'>{duration(one.seconds)}</td></tr>"
+        for one in engine.sessions
+    )
+    head = (
+        "<tr><th>shape</th><th class='number'>nodes on the device</th><th class='number'>least canary cosine</th>"
+        "<th class='number'>opened in</th></tr>"
+    )
+    return (
+        f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
+        f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
+        f"{_losses(engine.losses)}{memory_section(engine.memory)}"
+    )
+
+
+def _losses(losses: list[str]) -> str:
+    """Why the device was lost, each time; a new process went on."""
+    reasons = "".join(f"<li>{escape(loss)}</li>" for loss in losses)
+    return f"<h3>Lost {times(len(losses))}</h3><p>A new process went on each time.</p><ol>{reasons}</ol>" * bool(losses)
+
+
+def _pairs(title: str, pairs: Mapping[str, object]) -> str:
+    shown = list(pairs.items())[:_SHARDS_SHOWN]
+    more = f"<p>and {len(pairs) - len(shown):,} more</p>" if len(pairs) > len(shown) else ""
+    rows = "".join(f"<tr><td>{escape(str(k))}</td><td><code>{escape(str(v))}</code></td></tr>" for k, v in shown)
+    return f"<h2>{title}</h2><table>{rows}</table>{more}"
+
+
+def _shards(shards: list[ShardFile]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(shard.file)}</td><td class='number'>{shard.rows:,}</td>"
+        f"<td class='number'>{size(shard.bytes)}</td><td><code>{shard.sha256[:16]}</code></td></tr>"
+        for shard in shards[:_SHARDS_SHOWN]
+    )
+    more = f"<p>and {len(shards) - _SHARDS_SHOWN:,} more</p>" if len(shards) > _SHARDS_SHOWN else ""
+    head = "<tr><th>file</th><th class='number'>rows</th><th class='number'>size</th><th>sha256</th></tr>"
+    return f"<h2>Shards</h2><table>{head}{rows}</table>{more}"

@@ -1,0 +1,193 @@
+"""What a tuner did: its pick in words, its trials as plots and as a table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from html import escape
+from statistics import median
+from typing import TypeAlias
+
+from embedmill.base.records import Bucket, Packing
+from embedmill.base.results import TrialFacts, Tuning
+from embedmill.report.plot import Curve, Plot, svg
+from embedmill.report.progress import duration, short, size
+
+_MIB = 1 << 20
+_CEILING_SHOWN = 8
+Figure: TypeAlias = Callable[[TrialFacts], float]
+
+
+def tuning_section(tuning: Tuning | None) -> str:
+    """The part of a report that shows a tuning; empty where there is none."""
+    if tuning is None:
+        return ""
+    plots = "".join(f"<h3>{escape(plot.title)}</h3>{svg(plot)}" for plot in tuning_plots(tuning))
+    return f"<h2>Tuning</h2><p>{escape(pick_words(tuning))}.</p>{plots}{_table(tuning)}"
+
+
+def tuning_page(tuning: Tuning, style: str) -> str:
+    """The section as a page of its own."""
+    head = f"<meta charset='utf-8'><title>embedmill tune</title><style>{style}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{tuning_section(tuning)}\n</body></html>\n"
+
+
+def tuning_summary(tuning: Tuning) -> str:
+    """A `Tuning` for a terminal."""
+    where = tuning.holds_for
+    lines = [
+        f"{where['model'].split(' ')[0]}, {where['provider']} {tuning.precision}: {pick_words(tuning)}",
+        f"  for texts of {where['lengths'].replace('_', ' ').replace('-', ', ')} tokens; made {tuning.made}",
+    ]
+    if tuning.rates:
+        lines.append(f"  runs since then: {', '.join(f'{short(rate)} tokens/s' for rate in tuning.rates)}")
+    return "\n".join(lines)
+
+
+def tunings_summary(tunings: list[Tuning]) -> str:
+    """All that is kept."""
+    if not tunings:
+        return "nothing is kept yet: run `embedmill tune` with a config or --input"
+    return "\n".join(tuning_summary(tuning) for tuning in tunings)
+
+
+def pick_words(tuning: Tuning) -> str:
+    """`2 x 1 threads, up to 1024 padded tokens per batch: 8.4k tokens/s with 512 MiB of 9 GiB, ...`."""
+    memory = "" if tuning.peak_bytes is None else f" with {size(tuning.peak_bytes)}"
+    most = "" if tuning.ceiling_bytes is None or not memory else f" of {size(tuning.ceiling_bytes)}"
+    ended = {"settled": "", "time": ", as far as the time went", "trials": ", as far as the trials went"}
+    return (
+        f"{_mode_words(tuning)}, {_packing_words(tuning.packing)}: {short(tuning.tokens_per_s)} tokens/s{memory}{most};"
+        f" {len(tuning.trials)} trials in {duration(tuning.seconds)}{ended.get(tuning.ended, '')}"
+    )
+
+
+def trial_words(number: int, trial: TrialFacts) -> str:
+    """`trial 3: fp32, 2 x 1 threads, 512 tokens: 8.4k tokens/s, 96.0 MiB` as it comes."""
+    batch = f"{_bucket_words(trial.bucket) if trial.bucket else trial.budget_tokens} tokens"
+    if trial.failure is not None:
+        return f"trial {number}: {_mode_words(trial)}, {batch}: {trial.failure}"
+    memory = "" if trial.peak_bytes is None else f", {size(trial.peak_bytes)}"
+    return f"trial {number}: {_mode_words(trial)}, {batch}: {short(_rate(trial))} tokens/s{memory}"
+
+
+def tuning_plots(tuning: Tuning) -> list[Plot]:
+    """Rate and memory against the size of a batch, and the trials in their order."""
+    good = [trial for trial in tuning.trials if trial.failure is None]
+    told = [trial for trial in good if trial.peak_bytes is not None]
+    return [
+        _size_plot(tuning, good, _rate, title="Tokens per second by size of a batch", y_label="useful tokens/s"),
+        _size_plot(tuning, told, _peak, title="Memory by size of a batch", y_label="peak, MiB"),
+        _order_plot(tuning),
+    ]
+
+
+def _size_plot(tuning: Tuning, trials: list[TrialFacts], figure: Figure, *, title: str, y_label: str) -> Plot:
+    level = None
+    # A ceiling far above all trials would press them into a line.
+    if figure is _peak and tuning.ceiling_bytes is not None and trials:
+        ceiling = tuning.ceiling_bytes / _MIB
+        level = (ceiling, "ceiling") if ceiling < _CEILING_SHOWN * max(map(_peak, trials)) else None
+    return Plot(
+        title=title,
+        x_label="padded tokens per batch",
+        y_label=y_label,
+        curves=_by_size(trials, figure),
+        log_x=True,
+        level=level,
+        marked=_picked(tuning, trials, figure),
+    )
+
+
+def _order_plot(tuning: Tuning) -> Plot:
+    numbered = {id(trial): float(number) for number, trial in enumerate(tuning.trials, 1)}
+    good = [trial for trial in tuning.trials if trial.failure is None]
+    curves = tuple(
+        Curve(name=name, points=tuple((numbered[id(trial)], _rate(trial)) for trial in trials), joined=False)
+        for name, trials in _named(good).items()
+    )
+    failed = tuple(numbered[id(trial)] for trial in tuning.trials if trial.failure is not None)
+    return Plot(
+        title="The trials in their order", x_label="trial", y_label="useful tokens/s", curves=curves, failed=failed
+    )
+
+
+def _by_size(trials: list[TrialFacts], figure: Figure) -> tuple[Curve, ...]:
+    """A line per mode and sequence through the medians at each size."""
+    curves = []
+    for name, members in _named(trials).items():
+        at: dict[int, list[float]] = defaultdict(list)
+        for trial in members:
+            at[_tokens(trial)].append(figure(trial))
+        curves.append(Curve(name=name, points=tuple((float(x), median(at[x])) for x in sorted(at))))
+    return tuple(curves)
+
+
+def _picked(tuning: Tuning, trials: list[TrialFacts], figure: Figure) -> tuple[tuple[float, float], ...]:
+    """The points of the pick."""
+    at: dict[int, list[float]] = defaultdict(list)
+    for trial in trials:
+        if _is_picked(tuning, trial):
+            at[_tokens(trial)].append(figure(trial))
+    return tuple((float(x), median(values)) for x, values in at.items())
+
+
+def _is_picked(tuning: Tuning, trial: TrialFacts) -> bool:
+    same = (trial.precision, trial.streams, trial.threads, trial.in_flight)
+    if same != (tuning.precision, tuning.streams, tuning.threads, tuning.in_flight):
+        return False
+    if trial.bucket is not None:
+        return trial.bucket in tuning.packing.buckets
+    return trial.budget_tokens == tuning.packing.budget_tokens
+
+
+def _named(trials: list[TrialFacts]) -> dict[str, list[TrialFacts]]:
+    named: dict[str, list[TrialFacts]] = defaultdict(list)
+    for trial in sorted(trials, key=lambda trial: trial.bucket.sequence if trial.bucket else 0):
+        sequence = f" x {trial.bucket.sequence} tokens" if trial.bucket else ""
+        named[f"{_mode_words(trial)}{sequence}"].append(trial)
+    return named
+
+
+def _mode_words(mode: TrialFacts | Tuning) -> str:
+    together = f"{mode.streams} x {mode.threads} threads" if mode.streams > 1 or mode.in_flight == 1 else ""
+    return f"{mode.precision}, {together or f'{mode.in_flight} in flight'}"
+
+
+def _packing_words(packing: Packing) -> str:
+    if packing.buckets:
+        return "batches of " + ", ".join(_bucket_words(bucket) for bucket in packing.buckets) + " tokens"
+    return f"up to {packing.budget_tokens} padded tokens per batch"
+
+
+def _bucket_words(bucket: Bucket) -> str:
+    return f"{bucket.rows} x {bucket.sequence}"
+
+
+def _tokens(trial: TrialFacts) -> int:
+    return trial.budget_tokens if trial.bucket is None else trial.bucket.rows * trial.bucket.sequence
+
+
+def _rate(trial: TrialFacts) -> float:
+    return trial.useful_tokens / max(trial.seconds, 1e-9)
+
+
+def _peak(trial: TrialFacts) -> float:
+    return (trial.peak_bytes or 0) / _MIB
+
+
+def _table(tuning: Tuning) -> str:
+    head = "".join(
+        f"<th class='number'>{name}</th>" for name in ("trial", "batch", "tokens/s", "seconds", "peak", "at most")
+    )
+    rows = []
+    for number, trial in enumerate(tuning.trials, 1):
+        batch = _bucket_words(trial.bucket) if trial.bucket else str(trial.budget_tokens)
+        said = escape(trial.failure) if trial.failure else f"{_rate(trial):,.0f}"
+        memory = ["unknown" if one is None else size(one) for one in (trial.peak_bytes, trial.predicted_peak_bytes)]
+        cells = (str(number), batch, said, f"{trial.open_seconds + trial.seconds:.2f}", *memory)
+        numbers = "".join(f"<td class='number'>{cell}</td>" for cell in cells)
+        rows.append(f"<tr>{numbers}<td>{escape(_mode_words(trial))}</td></tr>")
+    return (
+        f"<details><summary>Every trial</summary><table><tr>{head}<th>mode</th></tr>{''.join(rows)}</table></details>"
+    )

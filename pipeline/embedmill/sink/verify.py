@@ -1,0 +1,127 @@
+"""Whether an output folder holds what its ledger says: checksums, counts, identity, vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from embedmill.base.errors import ConservationError, OutputError
+from embedmill.base.records import Entry, Totals
+from embedmill.base.results import Manifest
+from embedmill.sink.ledger import (
+    Job,
+    check_conservation,
+    quarantine_path,
+    read_entries,
+    read_job,
+    read_manifest,
+    shard_files,
+    total,
+)
+from embedmill.sink.shard import VECTOR
+
+_NORM_TOLERANCE = 0.01
+
+
+class Verified(Struct, frozen=True, kw_only=True):
+    """What was found: `problems` in words, none in a sound output; `complete` says whether it is finished."""
+
+    complete: bool
+    shards_planned: int
+    totals: Totals
+    problems: list[str]
+
+
+def verify(folder: Path) -> Verified:
+    """Check every committed shard and the manifest; nothing is written and no lock is taken.
+
+    Raises OutputError if `folder` is no embedmill output, Corrupt if its ledger cannot be read.
+    """
+    job = read_job(folder)
+    if job is None:
+        raise OutputError(f"{folder} is not an embedmill output (it has no _ledger/job.json)")
+    entries = list(read_entries(folder))
+    manifest = read_manifest(folder)
+    problems = [problem for entry in entries for problem in _shard_problems(folder, job, entry)]
+    problems += _stray(folder, entries)
+    if manifest is not None:
+        problems += _manifest_problems(manifest, job, entries)
+    return Verified(
+        complete=manifest is not None, shards_planned=len(job.shards), totals=total(entries), problems=problems
+    )
+
+
+def _shard_problems(folder: Path, job: Job, entry: Entry) -> Iterator[str]:
+    planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
+    if planned is None or planned.pieces != entry.pieces:
+        yield f"{entry.file}: its ledger entry covers other rows than the plan"
+    else:
+        try:
+            check_conservation(entry, planned=planned.rows)
+        except ConservationError as error:
+            yield f"{entry.file}: {error}"
+    if entry.identity != job.fingerprint.get("model.identity"):
+        yield f"{entry.file}: made by another model ({entry.identity[:12]}) than the rest"
+    if entry.quarantine_sha256:
+        yield from _file_problems(quarantine_path(folder, entry), entry.quarantine_sha256)
+    damage = list(_file_problems(folder / entry.file, entry.sha256))
+    yield from damage or _table_problems(folder / entry.file, entry)
+
+
+def _file_problems(path: Path, recorded: str) -> Iterator[str]:
+    if not path.is_file():
+        yield f"{path.name}: committed, but missing"
+        return
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != recorded:
+            yield f"{path.name}: its sha256 is not the one in the ledger"
+
+
+def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        yield f"{path.name}: cannot be read ({str(error).splitlines()[0]})"
+        return
+    footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if table.num_rows != entry.vectors:
+        yield f"{path.name}: {table.num_rows} rows, but {entry.vectors} in the ledger"
+    if footer.get("embed.identity") != entry.identity:
+        yield f"{path.name}: its footer names another model than the ledger"
+    yield from _vector_problems(path.name, table.column(VECTOR), footer)
+
+
+def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator[str]:
+    if str(column.type.list_size) != footer.get("embed.dim"):
+        yield f"{name}: vectors of {column.type.list_size} dimensions, but {footer.get('embed.dim')} in the footer"
+        return
+    vectors = column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
+    if not np.isfinite(vectors).all():
+        yield f"{name}: a vector is not finite"
+    elif footer.get("embed.normalized") == "true":
+        worst = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0))
+        if worst > _NORM_TOLERANCE:
+            yield f"{name}: a vector's length differs from 1 by {worst:.3g}"
+
+
+def _stray(folder: Path, entries: list[Entry]) -> Iterator[str]:
+    committed = {entry.file for entry in entries}
+    for path in sorted(folder.glob("part-*.parquet")):
+        if path.name not in committed:
+            yield f"{path.name}: not in the ledger (left by a killed run; the next run removes it)"
+
+
+def _manifest_problems(manifest: Manifest, job: Job, entries: list[Entry]) -> Iterator[str]:
+    if len(entries) != len(job.shards):
+        yield f"the manifest says complete, but {len(entries)} of {len(job.shards)} shards are committed"
+    if manifest.totals != total(entries) or manifest.shards != shard_files(entries):
+        yield "the manifest's totals or files are not those of the ledger"
+    if manifest.fingerprint != job.fingerprint or manifest.identity != job.fingerprint.get("model.identity"):
+        yield "the manifest's identity or fingerprint is not that of the ledger"

@@ -1,0 +1,50 @@
+"""What identifies a file's content: a hash of all of it, or of samples of a large file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+from embedmill.base.config import MIB
+
+WHOLE_BYTES = 64 * MIB
+SAMPLES = 64
+THREADS = 8
+FILES_PER_TASK = 256
+
+
+def digest(path: str, size_bytes: int) -> str:
+    """`sha256:HEX` of the content, or `sampled-sha256:HEX` of a file above 64 MiB.
+
+    A sample is the size and 64 evenly spaced blocks of 1 MiB, the first and the last among them.
+    Raises OSError where the file cannot be read.
+    """
+    with io.FileIO(path) as file:
+        if size_bytes > WHOLE_BYTES:
+            return f"sampled-sha256:{_sampled(file, size_bytes)}"
+        whole = hashlib.sha256()
+        while block := file.read(MIB):
+            whole.update(block)
+        return f"sha256:{whole.hexdigest()}"
+
+
+def digests(files: Sequence[tuple[str, int]]) -> list[str]:
+    """The digest of each (path, size in bytes), in order, by a few threads."""
+    tasks = [files[at : at + FILES_PER_TASK] for at in range(0, len(files), FILES_PER_TASK)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(chain.from_iterable(pool.map(_digest_each, tasks)))
+
+
+def _digest_each(files: Sequence[tuple[str, int]]) -> list[str]:
+    return [digest(path, size) for path, size in files]
+
+
+def _sampled(file: io.FileIO, size_bytes: int) -> str:
+    sampled = hashlib.sha256(str(size_bytes).encode())
+    for sample in range(SAMPLES):
+        file.seek((size_bytes - MIB) * sample // (SAMPLES - 1))
+        sampled.update(file.read(MIB))
+    return sampled.hexdigest()

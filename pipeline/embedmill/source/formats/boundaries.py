@@ -1,0 +1,177 @@
+"""Finds where the records of a text file end, without parsing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from embedmill.base.records import Span
+from embedmill.source.stream import BLOCK_BYTES, ByteStream
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from embedmill.base.records import IntArray
+
+SPAN_ROWS = 65_536
+HEAD_BYTES = 1024
+LF, CR, QUOTE = 10, 13, 34
+
+
+class Oversize(Struct, frozen=True):
+    """A record that is not held in memory: its first KiB and its size in bytes."""
+
+    head: bytes
+    size: int
+
+
+class Cutter(Protocol):
+    """Finds record ends in consecutive blocks of one file."""
+
+    def ends(self, block: bytes) -> IntArray:
+        """Positions in the file, ascending, right after each record that ends in the next `block`.
+
+        The last record of a file may lack a line end; its end is then the file's.
+        """
+
+
+class LineCutter:
+    r"""A record is a line: it ends with `\n`."""
+
+    def __init__(self, start: int) -> None:
+        self._position = start
+
+    def ends(self, block: bytes) -> IntArray:
+        """See Cutter."""
+        found: IntArray = np.flatnonzero(np.frombuffer(block, np.uint8) == LF) + (self._position + 1)
+        self._position += len(block)
+        return found
+
+
+class CsvCutter:
+    r"""A record is what Python's csv.reader makes one row of: quoted fields may hold line ends.
+
+    A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only at the field's start; inside,
+    two quotes stand for one; after the closing quote, what follows up to the delimiter is literal.
+    `start` must be the start of a record.
+    """
+
+    def __init__(self, delimiter: str, start: int) -> None:
+        self._field_ends = np.array([ord(delimiter), LF, CR], np.uint8)
+        self._position = start
+        self._last = LF
+        self._quoted = False
+        self._just_closed = False
+        self._return_pending = False
+
+    def ends(self, block: bytes) -> IntArray:
+        """See Cutter."""
+        if not block:
+            return np.empty(0, np.int64)
+        data = np.frombuffer(block, np.uint8)
+        turns = self._turns(data)
+        lines = self._line_ends(data)
+        quoted = (np.searchsorted(turns, lines) + self._quoted) % 2 == 1
+        found: IntArray = lines[~quoted] + (self._position + 1)
+        self._quoted = (len(turns) + self._quoted) % 2 == 1
+        self._just_closed = not self._quoted and len(turns) > 0 and bool(turns[-1] == len(data) - 1)
+        self._return_pending = bool(data[-1] == CR) and not self._quoted
+        self._last = int(data[-1])
+        self._position += len(block)
+        return found
+
+    def _line_ends(self, data: npt.NDArray[np.uint8]) -> IntArray:
+        """Where lines end in a block, quoted or not; -1 for a return at the end of the block before."""
+        lines = np.flatnonzero(data == LF)
+        returns = np.flatnonzero(data[:-1] == CR)
+        lone = returns[data[returns + 1] != LF]
+        if self._return_pending and data[0] != LF:
+            lone = np.concatenate([[-1], lone])
+        return np.sort(np.concatenate([lines, lone])) if len(lone) else lines
+
+    def _turns(self, data: npt.NDArray[np.uint8]) -> IntArray:
+        """The quotes that open or close a quoted field, or a doubled quote's second half reopens it."""
+        quotes = np.flatnonzero(data == QUOTE)
+        if not len(quotes):
+            return quotes
+        before = data[quotes - 1]
+        before[0] = self._last if quotes[0] == 0 else before[0]
+        starts = np.isin(before, self._field_ends)
+        doubled = np.diff(quotes, prepend=-2) == 1
+        opening = slice(1 if self._quoted else 0, None, 2)
+        if (starts | doubled)[opening].all():
+            return quotes
+        return self._turns_one_by_one(quotes, starts)
+
+    def _turns_one_by_one(self, quotes: IntArray, starts: npt.NDArray[np.bool_]) -> IntArray:
+        """As `_turns`, for blocks in which some quote is literal, as in `5" disk`."""
+        turns: list[int] = []
+        quoted, closed = self._quoted, -1 if self._just_closed else -2
+        for at, starts_field in zip(quotes.tolist(), starts.tolist(), strict=True):
+            if quoted:
+                closed = at
+            elif not starts_field and at != closed + 1:
+                continue
+            quoted = not quoted
+            turns.append(at)
+        return np.array(turns, np.int64)
+
+
+def spans(number: int, stream: ByteStream, cutter: Cutter) -> Iterator[Span]:
+    """The rows of file `number` from the stream's position to its end, about 4 MiB at a time."""
+    row, last = 0, stream.position
+    while block := stream.read(BLOCK_BYTES):
+        ends = cutter.ends(block)
+        for at in range(0, len(ends), SPAN_ROWS):
+            marks = np.concatenate([[last], ends[at : at + SPAN_ROWS]])
+            yield Span(file=number, first_row=row, marks=marks)
+            row, last = row + len(marks) - 1, int(marks[-1])
+    if last < stream.position:
+        yield Span(file=number, first_row=row, marks=np.array([last, stream.position], np.int64))
+
+
+def records(
+    stream: ByteStream, cutter: Cutter, limit_bytes: int, stop: int | None = None
+) -> Iterator[bytes | Oversize]:
+    """The records from the stream's position to `stop` or the end, with their line ends.
+
+    At most one block and `limit_bytes` are held; a longer record is given as Oversize.
+    """
+    open_record = _OpenRecord(limit_bytes)
+    while stop is None or stream.position < stop:
+        base = stream.position
+        block = stream.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - base))
+        if not block:
+            break
+        at = 0
+        for end in (cutter.ends(block) - base).tolist():
+            open_record.add(block[at:end])
+            yield open_record.take()
+            at = end
+        open_record.add(block[at:])
+    if open_record.size:
+        yield open_record.take()
+
+
+class _OpenRecord:
+    """A record that is being gathered from blocks."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        if self.size <= self._limit:
+            self._parts.append(part)
+        else:
+            self._parts = [(b"".join(self._parts[:2]) or part)[:HEAD_BYTES]]
+
+    def take(self) -> bytes | Oversize:
+        whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        size, self.size, self._parts = self.size, 0, []
+        return whole if size <= self._limit else Oversize(whole[:HEAD_BYTES], size)

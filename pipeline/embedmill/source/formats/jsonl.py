@@ -1,0 +1,165 @@
+"""JSONL: one JSON object per line."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from embedmill.base.config import CarriedType, RunConfig
+from embedmill.base.records import InputFile
+from embedmill.source.columns import INT64, Resolved, require_types, text_carried
+from embedmill.source.formats.boundaries import LineCutter, Oversize, records
+from embedmill.source.formats.rows import BLANK, RowError, check_text, excerpt, file_and_row
+from embedmill.source.formats.text import TextFile
+from embedmill.source.stream import ByteStream
+
+CUT_OFF = "the line looks cut off: the file ends inside its JSON"
+
+_object = msgspec.json.Decoder(dict[str, Raw])
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
+_string = msgspec.json.Decoder(str)
+_int = msgspec.json.Decoder(int)
+_KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
+
+
+def open_jsonl(file: InputFile, config: RunConfig, columns: Resolved) -> TextFile:
+    """The file, ready to read. Raises InputError where it cannot be opened or its types do not fit."""
+    require_types(file, text_carried(config), columns.carried)
+    return TextFile(file, config, columns, cutter=LineCutter, parser=JsonParser(file, config, columns))
+
+
+def keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
+    """The keys of each line's object; none for a line that is no object."""
+    with closing(ByteStream(file, config.limits)) as stream:
+        for number, line in enumerate(records(stream, LineCutter(0), config.limits.record_bytes)):
+            try:
+                yield [] if isinstance(line, Oversize) else list(parse_object(line, number))
+            except RowError:
+                yield []
+
+
+def parse_object(line: bytes, number: int) -> dict[str, Raw]:
+    """The keys and unparsed values of line `number` of a file; of equal keys, the last counts.
+
+    The whole line must be valid JSON in UTF-8 without NaN, lone surrogates and nesting deeper than
+    Python's recursion limit. Raises RowError.
+    """
+    if number == 0:
+        line = line.removeprefix(codecs.BOM_UTF8)
+    if not line.strip():
+        raise RowError(BLANK, "the line is blank")
+    try:
+        line.decode()
+        return _object.decode(line)
+    except UnicodeDecodeError as error:
+        raise RowError("malformed", _not_utf8(line, error)) from error
+    except RecursionError as error:
+        raise RowError("malformed", "the JSON is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        raise RowError("malformed", f"the line is {_kind(line.lstrip())}; expected a JSON object") from error
+    except msgspec.DecodeError as error:
+        raise RowError("malformed", _broken(line, str(error))) from error
+
+
+class JsonParser:
+    """Makes rows of lines (see Parser)."""
+
+    def __init__(self, file: InputFile, config: RunConfig, columns: Resolved) -> None:
+        self._file = file
+        self._config = config
+        self._columns = columns
+        types = config.columns.types
+        self._carried: list[tuple[str, CarriedType]] = [
+            (name, types.get(name, "string")) for name in config.columns.carry
+        ]
+
+    def row(self, record: bytes, number: int) -> tuple[str, str, list[Any]]:
+        """See Parser."""
+        values = parse_object(record, number)
+        id = self._id(values, number)
+        try:
+            text = self._text(values)
+            return id, text, [_cell(values.get(name, b"null"), name, type) for name, type in self._carried]
+        except RowError as bad:
+            bad.id = id
+            raise
+
+    def _id(self, values: dict[str, Raw], number: int) -> str:
+        name = self._columns.id
+        if name is None:
+            return file_and_row(self._file, number)
+        data = bytes(values.get(name, b""))
+        if data.startswith(b'"') and (id := _string.decode(data)):
+            return id
+        if data.lstrip(b"-").isdigit():
+            return data.decode()
+        what = "absent" if not data else "empty" if data.startswith(b'"') else _kind(data)
+        raise RowError("wrong_type", f'"{name}" is {what}; expected a string or an integer')
+
+    def _text(self, values: dict[str, Raw]) -> str:
+        name = self._columns.text
+        data = bytes(values.get(name, b""))
+        if data in (b"", b"null"):
+            raise RowError("null_text", f'"{name}" is {"null" if data else "absent"}')
+        if not data.startswith(b'"'):
+            raise RowError("wrong_type", f'"{name}" is {_kind(data)}; expected a string')
+        text = _string.decode(data)
+        check_text(text, self._columns, self._config)
+        return text
+
+
+def _a_string(data: bytes) -> str:
+    return _string.decode(data) if data.startswith(b'"') else data.decode()
+
+
+def _an_integer(data: bytes) -> int:
+    value = _int.decode(data)
+    if value not in INT64:
+        raise OverflowError
+    return value
+
+
+_READERS: dict[str, tuple[Callable[[bytes], Any], str]] = {
+    "string": (_a_string, "a string"),
+    "int64": (_an_integer, "a 64-bit integer"),
+    "float64": (msgspec.json.Decoder(float).decode, "a number"),
+    "bool": (msgspec.json.Decoder(bool).decode, "a boolean"),
+}
+
+
+def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
+    """A carried value; null is None."""
+    data = bytes(value)
+    if data == b"null":
+        return None
+    read, expected = _READERS[type]
+    try:
+        return read(data)
+    except (msgspec.DecodeError, OverflowError) as error:
+        raise RowError("wrong_type", f'"{name}" is {excerpt(data)[:40]}; expected {expected}') from error
+
+
+def _kind(data: bytes) -> str:
+    """What a JSON value is, in words, by its first character."""
+    return _KINDS.get(chr(data[0]), "a number")
+
+
+def _broken(line: bytes, problem: str) -> str:
+    too_early = "truncated" in problem or problem.endswith(f"(byte {len(line)})")
+    if too_early and not line.endswith(b"\n"):
+        return CUT_OFF
+    if _HALF_PAIR.search(line) or "surrogate" in problem:
+        return "not valid JSON: it holds half of a surrogate pair"
+    return f"not valid JSON: {'it ends too early' if too_early else problem.removeprefix('JSON is malformed: ')}"
+
+
+def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    if error.reason == "unexpected end of data" and error.end == len(line):
+        return CUT_OFF
+    return f"not valid UTF-8 (byte {error.start + 1} of the line)"

@@ -1,0 +1,161 @@
+"""Reads pieces of a Parquet file, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.base.config import MIB, RunConfig
+from embedmill.base.records import InputFile, Piece
+from embedmill.source.columns import Resolved
+from embedmill.source.formats.arrow import Cell, Long, invalid_rows, strings, without_long
+from embedmill.source.formats.parquet_schema import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
+from embedmill.source.formats.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken, too_long
+from embedmill.source.stream import changed, translated
+
+BATCH_BYTES = 4 * MIB
+BATCH_ROWS = 1024
+REPEATED_BYTES = 64 * MIB
+
+
+class ParquetFile:
+    """An open Parquet file (see OpenFile); it holds one batch, whatever the size of a row group."""
+
+    def __init__(self, file: InputFile, config: RunConfig, columns: Resolved) -> None:
+        self._file = file
+        self._config = config
+        self._columns = columns
+        self._parquet = open_parquet(file, config, columns)
+        self._metadata = self._parquet.metadata
+        self._text_leaves = leaves_of(self._metadata, columns.text)
+        self._needed_leaves = leaves_of(self._metadata, *columns.needed)
+        with translated(file):
+            groups = range(self._metadata.num_row_groups)
+            rows = [self._metadata.row_group(group).num_rows for group in groups]
+        self._starts = np.cumsum([0, *rows], dtype=np.int64)
+        self._group = -1
+        self._row = 0
+        self._batches: Iterator[Any] = iter(())
+        self._rest: Any = None
+
+    def blocks(self, piece: Piece) -> Iterator[Block]:
+        """See OpenFile."""
+        self._seek(piece.first_row)
+        left = piece.rows
+        texts: dict[str, str] = {}
+        while left:
+            first_row = self._row
+            batch = self._next(left)
+            left -= batch.num_rows
+            yield self._block(batch, first_row, texts)
+
+    def close(self) -> None:
+        """See OpenFile."""
+        self._batches, self._rest = iter(()), None
+        self._parquet.close()
+
+    def _seek(self, row: int) -> None:
+        """Goes to `row`: straight to its row group, then by decoding what lies before it there."""
+        if row >= self._starts[-1]:
+            raise changed(self._file)
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if row < self._row or group > self._group:
+            self._enter(group)
+        while self._row < row:
+            self._next(row - self._row)
+
+    def _enter(self, group: int) -> None:
+        self._group, self._row, self._rest = group, int(self._starts[group]), None
+        with translated(self._file):
+            self._batches = self._parquet.iter_batches(
+                batch_size=self._batch_rows(group),
+                row_groups=[group],
+                columns=self._columns.needed,
+                use_threads=False,
+            )
+
+    def _enter_next(self) -> None:
+        """Goes on to the next row group; one that ended early, or is the last, is an InputError."""
+        following = self._group + 1
+        if following + 1 >= len(self._starts) or self._row != self._starts[following]:
+            raise changed(self._file)
+        self._enter(following)
+
+    def _next(self, at_most: int) -> Any:
+        """The next rows, 1 to `at_most` of them, as a RecordBatch."""
+        while self._rest is None or not self._rest.num_rows:
+            with translated(self._file):
+                self._rest = next(self._batches, None)
+            if self._rest is None:
+                self._enter_next()
+        batch = self._rest.slice(0, at_most)
+        self._rest = self._rest.slice(batch.num_rows)
+        self._row += batch.num_rows
+        return batch
+
+    def _batch_rows(self, group: int) -> int:
+        """Rows per batch: for about 4 MiB of the needed columns, and 64 MiB if all repeat one text."""
+        try_group(self._parquet, group, self._columns)
+        row_group = self._metadata.row_group(group)
+        rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
+        fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
+        if min(fitting, rows) * chunk_bytes(row_group, self._text_leaves) <= REPEATED_BYTES:
+            return fitting
+        longest = longest_repeated(self._file, self._metadata, group, self._columns.text)
+        return max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
+
+    def _block(self, batch: Any, first_row: int, known: dict[str, str]) -> Block:
+        """The block of a batch; equal texts become one string of `known`, in memory once."""
+        with translated(self._file):
+            column, long = without_long(_column(batch, self._columns.text), self._config.limits.text_bytes)
+            texts = strings(column)
+            ids = self._ids(batch, first_row)
+            carried = self._carried(batch)
+            invalid = invalid_rows(carried)
+        good: list[tuple[int, str, str]] = []
+        faults: list[Fault] = []
+        for at, (id, text) in enumerate(zip(ids, texts, strict=True)):
+            try:
+                good.append((at, *self._checked(id, text, invalid.get(at), long.get(at))))
+            except RowError as bad:
+                readable = id if isinstance(id, str) and id else None
+                shown = excerpt(long[at].head if at in long else text or "")
+                faults.append(Fault(first_row + at, bad.kind, bad.reason, readable, shown))
+        return Block(
+            rows=[first_row + at for at, _, _ in good],
+            ids=[id for _, id, _ in good],
+            texts=[known.setdefault(text, text) for _, _, text in good],
+            carried=taken(carried, [at for at, _, _ in good]) if faults else carried,
+            faults=faults,
+        )
+
+    def _ids(self, batch: Any, first_row: int) -> list[Cell]:
+        if self._columns.id is not None:
+            return strings(_column(batch, self._columns.id))
+        return [file_and_row(self._file, first_row + at) for at in range(batch.num_rows)]
+
+    def _carried(self, batch: Any) -> pa.Table:
+        schema = self._columns.carried
+        return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
+
+    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Long | None) -> tuple[str, str]:
+        """The id and text of a good row; raises RowError."""
+        if not id:
+            what = "null" if id is None else "empty"
+            raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected a string or an integer')
+        if long is not None:
+            raise too_long(long.size, self._columns, self._config)
+        if text is None:
+            raise RowError("null_text", f'"{self._columns.text}" is null')
+        if isinstance(id, bytes) or isinstance(text, bytes) or invalid is not None:
+            name = self._columns.text if isinstance(text, bytes) else invalid or self._columns.id
+            raise RowError("malformed", f'"{name}" is not valid UTF-8')
+        check_text(text, self._columns, self._config)
+        return id, text
+
+
+def _column(batch: Any, name: str) -> Any:
+    return batch.column(batch.schema.get_field_index(name))

@@ -1,0 +1,289 @@
+"""The conductor of tuning: how a target's batches are made and run, found by trials or taken from what was kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import statistics
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from embedmill import source
+from embedmill.base.config import EngineTable, RunConfig, TextTable
+from embedmill.base.errors import ConfigError, DeviceError, InputError, OutputError
+from embedmill.base.files import local
+from embedmill.base.home import key_of, read_record, write_record
+from embedmill.base.records import Model, Packing, Tokens
+from embedmill.base.results import TrialFacts, Tuning
+from embedmill.engine.availability import standing
+from embedmill.engine.engine import Engine
+from embedmill.engine.machine.adapters import driver_versions
+from embedmill.engine.machine.machine import Machine, this_machine
+from embedmill.engine.machine.memory import ceiling
+from embedmill.engine.memory.attach import probe_of
+from embedmill.engine.runners.start import runner_for
+from embedmill.engine.spec import Setup
+from embedmill.engine.target import Target, packing_for
+from embedmill.jobs.job import Sample, length_profile, plan, sample_of, thinned, with_longest
+from embedmill.jobs.models import find_bundle, home_folder
+from embedmill.model.bundle import Bundle, check_files
+from embedmill.report.run_page import STYLE
+from embedmill.report.tuning import trial_words, tuning_page
+from embedmill.tune.kept import disturbed, holds
+from embedmill.tune.measure import Measurer
+from embedmill.tune.provider import choose_target
+from embedmill.tune.search import Limits, Observation, Pick, Trial, Tuner
+from embedmill.tune.space import default_trial, is_open, space_of
+
+LOG = logging.getLogger("embedmill")
+# Texts that trials run: the largest batches are filled a few times.
+SAMPLE_TEXTS = 8192
+# Fixed shapes have a session each: to open them and to tell them apart takes longer.
+TIME_S, LADDER_TIME_S = 27.0, 90.0
+# A run tunes for at most this part of the time it is expected to take, and not at all where that is too short to
+# find anything; below so many tokens it is not even asked how long that would be.
+_SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 4.0, 1_000_000
+# What is run first, to see how fast the device is: about so many padded tokens.
+_FIRST_TOKENS = 16_384
+_RUNS_KEPT = 8
+# Below so many seconds of computing a run says little of the rate.
+_RATE_S = 20.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How a run makes and runs its batches; `tuning` and the file `kept` that holds it where it was found by trials."""
+
+    target: Target
+    packing: Packing
+    engine: EngineTable
+    in_flight: int = 2
+    tuning: Tuning | None = None
+    kept: Path | None = None
+
+
+def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None = None) -> Tuning:
+    """Find the best batches for a job's texts in about `time_s` seconds, and keep them; `chart` is an HTML page of it.
+
+    The time is by default 27 s, or 90 s where the device takes fixed shapes.
+
+    Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
+    """
+    if chart is not None and not chart.parent.is_dir():
+        raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")
+    bundle = find_bundle(config.model)
+    check_files(bundle)
+    model = bundle.model(config.text)
+    files = source.discover(config.input)
+    shards = plan(config, files)
+    tokens = sample_of(config, model, files, shards).tokens
+    if not len(tokens.truncated):
+        raise InputError("there is no text to tune with: the input has no rows that can be embedded")
+    rows = sum(shard.rows for shard in shards)
+    target = choose_target(bundle, model, config.text, config.engine, lambda: tokens, texts=rows)
+    job = _Job(bundle, model, config.text, config.engine, target, tokens)
+    if not is_open(job.space):
+        raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
+    with job.measurer() as measurer:
+        limits = Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s or job.time_s)
+        tuning = job.tuned(measurer, limits, say=LOG.info)
+    write_record(job.path, tuning)
+    if disturbed(tuning):
+        LOG.warning(
+            "other programs used the processor meanwhile (trials got %.0f %% of it): runs go on with what the catalogue"
+            " says; tune again when the machine is quiet",
+            100 * (tuning.processor_share or 0),
+        )
+    if chart is not None:
+        local.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
+    return tuning
+
+
+def settings_for(
+    bundle: Bundle,
+    model: Model,
+    text: TextTable,
+    engine: EngineTable,
+    target: Target,
+    sample: Callable[[], Sample],
+    *,
+    rows: int,
+) -> Settings:
+    """What a run of so many rows uses: what was kept for texts like its own; where nothing was and the run is long,
+    what a short tuning finds; else what the catalogue says. `rows` 0: nothing is measured."""
+    default = Settings(target=target, packing=packing_for(target.provider, model, engine), engine=engine)
+    emulated = target.device is not None and target.device.emulated
+    if not engine.tune or emulated or not is_open(space_of(target, model, engine)):
+        return default
+    most = math.inf if text.chunk_tokens and rows else rows * model.max_tokens
+    if not _folder(model, engine, target).is_dir() and most < _WORTH_TOKENS:
+        return default
+    seen = sample()
+    tokens = seen.tokens
+    if not len(tokens.truncated):
+        return default
+    job = _Job(bundle, model, text, engine, target, tokens)
+    tuning = read_record(job.path, Tuning)
+    if tuning is not None and holds(tuning, job.ceiling_bytes):
+        return job.settings(tuning)
+    expected = seen.tokens_of(rows)
+    found = _tuned_briefly(job, expected) if expected >= _WORTH_TOKENS else None
+    if found is None:
+        return default
+    write_record(job.path, found)
+    return job.settings(found) if holds(found, job.ceiling_bytes) else default
+
+
+def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> Engine:
+    """The engine that embeds so; `said` is told in words when batches shrink or grow, and when a device was lost."""
+    setup = Setup(
+        model=model,
+        target=settings.target,
+        packing=settings.packing,
+        config=settings.engine,
+        in_flight=settings.in_flight,
+    )
+    return Engine(runner_for(setup, said=said))
+
+
+def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -> None:
+    """Remember how fast a run embedded with what was tuned, so that a change of the machine is noticed."""
+    if settings.tuning is None or settings.kept is None or busy_s < _RATE_S * streams:
+        return
+    rates = [*settings.tuning.rates, tokens * streams / busy_s][-_RUNS_KEPT:]
+    write_record(settings.kept, structs.replace(settings.tuning, rates=rates))
+
+
+class _Job:
+    """What is tuned: a target, a model and texts like those of the job."""
+
+    def __init__(
+        self, bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, target: Target, tokens: Tokens
+    ) -> None:
+        self._bundle, self._model, self._text, self._engine = bundle, model, text, engine
+        self._target = target
+        self.profile = length_profile(tokens.lengths)
+        self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
+        self.space = space_of(target, model, engine)
+        self.time_s = LADDER_TIME_S if self.space.buckets else TIME_S
+        self.path = _folder(model, engine, target) / f"{self.profile}.json"
+        reading = probe_of(target).read()
+        self.ceiling_bytes = ceiling(reading, engine.memory_fraction)
+
+    def measurer(self) -> Measurer:
+        """What runs its trials."""
+        device = self._engine.device if self._target.device is None else str(self._target.device.index)
+        asked = structs.replace(self._engine, provider=self._target.provider.name, device=device)
+        return Measurer(self._bundle.folder, self._text, asked, self.tokens)
+
+    def tuned(
+        self, measurer: Measurer, limits: Limits, *, seed: int = 0, say: Callable[[str], None] = LOG.debug
+    ) -> Tuning:
+        """Run the tuner's trials to their end; `say` is told each in words. Raises DeviceError where no batch fits."""
+        tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
+        while (trial := tuner.next()) is not None:
+            observation = measurer.observe(trial)
+            say(trial_words(trial.number + 1, trial_facts(trial, observation)))
+            tuner.observe(trial, observation)
+        return self._record(tuner.pick(), limits)
+
+    def settings(self, tuning: Tuning) -> Settings:
+        """What a run uses of it."""
+        precision = next(mode.precision for mode in self.space.modes if mode.precision == tuning.precision)
+        return Settings(
+            target=structs.replace(self._target, precision=precision),
+            packing=tuning.packing,
+            engine=structs.replace(self._engine, streams=tuning.streams, threads=tuning.threads),
+            in_flight=tuning.in_flight,
+            tuning=tuning,
+            kept=self.path,
+        )
+
+    def tokens_per_s(self, measurer: Measurer) -> float:
+        """Useful tokens per second of the catalogue's own choice, 0.0 where it fails; the first of two runs is cold."""
+        packing = packing_for(self._target.provider, self._model, self._engine)
+        trial = default_trial(self.space, packing, self.tokens.lengths, _FIRST_TOKENS)
+        seen = [measurer.observe(trial) for _ in range(2)][-1]
+        return 0.0 if seen.failure is not None else trial.useful_tokens / max(seen.seconds, 1e-9)
+
+    def _record(self, pick: Pick, limits: Limits) -> Tuning:
+        shares = [observed.observation.processor_share for observed in pick.observations]
+        known = [share for share in shares if share is not None]
+        return Tuning(
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            holds_for={**_holds_for(self._model, self._engine, self._target, this_machine()), "lengths": self.profile},
+            precision=pick.mode.precision,
+            streams=pick.mode.streams,
+            threads=pick.mode.threads,
+            in_flight=pick.mode.in_flight,
+            packing=pick.packing,
+            tokens_per_s=pick.tokens_per_s,
+            peak_bytes=pick.peak_bytes,
+            ceiling_bytes=limits.ceiling_bytes,
+            unproven=pick.unproven,
+            seconds=pick.seconds,
+            ended=pick.ended,
+            trials=[trial_facts(observed.trial, observed.observation) for observed in pick.observations],
+            processor_share=statistics.median(known) if known else None,
+        )
+
+
+def _tuned_briefly(job: _Job, expected_tokens: int) -> Tuning | None:
+    """Tune for a small part of the time that the run will take; None where that is too little, or nothing works."""
+    with job.measurer() as measurer:
+        rate = job.tokens_per_s(measurer)
+        time_s = min(job.time_s, _SHARE * expected_tokens / rate) if rate else 0.0
+        if time_s < _LEAST_S:
+            return None
+        LOG.info("tuning for %.0f s: the run may take %.0f min", time_s, expected_tokens / rate / 60)
+        try:
+            return job.tuned(
+                measurer, Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s, expected_tokens=expected_tokens)
+            )
+        except DeviceError as error:
+            LOG.warning("tuning found nothing (%s); the run goes on with what the catalogue says", error)
+            return None
+
+
+def _folder(model: Model, engine: EngineTable, target: Target) -> Path:
+    """Where tunings are kept that differ in the lengths of the texts only."""
+    return home_folder() / "tuned" / key_of(_holds_for(model, engine, target, this_machine()))
+
+
+def _holds_for(model: Model, engine: EngineTable, target: Target, machine: Machine) -> dict[str, str]:
+    """What a tuning depends on besides the lengths of the texts."""
+    provider, device = target.provider, target.device
+    # Windows gives an adapter another LUID at each start.
+    metadata = {} if device is None else {key: value for key, value in device.metadata.items() if key != "LUID"}
+    options = structs.asdict(engine) | {"provider": provider.name, "device": None, "tune": True, "timeout_s": 0}
+    return {
+        "provider": provider.name,
+        "device": "" if device is None else f"{device.name} {json.dumps(metadata, sort_keys=True)}",
+        "drivers": "" if provider.runs == "cores" else ", ".join(driver_versions(machine)),
+        "version": standing(provider, machine).words,
+        "model": f"{model.name} {model.identity}",
+        "processor": f"{machine.cpu}, {machine.usable_cores} cores",
+        "options": json.dumps(options, sort_keys=True),
+    }
+
+
+def trial_facts(trial: Trial, seen: Observation) -> TrialFacts:
+    """A trial and what came of it, for people and files."""
+    return TrialFacts(
+        precision=trial.knobs.mode.precision,
+        streams=trial.knobs.mode.streams,
+        threads=trial.knobs.mode.threads,
+        in_flight=trial.knobs.mode.in_flight,
+        budget_tokens=trial.knobs.budget_tokens,
+        bucket=trial.knobs.bucket,
+        useful_tokens=trial.useful_tokens,
+        padded_tokens=trial.padded_tokens,
+        seconds=seen.seconds,
+        open_seconds=seen.open_seconds,
+        peak_bytes=seen.peak_bytes,
+        predicted_peak_bytes=trial.predicted_peak_bytes,
+        failure=seen.failure,
+    )

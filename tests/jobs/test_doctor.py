@@ -1,0 +1,149 @@
+"""The doctor tries what is installed, and says of the rest how it comes here or why it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.records import Tokens
+from embedmill.engine.availability import Standing
+from embedmill.engine.catalogue import PROVIDERS
+from embedmill.engine.catalogue.entry import Provider
+from embedmill.engine.machine.adapters import Adapter
+from embedmill.engine.machine.machine import this_machine
+from embedmill.jobs import doctor
+from embedmill.jobs.doctor import Examination, Finding, docstrings, examine
+from embedmill.report.doctor import doctor_summary
+from embedmill.tune.trial import Trial
+from tests.support.fake_devices import device_of
+from tests.support.jobs import embedmill, tiny_bundle
+
+WORKING = Trial(
+    provider="webgpu",
+    precision="fp32",
+    device=device_of(0, name="Arc 140V"),
+    devices=[device_of(0, name="Arc 140V"), device_of(1, name="Basic Render")],
+    documents_per_s=812.34,
+    canary_cosine=0.9999998,
+    nodes_placed=223,
+    nodes=223,
+)
+FAILING = Trial(provider="qnn", precision="fp16", words="its process crashed with signal 11 (SIGSEGV)")
+TRIALS = {"webgpu": WORKING, "qnn": FAILING, "cpu": structs.replace(WORKING, provider="cpu", devices=[])}
+ELSEWHERE = ("directml", "coreml")
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineTable, Tokens]]:
+    """A machine where three providers are installed; what was tried there."""
+    asked: list[tuple[EngineTable, Tokens]] = []
+
+    def standing(provider: Provider, *_: Any) -> Standing:
+        state = "installed" if provider.name in TRIALS else "installable"
+        state = "elsewhere" if provider.name in ELSEWHERE else state
+        return Standing(provider=provider.name, state=state, words=f"words on {provider.name}")  # type: ignore[arg-type]
+
+    def try_provider(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+        assert options["real_only"] is False
+        asked.append((engine, tokens))
+        return structs.replace(TRIALS[engine.provider], precision=engine.precision)
+
+    monkeypatch.setattr(doctor, "standing", standing)
+    monkeypatch.setattr(doctor, "try_provider", try_provider)
+    return asked
+
+
+@pytest.fixture
+def bundle(tiny_model: Path) -> str:
+    return str(tiny_bundle(tiny_model))
+
+
+def finding(found: Examination, name: str) -> Finding:
+    return next(finding for finding in found.findings if finding.provider == name)
+
+
+def test_every_provider_of_the_catalogue_is_told_in_its_order(tried: Any, bundle: str) -> None:
+    assert [found.provider for found in examine(bundle).findings] == [provider.name for provider in PROVIDERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("webgpu", "works"),
+        ("cpu", "works"),
+        ("qnn", "fails"),
+        ("cuda", "installable"),
+        ("openvino", "installable"),
+        ("directml", "elsewhere"),
+        ("coreml", "elsewhere"),
+    ],
+)
+def test_a_provider_is_told_how_it_stands(tried: Any, bundle: str, name: str, state: str) -> None:
+    assert finding(examine(bundle), name).state == state
+
+
+def test_each_precision_of_what_is_installed_is_tried_and_nothing_else(
+    tried: list[tuple[EngineTable, Tokens]], bundle: str
+) -> None:
+    examine(bundle)
+    assert [(engine.provider, engine.precision) for engine, _ in tried] == [
+        ("qnn", "fp16"),
+        ("webgpu", "fp32"),
+        ("webgpu", "fp16"),
+        ("cpu", "fp32"),
+    ]
+
+
+def test_it_tries_with_real_texts_of_many_lengths(tried: list[tuple[EngineTable, Tokens]], bundle: str) -> None:
+    examine(bundle)
+    lengths = tried[0][1].lengths
+    assert len(lengths) == 128
+    assert len(set(lengths.tolist())) > 5
+    assert len(set(docstrings())) > 500
+
+
+def test_a_model_that_cannot_be_had_leaves_the_rest_of_the_examination(tried: Any, tmp_path: Path) -> None:
+    found = examine(str(tmp_path / "nothing"))
+    assert tried == []
+    assert finding(found, "cpu").state == "fails"
+    assert "there is no model to try it with: there is no model" in finding(found, "cpu").words
+    assert finding(found, "cuda").state == "installable"
+
+
+def test_a_terminal_shows_figures_reasons_lines_and_devices(tried: Any, bundle: str) -> None:
+    shown = doctor_summary(examine(bundle))
+    assert "fp32 on Arc 140V: 812.3 documents/s, canary cosine 0.9999998, nodes placed 223/223" in shown
+    assert "devices: 0: Arc 140V (gpu); 1: Basic Render (gpu)" in shown
+    assert "fp16: its process crashed with signal 11 (SIGSEGV)" in shown
+    assert "words on cuda\n           it needs an NVIDIA driver" in shown
+    assert "qnn        installed, but fails" in shown
+    assert "directml   not for this machine" in shown
+
+
+def test_what_is_seen_and_what_could_not_be_looked_at_is_shown(tried: Any, bundle: str) -> None:
+    seen = Adapter(seen_by="drm", name="NVIDIA 2684", kind="gpu", integrated=False, memory_bytes=24 << 30)
+    found = structs.replace(examine(bundle), adapters=[seen], unseen=["vulkan: crashed with signal 11"])
+    shown = doctor_summary(found)
+    assert "seen        NVIDIA 2684 (discrete gpu, 24.0 GiB; by drm)" in shown
+    assert "not seen    vulkan: crashed with signal 11" in shown
+    assert "no GPU or NPU" in doctor_summary(structs.replace(found, adapters=[]))
+
+
+def test_wsl_and_emulation_are_named(tried: Any, bundle: str) -> None:
+    machine = structs.replace(this_machine(), architecture="x86_64", native_architecture="arm64", wsl=2)
+    shown = doctor_summary(structs.replace(examine(bundle), machine=machine))
+    assert "x86_64 (emulated on arm64), WSL2" in shown
+
+
+def test_the_command_tries_the_cpu_for_real(bundle: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert embedmill("doctor", "--model", bundle, "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    cpu = next(finding for finding in found["findings"] if finding["provider"] == "cpu")
+    assert cpu["state"] == "works"
+    assert cpu["trials"][0]["nodes"] == cpu["trials"][0]["nodes_placed"] > 0
+    assert cpu["trials"][0]["documents_per_s"] > 1

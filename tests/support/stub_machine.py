@@ -1,0 +1,61 @@
+"""A machine whose providers are measured without being there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.records import Tokens
+from embedmill.engine.catalogue import find_provider
+from embedmill.tune.figures import Figures
+from embedmill.tune.provider import Candidate
+from embedmill.tune.trial import Trial
+from tests.support.fake_devices import device_of
+
+
+class Machine:
+    """A machine where several providers are installed, and what their trials find, round by round."""
+
+    def __init__(self) -> None:
+        self.rates: dict[tuple[str, str], list[float | str]] = {("cpu", "fp32"): [50.0]}
+        self.figures: dict[str, Any] = {}
+        self.emulated = False
+        self.tried: list[tuple[EngineTable, int]] = []
+        self.options: list[dict[str, Any]] = []
+
+    def candidates(self, *_: Any) -> list[Candidate]:
+        return [
+            Candidate(provider=find_provider(name), precision=precision, version="1.0")  # type: ignore[arg-type]
+            for name, precision in sorted(self.rates, reverse=True)
+        ]
+
+    def try_provider(self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+        key = (engine.provider, engine.precision)
+        number = sum(one.provider == key[0] and one.precision == key[1] for one, _ in self.tried)
+        self.tried.append((engine, len(tokens.truncated)))
+        self.options.append(options)
+        rate = self.rates[key][number % len(self.rates[key])]
+        if isinstance(rate, str):
+            return Trial(provider=key[0], precision=key[1], words=rate)
+        figures = Figures(
+            texts=len(tokens.truncated),
+            tokens=int(tokens.lengths.sum()),
+            padded_tokens=int(tokens.lengths.sum()) * 2,
+            flops=len(tokens.truncated) * 1000,
+            cosine=None if key[0] == "cpu" else 0.99995,
+            memory_bytes=1 << 30,
+            memory_words="",
+            peak_flops_per_s=200_000.0,
+            peak_words="",
+        )
+        figures = structs.replace(figures, **(self.figures if key[0] != "cpu" else {}))
+        return Trial(
+            provider=key[0],
+            precision=key[1],
+            documents_per_s=rate,
+            device=device_of(emulated=self.emulated and key[0] != "cpu"),
+            figures=figures,
+        )
