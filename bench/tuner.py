@@ -33,13 +33,13 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.records import Model, Packing, Tokens, Work
 from embedmill.batch.pack import pack
 from embedmill.batch.tokenise import Tokeniser
+from embedmill.batch.tokens import with_longest
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
-from embedmill.engine.runners.local import Runner
-from embedmill.engine.spec import Setup
+from embedmill.engine.runners.local import LocalRunner
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import aim
-from embedmill.jobs.job import with_longest
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import Bundle
 from embedmill.tune.measure import Measurer
@@ -122,8 +122,8 @@ class Cpu:
     def engine(self, mode: Mode) -> Iterator[Engine]:
         """An engine of some streams and threads."""
         options = structs.replace(self.options, streams=mode.streams, threads=mode.threads)
-        setup = Setup(model=self.model, target=self.target, packing=Packing(budget_tokens=512), config=options)
-        with Engine(Runner(setup)) as engine:
+        spec = EngineSpec(model=self.model, target=self.target, packing=Packing(budget_tokens=512), config=options)
+        with Engine(LocalRunner(spec)) as engine:
             yield engine
 
     def seconds(self, engine: Engine, work: Work) -> float:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embedmill.engine.availability import home_of
+from embedmill.engine.availability import distribution_for
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.machine.machine import this_machine
 from hardware import mesa
@@ -55,7 +55,7 @@ def environment(folder: Path, name: str) -> Path:
 def _arguments(name: str) -> list[str]:
     """Of pip, as the catalogue has them for this machine."""
     machine = this_machine()
-    home = home_of(find_provider(name), machine)
+    home = distribution_for(find_provider(name), machine)
     if home is None:
         raise SystemExit(f"{name} does not exist for {machine.system} on {machine.architecture}")
     return shlex.split(home.install)

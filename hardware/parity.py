@@ -18,18 +18,18 @@ from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
 from embedmill.base.records import Batch, Bucket, FloatArray, Model, Tokens, Work
 from embedmill.base.results import EngineFacts
 from embedmill.batch.tokenise import Tokeniser
+from embedmill.batch.tokens import take
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.catalogue.entry import Precision
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
-from embedmill.engine.runners.messages import Terms
+from embedmill.engine.runners.messages import RunnerOptions
 from embedmill.engine.runners.start import runner_for
 from embedmill.engine.sessions.canary import cosines_of, reference_vectors
-from embedmill.engine.spec import Setup
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import aim, packing_for
 from embedmill.jobs.doctor import docstrings
 from embedmill.jobs.models import find_bundle
-from embedmill.tune.trial import take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ def embed(
     target = aim(find_provider(name), config, this_machine())
     packing = packing_for(target.provider, model, config)
     work = Work(tokens=tokens, batches=in_own_shape(tokens, packing.buckets))
-    setup = Setup(model=model, target=target, packing=packing, config=config)
-    with Engine(runner_for(setup, Terms(watched=False, contexts=contexts), said=print)) as engine:
+    spec = EngineSpec(model=model, target=target, packing=packing, config=config)
+    with Engine(runner_for(spec, RunnerOptions(watched=False, contexts=contexts), said=print)) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
         return vectors, engine.facts()
 

@@ -31,7 +31,7 @@ from embedmill.base.errors import (
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray
     from embedmill.jobs.embed import Embedder
-    from embedmill.jobs.run import RunResult
+    from embedmill.report.run import RunResult
 
 __all__ = [
     "ConfigError",
@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
 
         return Embedder
     if name == "RunResult":
-        from embedmill.jobs.run import RunResult
+        from embedmill.report.run import RunResult
 
         return RunResult
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

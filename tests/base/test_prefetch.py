@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedmill.base.errors import InputError, Stopped
-from embedmill.base.prefetch import Ahead
+from embedmill.base.prefetch import Prefetch
 
 
 def wait_until(condition: threading.Event) -> None:
@@ -21,7 +21,7 @@ def wait_until(condition: threading.Event) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.none() | st.integers()), st.integers(1, 4))
 def test_all_items_come_in_their_order(items: list[int | None], depth: int) -> None:
-    with Ahead(items, depth=depth, name="test") as ahead:
+    with Prefetch(items, depth=depth, name="test") as ahead:
         assert list(ahead) == items
 
 
@@ -32,7 +32,7 @@ def test_an_error_of_the_producer_surfaces_after_the_items_before_it() -> None:
         raise InputError("the third is bad")
 
     taken: list[int] = []
-    with Ahead(items(), depth=3, name="test") as ahead, pytest.raises(InputError, match="the third is bad"):
+    with Prefetch(items(), depth=3, name="test") as ahead, pytest.raises(InputError, match="the third is bad"):
         taken.extend(ahead)
     assert taken == [1, 2]
 
@@ -43,7 +43,7 @@ def test_even_an_error_that_is_no_exception_surfaces(error: BaseException) -> No
         raise error
         yield 1
 
-    with Ahead(items(), depth=1, name="test") as ahead, pytest.raises(type(error)):
+    with Prefetch(items(), depth=1, name="test") as ahead, pytest.raises(type(error)):
         list(ahead)
 
 
@@ -60,7 +60,7 @@ def test_no_more_items_are_made_than_may_wait(depth: int) -> None:
                 full.set()
             yield number
 
-    with Ahead(items(), depth=depth, name="test"):
+    with Prefetch(items(), depth=depth, name="test"):
         wait_until(full)
         time.sleep(0.15)
         assert len(made) == depth + 1
@@ -74,7 +74,7 @@ def test_items_are_made_while_the_consumer_is_busy() -> None:
         second.set()
         yield 2
 
-    with Ahead(items(), depth=1, name="test") as ahead:
+    with Prefetch(items(), depth=1, name="test") as ahead:
         for _ in ahead:
             wait_until(second)
 
@@ -82,7 +82,7 @@ def test_items_are_made_while_the_consumer_is_busy() -> None:
 def test_leaving_early_ends_the_thread() -> None:
     before = set(threading.enumerate())
     endless = iter(int, 1)
-    with Ahead(endless, depth=1, name="test") as ahead:
+    with Prefetch(endless, depth=1, name="test") as ahead:
         for _ in ahead:
             break
     assert set(threading.enumerate()) == before
@@ -90,7 +90,7 @@ def test_leaving_early_ends_the_thread() -> None:
 
 def test_an_error_of_the_consumer_ends_the_thread() -> None:
     before = set(threading.enumerate())
-    with pytest.raises(ZeroDivisionError), Ahead(iter(int, 1), depth=1, name="test"):
+    with pytest.raises(ZeroDivisionError), Prefetch(iter(int, 1), depth=1, name="test"):
         raise ZeroDivisionError
     assert set(threading.enumerate()) == before
 
@@ -103,13 +103,13 @@ def test_leaving_tells_what_the_producer_may_be_waiting_for() -> None:
         yield 1
 
     started = time.monotonic()
-    with Ahead(items(), depth=1, name="test", on_close=left.set):
+    with Prefetch(items(), depth=1, name="test", on_close=left.set):
         pass
     assert time.monotonic() - started < 2
 
 
 def test_the_producer_can_see_that_the_consumer_has_left() -> None:
-    with Ahead([1], depth=1, name="test") as ahead:
+    with Prefetch([1], depth=1, name="test") as ahead:
         assert not ahead.closed
     assert ahead.closed
 
@@ -118,7 +118,7 @@ def test_closing_ends_the_iteration_of_another_thread() -> None:
     taken: list[int] = []
     first = threading.Event()
 
-    def consume(ahead: Ahead[int]) -> None:
+    def consume(ahead: Prefetch[int]) -> None:
         for item in ahead:
             taken.append(item)
             first.set()
@@ -128,7 +128,7 @@ def test_closing_ends_the_iteration_of_another_thread() -> None:
         time.sleep(0.2)
         yield 2
 
-    with Ahead(items(), depth=1, name="test") as ahead:
+    with Prefetch(items(), depth=1, name="test") as ahead:
         consumer = threading.Thread(target=consume, args=(ahead,))
         consumer.start()
         wait_until(first)

@@ -11,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.base.records import Batch, Bucket, Packing
-from embedmill.batch.pack import pack, padded_tokens
+from embedmill.batch.pack import pack
 
 LADDER = ((8, 32), (4, 64), (2, 128), (1, 300))
 Shapes = tuple[tuple[int, int], ...]
+
+
+def padded_tokens_of(batches: Sequence[Batch]) -> int:
+    return sum(batch.size * batch.sequence for batch in batches)
 
 
 @st.composite
@@ -92,7 +96,7 @@ def test_a_partial_last_batch_has_the_size_of_its_bucket() -> None:
 
 
 def test_empty_rows_of_a_fixed_shape_count_as_padding() -> None:
-    assert padded_tokens(packed([20] * 11)) == 2 * 8 * 32
+    assert padded_tokens_of(packed([20] * 11)) == 2 * 8 * 32
 
 
 def test_short_rows_fill_up_the_batch_of_long_ones() -> None:

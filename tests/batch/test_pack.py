@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.base.records import Batch, Packing
-from embedmill.batch.pack import OVERHEAD_TOKENS, distinct, pack, padded_tokens
+from embedmill.batch.pack import OVERHEAD_TOKENS, distinct, pack
 
 LENGTHS = st.lists(st.integers(2, 300), max_size=120)
 BUDGETS = st.integers(1, 2048)
@@ -40,6 +40,10 @@ def every_cut(lengths: Sequence[int], budget_tokens: int) -> Iterator[int]:
             sizes = [(stop - start, ordered[start]) for start, stop in pairwise([0, *inner, len(ordered)])]
             if all(rows == 1 or rows * longest <= budget_tokens for rows, longest in sizes):
                 yield sum(rows * longest + OVERHEAD_TOKENS for rows, longest in sizes)
+
+
+def padded_tokens_of(batches: Sequence[Batch]) -> int:
+    return sum(batch.size * batch.sequence for batch in batches)
 
 
 @given(lengths=LENGTHS, budget=BUDGETS)
@@ -76,13 +80,13 @@ def test_the_same_lengths_give_the_same_batches(lengths: list[int], budget: int)
 
 @given(lengths=LENGTHS, budget=BUDGETS)
 def test_no_more_padding_than_filling_batches_one_after_another(lengths: list[int], budget: int) -> None:
-    assert padded_tokens(packed(lengths, budget)) <= greedy_padded_tokens(lengths, budget)
+    assert padded_tokens_of(packed(lengths, budget)) <= greedy_padded_tokens(lengths, budget)
 
 
 @given(lengths=st.lists(st.integers(2, 60), min_size=1, max_size=9), budget=st.integers(1, 200))
 def test_no_other_cut_of_the_sorted_rows_is_cheaper(lengths: list[int], budget: int) -> None:
     batches = packed(lengths, budget)
-    cost = padded_tokens(batches) + OVERHEAD_TOKENS * len(batches)
+    cost = padded_tokens_of(batches) + OVERHEAD_TOKENS * len(batches)
     assert cost == min(every_cut(lengths, budget))
 
 
@@ -93,14 +97,14 @@ def test_no_rows_make_no_batches() -> None:
 def test_rows_of_one_length_fill_their_batches_without_padding() -> None:
     batches = packed([100] * 12, 512)
     assert [len(batch.rows) for batch in batches].count(5) == 2
-    assert padded_tokens(batches) == 1200
+    assert padded_tokens_of(batches) == 1200
 
 
 @pytest.mark.parametrize("longest", [256, 512])
 def test_a_shard_of_mixed_texts_wastes_less_than_two_percent(longest: int) -> None:
     draw = np.random.default_rng(3)
     lengths = np.clip(draw.lognormal(4, 0.9, 2048), 3, longest).astype(np.int64)
-    waste = padded_tokens(pack(lengths, Packing(budget_tokens=512))) / int(lengths.sum()) - 1
+    waste = padded_tokens_of(pack(lengths, Packing(budget_tokens=512))) / int(lengths.sum()) - 1
     assert waste < 0.02
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedmill.sink.ledger import LEDGER, MANIFEST
+from embedmill.sink.folder import LEDGER, MANIFEST
 from embedmill.sink.verify import verify
 from tests.crash.failpoints import AT_ONCE, at_once
 from tests.support.jobs import (

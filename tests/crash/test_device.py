@@ -22,8 +22,9 @@ from msgspec import structs
 
 from embedmill.base.errors import DeviceLost, ModelError
 from embedmill.engine.catalogue.entry import Provider
-from embedmill.jobs.run import RunResult, run
+from embedmill.jobs.run import run
 from embedmill.model.bundle import Bundle, check_files
+from embedmill.report.run import RunResult
 from embedmill.sink.verify import verify
 from tests.base.process.test_worker import children
 from tests.crash.trials import show

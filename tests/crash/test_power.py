@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from embedmill.sink.ledger import read_job
+from embedmill.sink.folder import read_job
 from tests.crash.failpoints import at_once
 from tests.crash.power import Disk, Tree, below, inside
 from tests.crash.steps import ITEM_STEPS, items_of, points_of

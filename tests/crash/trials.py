@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedmill.sink.ledger import read_entries
+from embedmill.sink.folder import read_entries
 from embedmill.sink.verify import verify
 from tests.crash.failpoints import AT_ONCE, Failpoints, at_once
 from tests.support.jobs import (

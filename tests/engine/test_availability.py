@@ -13,7 +13,7 @@ from msgspec import structs
 
 from embedmill.base.errors import DeviceError
 from embedmill.engine import availability as standing_module
-from embedmill.engine.availability import is_installed, require, standing
+from embedmill.engine.availability import availability_of, is_installed, require
 from embedmill.engine.catalogue import PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Plugin, Provider
 from embedmill.engine.machine.machine import Machine, this_machine
@@ -124,24 +124,24 @@ class TestTable:
 
     @pytest.mark.parametrize(("place", "name", "state"), CASES)
     def test_a_provider_is_what_the_table_says(self, place: str, name: str, state: str) -> None:
-        found = standing(find_provider(name), machine(place))
+        found = availability_of(find_provider(name), machine(place))
         assert (found.provider, found.state) == (name, state)
         assert found.words
 
     @pytest.mark.parametrize(("name", "place"), LINES)
     def test_what_can_be_installed_has_its_exact_line(self, name: str, place: str) -> None:
-        assert standing(find_provider(name), machine(place)).words == LINES[name, place]
+        assert availability_of(find_provider(name), machine(place)).words == LINES[name, place]
 
     @pytest.mark.parametrize("name", ["directml", "qnn"])
     @pytest.mark.parametrize("place", ["Linux x86_64 WSL2", "Linux arm64 WSL2"])
     def test_under_wsl2_it_is_told_to_run_on_the_windows_side(self, name: str, place: str) -> None:
-        words = standing(find_provider(name), machine(place)).words
+        words = availability_of(find_provider(name), machine(place)).words
         assert words.startswith("this is WSL2: ")
         assert "run embedmill on the Windows side" in words
         assert "pip" not in words
 
     def test_elsewhere_it_is_told_where_the_provider_exists(self) -> None:
-        words = standing(find_provider("directml"), machine("Linux arm64")).words
+        words = availability_of(find_provider("directml"), machine("Linux arm64")).words
         assert words == (
             "it exists for Windows (x86_64 or arm64), and this is Linux (arm64);"
             " DirectML is part of Windows; no wheel brings it to another system"
@@ -211,7 +211,7 @@ class TestInstalled:
             return "9.8"
 
         monkeypatch.setattr(metadata, "version", version)
-        assert standing(find_provider("cpu"), machine("Linux x86_64")).words == words
+        assert availability_of(find_provider("cpu"), machine("Linux x86_64")).words == words
 
     def test_the_cpu_of_this_machine_may_be_tried(self) -> None:
         provider: Provider = find_provider("cpu")

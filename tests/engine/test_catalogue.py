@@ -68,10 +68,10 @@ def test_an_entry_says_what_it_drives_and_how_it_is_called(provider: Provider) -
 
 @every_provider
 def test_every_home_has_an_install_line_for_its_package(provider: Provider) -> None:
-    assert provider.homes
-    places = [(home.system, architecture) for home in provider.homes for architecture in home.architectures]
+    assert provider.distributions
+    places = [(home.system, architecture) for home in provider.distributions for architecture in home.architectures]
     assert len(set(places)) == len(places)
-    for home in provider.homes:
+    for home in provider.distributions:
         assert home.architectures
         assert home.install.startswith("install ")
         assert home.package in home.install

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.records import Batch, FloatArray, Tokens, Work
+from embedmill.engine.runners.base import Cancelled
 from embedmill.engine.sessions import pool
-from embedmill.engine.spec import Cancelled
 from tests.support.running import TEXTS, build, run
 from tests.support.works import CPU, FakeSession, engine_of, model, provider_of, vector_of, with_graph, work_of
 

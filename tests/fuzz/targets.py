@@ -9,7 +9,7 @@ from embedmill.base.config import RunConfig
 from embedmill.base.configfile import load_config, parse_config
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import InputFile
-from embedmill.source.columns import Resolved, text_carried
+from embedmill.source.columns import ResolvedColumns, text_carried
 from embedmill.source.formats.jsonl import JsonParser
 from embedmill.source.formats.rows import parsed
 
@@ -21,7 +21,7 @@ CONFIG = parse_config(
 def jsonl(data: bytes) -> None:
     """Every line of any bytes becomes a row or a fault, and what is written can be written."""
     file = InputFile(path="a", name="a", format="jsonl", compression="", size_bytes=len(data), digest="")
-    columns = Resolved(text="text", id="id", carried=text_carried(CONFIG))
+    columns = ResolvedColumns(text="text", id="id", carried=text_carried(CONFIG))
     lines = data.splitlines(keepends=True)
     block = parsed(lines, 0, JsonParser(file, CONFIG, columns), columns, 1 << 20)
     assert block.count == len(lines)

@@ -21,7 +21,7 @@ from embedmill import source
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.configfile import parse_config
 from embedmill.base.errors import PipelineError
-from embedmill.jobs.job import plan
+from embedmill.source.plan import plan
 
 MEMORY_BYTES = 2048 * MIB
 TIME_S = 10

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedmill.jobs.run import run
-from embedmill.sink.ledger import read_entries
+from embedmill.sink.folder import read_entries
 from embedmill.sink.verify import verify
 from tests.hostile.conftest import Tally
 from tests.hostile.forks import Ending, Forks

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedmill.sink.ledger import read_entries
+from embedmill.sink.folder import read_entries
 from embedmill.sink.verify import verify
 from tests.hostile.command import Cli
 from tests.support.jobs import (

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from embedmill.jobs.run import run
-from embedmill.sink.ledger import Ledger, read_entries
+from embedmill.sink.folder import read_entries
+from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
 from tests.hostile.command import Cli
 from tests.support.jobs import (

@@ -11,8 +11,8 @@ from msgspec import structs
 from embedmill.base.config import EngineTable, RunConfig
 from embedmill.base.errors import DeviceError, InputError, OutputError
 from embedmill.jobs import bench as bench_module
-from embedmill.jobs.bench import Bench, bench
-from embedmill.report.bench import bench_summary
+from embedmill.jobs.bench import bench
+from embedmill.report.bench import BenchResult, bench_summary
 from tests.support.jobs import make_config, make_rows, write_jsonl
 from tests.support.stub_machine import Machine
 
@@ -32,7 +32,7 @@ def job(tmp_path: Path, tiny_model: Path) -> RunConfig:
     return make_config(tiny_model, source, tmp_path / "out", shard={"rows": 10})
 
 
-def measured(job: RunConfig, **options: Any) -> Bench:
+def measured(job: RunConfig, **options: Any) -> BenchResult:
     return bench(job, **({"texts": 20, "rounds": 1, "chart": None, "emulated": False} | options))
 
 

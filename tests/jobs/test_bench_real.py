@@ -19,7 +19,7 @@ from embedmill.jobs import bench as bench_module
 from embedmill.jobs.bench import bench
 from embedmill.tune import figures as figures_module
 from embedmill.tune import trial as trial_module
-from embedmill.tune.trial import Request, Trial, run_trial
+from embedmill.tune.trial import Measurement, Request, run_trial
 from tests.support.jobs import embedmill, make_config, make_rows, words_of, write_jsonl
 from tests.support.stub_machine import Machine
 from tests.support.tiny_model import HIDDEN, INTERMEDIATE, LAYERS
@@ -36,16 +36,16 @@ class TestForReal:
     """The CPU measures itself; the other provider is one that is not installed."""
 
     @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurement]:
         """In this process, one pass, small matrices; what stands for `try_provider`."""
 
-        def here(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+        def here(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
             path = Path(options["wanted"].folder) / "tokens.npz"
             np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
             options.pop("deadline_s")
             request = Request(bundle=str(bundle), text=text, engine=engine, tokens=str(path), **options)
             done = run_trial(msgspec.json.decode(msgspec.json.encode(request), type=Request))
-            return msgspec.json.decode(msgspec.json.encode(done), type=Trial)
+            return msgspec.json.decode(msgspec.json.encode(done), type=Measurement)
 
         machine = Machine()
         machine.rates[("coreml", "fp32")] = []
@@ -86,12 +86,12 @@ class TestForReal:
         assert "no other provider works here" in told.splitlines()[-1]
 
     def test_the_least_cosine_is_found_among_all_texts(
-        self, job: RunConfig, quick: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+        self, job: RunConfig, quick: Callable[..., Measurement], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The reference is spoiled in one text, which only its own cosine can show."""
-        trials: list[Trial] = []
+        trials: list[Measurement] = []
 
-        def spoiled(*arguments: Any, **options: Any) -> Trial:
+        def spoiled(*arguments: Any, **options: Any) -> Measurement:
             done = quick(*arguments, **options)
             vectors = options["wanted"].vectors
             if options["wanted"].reference:

@@ -11,19 +11,19 @@ from msgspec import structs
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.records import Tokens
-from embedmill.engine.availability import Standing
+from embedmill.engine.availability import Availability
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.machine.adapters import Adapter
 from embedmill.engine.machine.machine import this_machine
 from embedmill.jobs import doctor
-from embedmill.jobs.doctor import Examination, Finding, docstrings, examine
-from embedmill.report.doctor import doctor_summary
-from embedmill.tune.trial import Trial
+from embedmill.jobs.doctor import docstrings, examine
+from embedmill.report.doctor import DoctorResult, Finding, doctor_summary
+from embedmill.tune.trial import Measurement
 from tests.support.fake_devices import device_of
 from tests.support.jobs import embedmill, tiny_bundle
 
-WORKING = Trial(
+WORKING = Measurement(
     provider="webgpu",
     precision="fp32",
     device=device_of(0, name="Arc 140V"),
@@ -33,7 +33,7 @@ WORKING = Trial(
     nodes_placed=223,
     nodes=223,
 )
-FAILING = Trial(provider="qnn", precision="fp16", words="its process crashed with signal 11 (SIGSEGV)")
+FAILING = Measurement(provider="qnn", precision="fp16", words="its process crashed with signal 11 (SIGSEGV)")
 TRIALS = {"webgpu": WORKING, "qnn": FAILING, "cpu": structs.replace(WORKING, provider="cpu", devices=[])}
 ELSEWHERE = ("directml", "coreml")
 
@@ -43,17 +43,17 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineTable, Tokens]]:
     """A machine where three providers are installed; what was tried there."""
     asked: list[tuple[EngineTable, Tokens]] = []
 
-    def standing(provider: Provider, *_: Any) -> Standing:
+    def standing(provider: Provider, *_: Any) -> Availability:
         state = "installed" if provider.name in TRIALS else "installable"
         state = "elsewhere" if provider.name in ELSEWHERE else state
-        return Standing(provider=provider.name, state=state, words=f"words on {provider.name}")  # type: ignore[arg-type]
+        return Availability(provider=provider.name, state=state, words=f"words on {provider.name}")  # type: ignore[arg-type]
 
-    def try_provider(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+    def try_provider(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
         assert options["real_only"] is False
         asked.append((engine, tokens))
         return structs.replace(TRIALS[engine.provider], precision=engine.precision)
 
-    monkeypatch.setattr(doctor, "standing", standing)
+    monkeypatch.setattr(doctor, "availability_of", standing)
     monkeypatch.setattr(doctor, "try_provider", try_provider)
     return asked
 
@@ -63,7 +63,7 @@ def bundle(tiny_model: Path) -> str:
     return str(tiny_bundle(tiny_model))
 
 
-def finding(found: Examination, name: str) -> Finding:
+def finding(found: DoctorResult, name: str) -> Finding:
     return next(finding for finding in found.findings if finding.provider == name)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from embedmill.jobs.job import joined, length_profile, thinned, with_longest
+from embedmill.batch.tokens import joined, length_profile, thinned, with_longest
 from tests.support.works import tokens_of
 
 MOST = 256

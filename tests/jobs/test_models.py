@@ -15,7 +15,8 @@ import pytest
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import ModelError, OutputError, PipelineError
 from embedmill.jobs.models import add_model, find_bundle, list_bundles
-from embedmill.model.bundle import CARD, Bundle, build_bundle, check_files
+from embedmill.model.build import build_bundle
+from embedmill.model.bundle import CARD, Bundle, check_files
 from tests.support.running import build
 from tests.support.tiny_model import write_json, write_tiny_model
 
@@ -175,7 +176,7 @@ def test_a_full_disk_is_one_sentence(tiny_model: Path, empty_home: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("embedmill.model.bundle.shutil.copyfile", full)
+    monkeypatch.setattr("embedmill.model.build.shutil.copyfile", full)
     with pytest.raises(OutputError, match="no space left"):
         find_bundle(str(tiny_model))
 

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from embedmill.base.config import RunConfig
 from embedmill.jobs.run import run
-from embedmill.sink.ledger import LEDGER, Ledger, read_entries
+from embedmill.sink.folder import LEDGER, read_entries
+from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
 from tests.support.jobs import (
     embedmill,

@@ -10,7 +10,7 @@ import pytest
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import InputError, TooManyQuarantined
 from embedmill.jobs.run import run
-from embedmill.sink.ledger import read_entries, read_manifest
+from embedmill.sink.folder import read_entries, read_manifest
 from embedmill.sink.verify import verify
 from tests.support.jobs import (
     MANY,

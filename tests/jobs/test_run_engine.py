@@ -13,13 +13,14 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.results import EngineFacts
 from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.jobs.embed import Embedder
-from embedmill.jobs.job import plan, sample_of
-from embedmill.jobs.plan import preview
+from embedmill.jobs.job import sample_of
+from embedmill.jobs.plan import plan_run
 from embedmill.jobs.run import run
 from embedmill.model.bundle import open_bundle
 from embedmill.report.run import run_summary
-from embedmill.sink.ledger import read_manifest
+from embedmill.sink.folder import read_manifest
 from embedmill.sink.verify import verify
+from embedmill.source.plan import plan
 from tests.support.jobs import (
     assert_close,
     embedded,
@@ -109,9 +110,9 @@ class TestFixedShapes:
     def test_a_plan_is_made_with_them(self, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write_jsonl(tmp_path / "a.jsonl", make_rows(50))
         config = make_config(tiny_model, path, tmp_path / "out", engine={"budget_tokens": 64, **ASKED})
-        any_shape = preview(config)
+        any_shape = plan_run(config)
         instead_of_the_cpu(monkeypatch, FIXED)
-        found = preview(config)
+        found = plan_run(config)
         assert found.speed_tokens_s > 0
         assert found.padding_share > any_shape.padding_share
 

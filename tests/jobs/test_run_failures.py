@@ -18,7 +18,7 @@ from embedmill.base.config import RunConfig
 from embedmill.base.errors import DeviceError, InputError
 from embedmill.jobs.run import run
 from embedmill.report.progress import Progress
-from embedmill.sink.ledger import read_entries
+from embedmill.sink.folder import read_entries
 from embedmill.sink.verify import verify
 from tests.support.jobs import (
     make_config,

@@ -13,7 +13,7 @@ from msgspec import structs
 from embedmill.base.results import MemoryFacts
 from embedmill.engine.machine.memory import MemoryReading, Probe
 from embedmill.jobs.run import run
-from embedmill.sink.ledger import read_manifest
+from embedmill.sink.folder import read_manifest
 from embedmill.sink.verify import verify
 from tests.support.jobs import (
     assert_close,

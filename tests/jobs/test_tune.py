@@ -15,13 +15,14 @@ from embedmill.base.config import EngineTable, RunConfig, TextTable
 from embedmill.base.errors import ConfigError, InputError, OutputError
 from embedmill.base.records import IntArray, Model
 from embedmill.base.results import Tuning
+from embedmill.batch.tokens import Sample
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.target import Target
-from embedmill.jobs.job import Sample
+from embedmill.jobs.tune import tune
 from embedmill.model.bundle import Bundle
 from embedmill.tune import batches as tune_module
-from embedmill.tune.batches import Settings, note_rate, settings_for, tune
+from embedmill.tune.batches import Settings, note_rate, settings_for
 from embedmill.tune.kept import disturbed, drifted, kept_tunings, outgrown
 from embedmill.tune.search import OUT_OF_MEMORY, Limits, Observation, Space, Trial, Tuner
 from tests.support.fake_devices import device_of
@@ -284,7 +285,7 @@ class TestKept:
     ) -> None:
         paths = {settled().kept, settled(engine=structs.replace(ENGINE, memory_fraction=0.5)).kept}
         paths |= {settled(of=structs.replace(MODEL, identity="1" * 64)).kept}
-        monkeypatch.setattr(tune_module, "standing", lambda *_: type("Stands", (), {"words": "onnxruntime 99"}))
+        monkeypatch.setattr(tune_module, "availability_of", lambda *_: type("Stands", (), {"words": "onnxruntime 99"}))
         paths |= {settled().kept}
         assert len(paths) == 4
 

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.jobs.models import prove
-from embedmill.model.bundle import CARD, Bundle, build_bundle, check_files, open_bundle
+from embedmill.model.build import build_bundle
+from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
 from embedmill.model.canaries import read_canaries, write_canaries
 from tests.support.running import build, run
 from tests.support.tiny_model import bert_config, write_json, write_tiny_model, write_tokenizer

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from embedmill.model.bundle import build_bundle
+from embedmill.model.build import build_bundle
 from embedmill.model.flops import Cost, cost_of
 from tests.support.jobs import tiny_bundle
 from tests.support.tiny_model import HIDDEN, INTERMEDIATE, LAYERS, write_tiny_model

@@ -9,10 +9,10 @@ import pytest
 from msgspec import structs
 
 from embedmill.engine.machine.machine import this_machine
-from embedmill.jobs.bench import Bench, Measured
+from embedmill.report.bench import BenchResult, ProviderBench
 from embedmill.report.bench_chart import bench_chart
 
-CPU = Measured(
+CPU = ProviderBench(
     provider="cpu",
     precision="fp32",
     reference=True,
@@ -26,12 +26,12 @@ CPU = Measured(
 GPU = structs.replace(
     CPU, provider="webgpu", reference=False, documents_per_s=100.0, least=100.0, most=100.0, ratio=(2.0, 2.0, 2.0)
 )
-LOST = Measured(provider="openvino", precision="fp32", reference=False, words="lost")
+LOST = ProviderBench(provider="openvino", precision="fp32", reference=False, words="lost")
 
 
-def found(*measured: Measured, **options: Any) -> Bench:
+def found(*measured: ProviderBench, **options: Any) -> BenchResult:
     values: dict[str, Any] = {"model": "tiny", "verdict": "webgpu fp32 is faster"} | options
-    return Bench(
+    return BenchResult(
         version="1.0",
         machine=this_machine(),
         documents=20,
@@ -43,15 +43,15 @@ def found(*measured: Measured, **options: Any) -> Bench:
     )
 
 
-def parts(bench: Bench) -> list[ElementTree.Element]:
+def parts(bench: BenchResult) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(bench_chart(bench)).iter())
 
 
-def of_kind(bench: Bench, kind: str) -> list[ElementTree.Element]:
+def of_kind(bench: BenchResult, kind: str) -> list[ElementTree.Element]:
     return [part for part in parts(bench) if kind in part.get("class", "").split()]
 
 
-def words(bench: Bench) -> list[str]:
+def words(bench: BenchResult) -> list[str]:
     return [part.text or "" for part in parts(bench) if part.tag.endswith("text")]
 
 

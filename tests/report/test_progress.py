@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from embedmill.report.progress import Progress, duration, short, size
+from embedmill.report.progress import Progress
+from embedmill.report.units import duration, short, size
 
 
 class Terminal(io.StringIO):

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedmill.base.environment import environment, peak_memory_bytes, version
+from embedmill.base.environment import environment, version
 from embedmill.base.records import Stages, Totals
 from embedmill.base.results import Change, EngineFacts, MemoryFacts
+from embedmill.engine.machine.machine import peak_memory_bytes
 from embedmill.jobs.models import add_model
-from embedmill.jobs.plan import Preview
-from embedmill.jobs.run import RunResult
-from embedmill.report.run import model_summary, models_summary, plan_summary, run_summary, verify_summary
+from embedmill.report.models import model_summary, models_summary
+from embedmill.report.plan import PlanResult, plan_summary
+from embedmill.report.run import RunResult, run_summary
+from embedmill.report.verify import verify_summary
 from embedmill.sink.verify import Verified
 from tests.support.tiny_model import write_tiny_model
 
@@ -54,7 +56,7 @@ MEMORY = MemoryFacts(
     changes=[],
     series=[],
 )
-PREVIEW = Preview(
+PREVIEW = PlanResult(
     files=3,
     input_bytes=1 << 20,
     rows=1000,

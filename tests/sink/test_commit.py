@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files import local
 from embedmill.base.records import Entry, Piece, Shard
-from embedmill.sink.ledger import Job, Ledger, check_conservation, read_entries, read_manifest, total
+from embedmill.sink.folder import OutputJob, check_conservation, read_entries, read_manifest, total
+from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
 from tests.support.outputs import (
     make_entry,
@@ -247,7 +248,7 @@ class TestLaws:
         with tempfile.TemporaryDirectory() as folder:
             shard = Shard(ordinal=entry.ordinal, pieces=entry.pieces)
             with Ledger(Path(folder) / "out") as ledger:
-                ledger.begin(Job(fingerprint={}, files=[], shards=[shard]))
+                ledger.begin(OutputJob(fingerprint={}, files=[], shards=[shard]))
                 committed = ledger.commit(entry, memoryview(data), make_rejected(rejected))
             with Ledger(Path(folder) / "out") as ledger:
                 assert ledger.entries == {entry.ordinal: committed}

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from embedmill.base.errors import InputError
-from embedmill.source import Resolved, resolve, survey
+from embedmill.source import ResolvedColumns, resolve, survey
 from tests.support.corpora import Corpus
 
 
-def resolved(corpus: Corpus, **tables: Any) -> Resolved:
+def resolved(corpus: Corpus, **tables: Any) -> ResolvedColumns:
     job = corpus.job(**tables)
     return resolve(job.files, job.config)
 

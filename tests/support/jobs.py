@@ -25,8 +25,10 @@ from embedmill.base.records import FloatArray
 from embedmill.cli import main
 from embedmill.jobs.embed import Embedder
 from embedmill.jobs.models import prove
-from embedmill.model.bundle import CARD, build_bundle
-from embedmill.sink.ledger import Ledger, read_entries
+from embedmill.model.build import build_bundle
+from embedmill.model.bundle import CARD
+from embedmill.sink.folder import read_entries
+from embedmill.sink.ledger import Ledger
 from tests.support.tiny_model import WORDS
 
 Row = Mapping[str, Any]

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard, Stages
 from embedmill.base.results import Manifest
-from embedmill.sink.ledger import Job, Ledger, shard_files, total
+from embedmill.sink.folder import OutputJob, shard_files, total
+from embedmill.sink.ledger import Ledger
 from embedmill.sink.shard import shard_bytes, shard_table
 
 DIM = 4
@@ -38,10 +39,10 @@ FREE = {
 }
 
 
-def make_job(shards: int = 3) -> Job:
+def make_job(shards: int = 3) -> OutputJob:
     """A job over one JSONL file, cut into so many shards of six rows."""
     file = InputFile(path="a.jsonl", name="a.jsonl", format="jsonl", compression="", size_bytes=9, digest="sha256:0")
-    return Job(fingerprint=FINGERPRINT, files=[file], shards=[make_shard(ordinal) for ordinal in range(shards)])
+    return OutputJob(fingerprint=FINGERPRINT, files=[file], shards=[make_shard(ordinal) for ordinal in range(shards)])
 
 
 def make_shard(ordinal: int) -> Shard:

@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime as ort
 
 from embedmill.jobs.models import prove
-from embedmill.model.bundle import Bundle, Flavour, build_bundle
+from embedmill.model.build import build_bundle
+from embedmill.model.bundle import Bundle, Flavour
 
 FLAVOURS: tuple[Flavour, ...] = ("fused", "unfused", "fused-fp16", "unfused-fp16")
 # Against float64 through two layers.

@@ -16,10 +16,10 @@ import numpy as np
 from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory
 from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.engine.runners.host import serve
-from embedmill.engine.runners.local import Runner
-from embedmill.engine.runners.messages import Terms
+from embedmill.engine.runners.local import LocalRunner
+from embedmill.engine.runners.messages import RunnerOptions
 from embedmill.engine.sessions import pool
-from embedmill.engine.spec import Setup
+from embedmill.engine.spec import EngineSpec
 from tests.support.works import FakeSession
 
 # Where the script is: {"folder": ..., "faults": {batch number from 0: what happens}, "lost_above": rows, ...}
@@ -29,13 +29,13 @@ SCRIPT = "EMBEDMILL_TEST_SCRIPT"
 def main() -> None:
     """The process: as a run's, but for its sessions."""
     setattr(pool, "Session", Scripted)  # noqa: B010
-    serve(lambda setup, terms, said: runner(setup, terms, said))
+    serve(lambda spec, options, said: runner(spec, options, said))
 
 
-def runner(setup: Setup, terms: Terms, said: Callable[[str], None]) -> Runner:
+def runner(spec: EngineSpec, options: RunnerOptions, said: Callable[[str], None]) -> LocalRunner:
     """A runner whose memory is not watched; it says that it is there."""
-    said(f"at most {terms.most_scale:g}")
-    return Runner(setup, most_scale=terms.most_scale)
+    said(f"at most {options.most_scale:g}")
+    return LocalRunner(spec, most_scale=options.most_scale)
 
 
 class Scripted(FakeSession):

@@ -12,7 +12,7 @@ from embedmill.base.records import Tokens
 from embedmill.engine.catalogue import find_provider
 from embedmill.tune.figures import Figures
 from embedmill.tune.provider import Candidate
-from embedmill.tune.trial import Trial
+from embedmill.tune.trial import Measurement
 from tests.support.fake_devices import device_of
 
 
@@ -32,14 +32,16 @@ class Machine:
             for name, precision in sorted(self.rates, reverse=True)
         ]
 
-    def try_provider(self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+    def try_provider(
+        self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any
+    ) -> Measurement:
         key = (engine.provider, engine.precision)
         number = sum(one.provider == key[0] and one.precision == key[1] for one, _ in self.tried)
         self.tried.append((engine, len(tokens.truncated)))
         self.options.append(options)
         rate = self.rates[key][number % len(self.rates[key])]
         if isinstance(rate, str):
-            return Trial(provider=key[0], precision=key[1], words=rate)
+            return Measurement(provider=key[0], precision=key[1], words=rate)
         figures = Figures(
             texts=len(tokens.truncated),
             tokens=int(tokens.lengths.sum()),
@@ -52,7 +54,7 @@ class Machine:
             peak_words="",
         )
         figures = structs.replace(figures, **(self.figures if key[0] != "cpu" else {}))
-        return Trial(
+        return Measurement(
             provider=key[0],
             precision=key[1],
             documents_per_s=rate,

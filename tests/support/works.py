@@ -15,9 +15,9 @@ from embedmill.batch.pack import pack
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, Precision, Provider
 from embedmill.engine.engine import Engine
-from embedmill.engine.runners.local import Runner
+from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.sessions.options import SessionPlan
-from embedmill.engine.spec import Setup
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 
 CPU = find_provider("cpu")
@@ -88,7 +88,7 @@ def provider_of(**changes: Any) -> Provider:
         "name": "moon",
         "drives": "the moon",
         "ort_name": "MoonExecutionProvider",
-        "homes": (),
+        "distributions": (),
         "kinds": ("gpu",),
         "precisions": {"fp32": GraphChoice(graph="fused", floor=0.99999)},
         "shapes": Exact(budget_tokens=16),
@@ -122,7 +122,7 @@ def engine_of(
 
 def engine_on(known: Model, target: Target, packing: Packing, config: EngineTable, **options: Any) -> Engine:
     """An engine whose sessions are in this process; `options` are the runner's."""
-    return Engine(Runner(Setup(model=known, target=target, packing=packing, config=config), **options))
+    return Engine(LocalRunner(EngineSpec(model=known, target=target, packing=packing, config=config), **options))
 
 
 def with_graph(provider: Provider, graph: str, *, precision: Precision = "fp32", floor: float = 0.99999) -> Provider:

@@ -15,11 +15,11 @@ from msgspec import structs
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import OutOfMemory
 from embedmill.base.records import Batch, FloatArray, Tokens
+from embedmill.batch.tokens import write_tokens
 from embedmill.engine.sessions.session import Session
 from embedmill.tune import measure
 from embedmill.tune.measure import Measurer
 from embedmill.tune.search import OUT_OF_MEMORY, Knobs, Mode, Trial
-from embedmill.tune.trial import write_tokens
 from tests.support.jobs import tiny_bundle
 from tests.support.works import tokens_of
 

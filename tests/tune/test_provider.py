@@ -16,14 +16,14 @@ from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.records import Tokens
 from embedmill.engine import target as target_module
-from embedmill.engine.availability import Standing
+from embedmill.engine.availability import Availability
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.engine.target import Target
 from embedmill.model.bundle import Bundle
 from embedmill.tune import provider
-from embedmill.tune.provider import WORTH_MEASURING, Choice, choose_target
-from embedmill.tune.trial import Trial
+from embedmill.tune.provider import WORTH_MEASURING, ProviderChoice, choose_target
+from embedmill.tune.trial import Measurement
 from tests.support.fake_devices import device_of
 from tests.support.works import CPU, model, provider_of, tokens_of
 
@@ -57,18 +57,20 @@ class Machine:
         self.tried: list[EngineTable] = []
         self.sampled: list[Tokens] = []
 
-    def standing(self, provider: Provider, *_: Any) -> Standing:
+    def standing(self, provider: Provider, *_: Any) -> Availability:
         version = self.installed.get(provider.name)
         state, words = ("installed", version) if version else ("installable", "a line")
-        return Standing(provider=provider.name, state=state, words=words)  # type: ignore[arg-type]
+        return Availability(provider=provider.name, state=state, words=words)  # type: ignore[arg-type]
 
-    def try_provider(self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Trial:
+    def try_provider(
+        self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any
+    ) -> Measurement:
         assert options == {"real_only": True}
         self.tried.append(engine)
         self.sampled.append(tokens)
         found = self.rates[engine.provider, engine.precision]
         device = self.devices[-1] if engine.provider != "cpu" else None
-        result = Trial(provider=engine.provider, precision=engine.precision, device=device)
+        result = Measurement(provider=engine.provider, precision=engine.precision, device=device)
         return structs.replace(result, **({"words": found} if isinstance(found, str) else {"documents_per_s": found}))
 
     def find(self, name: str) -> Provider:
@@ -81,7 +83,7 @@ def machine(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     stands_in = Machine()
     monkeypatch.setattr(provider, "PROVIDERS", (MOON, SUN, CPU))
     monkeypatch.setattr(provider, "find_provider", stands_in.find)
-    monkeypatch.setattr(provider, "standing", stands_in.standing)
+    monkeypatch.setattr(provider, "availability_of", stands_in.standing)
     monkeypatch.setattr(provider, "try_provider", stands_in.try_provider)
     monkeypatch.setattr(target_module, "require", lambda *_: None)
     monkeypatch.setattr(
@@ -265,5 +267,5 @@ class TestKept:
     def age(self, empty_home: Path) -> None:
         """The kept choice was measured long ago."""
         path = self.kept(empty_home)
-        choice = msgspec.json.decode(path.read_bytes(), type=Choice)
+        choice = msgspec.json.decode(path.read_bytes(), type=ProviderChoice)
         path.write_bytes(msgspec.json.encode(structs.replace(choice, measured=date(2020, 2, 2))))

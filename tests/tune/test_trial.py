@@ -15,11 +15,12 @@ from msgspec import structs
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.records import Tokens
+from embedmill.batch.tokens import take
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.tune import trial as trial_module
-from embedmill.tune.figures import Wanted
-from embedmill.tune.trial import Request, Trial, run_trial, take, try_provider
+from embedmill.tune.figures import FigureRequest
+from embedmill.tune.trial import Measurement, Request, run_trial, try_provider
 from tests.support.fake_devices import device_of
 from tests.support.jobs import tiny_bundle
 from tests.support.works import CPU, ladder_of, tokens_of
@@ -33,7 +34,7 @@ def bundle(tiny_model: Path) -> Path:
     return tiny_bundle(tiny_model)
 
 
-def tried(bundle: Path, engine: EngineTable = CPU_ONLY, *, deadline_s: float = 60, **options: Any) -> Trial:
+def tried(bundle: Path, engine: EngineTable = CPU_ONLY, *, deadline_s: float = 60, **options: Any) -> Measurement:
     return try_provider(bundle, TextTable(), engine, TOKENS, real_only=True, deadline_s=deadline_s, **options)
 
 
@@ -41,7 +42,7 @@ class TestChild:
     """The real thing, in a process of its own."""
 
     def test_a_provider_that_works_is_told_with_its_figures(self, bundle: Path, tmp_path: Path) -> None:
-        wanted = Wanted(folder=str(tmp_path), reference=True, peak=False)
+        wanted = FigureRequest(folder=str(tmp_path), reference=True, peak=False)
         found = tried(bundle, wanted=wanted)
         assert found.words == ""
         assert found.works
@@ -125,7 +126,7 @@ class TestInside:
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(trial_module, "_TIMED_S", 0.0)
 
-    def run(self, folder: Path, bundle: Path, *, real_only: bool = True, **options: Any) -> Trial:
+    def run(self, folder: Path, bundle: Path, *, real_only: bool = True, **options: Any) -> Measurement:
         tokens: Tokens = options.pop("tokens", TOKENS)
         path = folder / "tokens.npz"
         np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)

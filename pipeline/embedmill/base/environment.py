@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib import metadata
 
 _PACKAGES = ("numpy", "pyarrow", "tokenizers", "onnxruntime", "onnxruntime-directml", "onnxruntime-windowsml")
@@ -23,15 +22,3 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from platformdirs import user_cache_path
 
 from embedmill.base.errors import OutputError
 from embedmill.base.files import local
+
+if TYPE_CHECKING:
+    pass
+
 
 LOG = logging.getLogger("embedmill")
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -40,3 +46,9 @@ def write_record(path: Path, record: msgspec.Struct) -> None:
         local.write_file(path, msgspec.json.format(msgspec.json.encode(record)), scratch=path.parent)
     except OutputError as error:
         LOG.warning("what was found out is not kept: %s", error)
+
+
+def home_folder() -> Path:
+    """Where embedmill keeps what it built and found out: `$EMBEDMILL_HOME`, else `embedmill` in the user's cache."""
+    home = os.environ.get("EMBEDMILL_HOME")
+    return Path(home) if home else user_cache_path("embedmill", appauthor=False)

@@ -12,7 +12,7 @@ _POLL_S = 0.1
 _JOIN_S = 5.0
 
 
-class Ahead(Generic[Item]):
+class Prefetch(Generic[Item]):
     """Iterates over `items` in a background thread; a context manager.
 
     At most `depth` items wait. An exception in the thread is raised where the items are consumed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+import pyarrow as pa
 from msgspec import Struct
 
 if TYPE_CHECKING:
@@ -195,6 +196,11 @@ class Work(Struct, frozen=True, kw_only=True):
     tokens: Tokens
     batches: list[Batch]
 
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens that the batches compute, padding included."""
+        return sum(batch.size * batch.sequence for batch in self.batches)
+
 
 class Entry(Struct, frozen=True, kw_only=True):
     """The ledger's word on one committed shard.
@@ -256,3 +262,17 @@ class Stages(Struct, kw_only=True):
     compute: float = 0.0
     write: float = 0.0
     streams: int = 0
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """A shard, read and packed: passage i has the text hash `hashes[i]` and the vector `number[i]` of the work.
+
+    Identical texts of a shard share one vector, so the work may hold fewer texts than there are passages.
+    """
+
+    shard: Shard
+    documents: Documents
+    passages: Passages
+    hashes: list[str]
+    number: IntArray
+    work: Work

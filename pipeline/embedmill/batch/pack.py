@@ -75,11 +75,6 @@ def _cheapest_starts(lengths: IntArray, budget_tokens: int) -> list[int]:
     return starts[::-1]
 
 
-def padded_tokens(batches: Sequence[Batch]) -> int:
-    """What the batches cost: the sum of size * sequence."""
-    return sum(batch.size * batch.sequence for batch in batches)
-
-
 def distinct(keys: Sequence[str]) -> tuple[IntArray, IntArray]:
     """The first row of each distinct key, and for every row the number of its key among them.
 

@@ -6,47 +6,26 @@ The conductor's two hands: `Preparation` calls source, text and batch, `output_t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import pyarrow as pa
-from msgspec import Struct
+from typing import Self
 
 from embedmill import source
 from embedmill.base.config import RunConfig
-from embedmill.base.errors import ConfigError, InputError
+from embedmill.base.errors import ConfigError
 from embedmill.base.records import (
-    Documents,
-    Entry,
-    FloatArray,
     InputFile,
-    IntArray,
     Model,
     Packing,
     Passages,
+    Prepared,
     Shard,
     Work,
 )
 from embedmill.batch.chunk import Chunker, whole
-from embedmill.batch.pack import distinct, pack, padded_tokens
+from embedmill.batch.pack import distinct, pack
 from embedmill.batch.tokenise import Tokeniser
-from embedmill.sink.shard import shard_table
-
-
-class Prepared(Struct, frozen=True, kw_only=True):
-    """A shard, read and packed: passage i has the text hash `hashes[i]` and the vector `number[i]` of the work.
-
-    Identical texts of a shard share one vector, so the work may hold fewer texts than there are passages.
-    """
-
-    shard: Shard
-    documents: Documents
-    passages: Passages
-    hashes: list[str]
-    number: IntArray
-    work: Work
 
 
 class Preparation:
@@ -108,54 +87,3 @@ class Preparation:
             number=number,
             work=Work(tokens=tokens, batches=batches),
         )
-
-
-def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> pa.Table:
-    """The rows to write, in input order: `vectors` is float32 [distinct texts, dim]."""
-    passages, tokens, number = prepared.passages, prepared.work.tokens, prepared.number
-    document = pa.array(passages.document)
-    columns: dict[str, Any] = {
-        "id": pa.array(prepared.documents.ids, pa.string()).take(document),
-        "n_tokens": pa.array(tokens.lengths[number], pa.int32()),
-        "truncated": pa.array(tokens.truncated[number]),
-        "text_hash": pa.array(prepared.hashes, pa.string()),
-    }
-    if chunked:
-        columns |= {
-            "chunk": pa.array(passages.chunk, pa.int32()),
-            "char_start": pa.array(passages.start, pa.int64()),
-            "char_end": pa.array(passages.stop, pa.int64()),
-        }
-    carried = prepared.documents.carried
-    return shard_table(columns, vectors[number], carried.take(document) if carried.num_columns else carried)
-
-
-def entry_of(prepared: Prepared, *, identity: str) -> Entry:
-    """What the ledger says of a shard; the sizes and hashes of its files are still open."""
-    documents, tokens = prepared.documents, prepared.work.tokens
-    return Entry(
-        ordinal=prepared.shard.ordinal,
-        file=f"part-{prepared.shard.ordinal:05d}.parquet",
-        pieces=prepared.shard.pieces,
-        rows_read=documents.rows_read,
-        rows_written=len(documents.ids),
-        rows_quarantined=len(documents.rejected),
-        rows_skipped=documents.rows_skipped,
-        vectors=len(prepared.number),
-        tokens=int(tokens.offsets[-1]),
-        padded_tokens=padded_tokens(prepared.work.batches),
-        truncated=int(tokens.truncated[prepared.number].sum()),
-        bytes=0,
-        sha256="",
-        quarantine_sha256="",
-        identity=identity,
-    )
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Raises InputError where texts at hand are one string, or one of them is none."""
-    if isinstance(texts, str):
-        raise InputError("texts is one string; pass a list of strings")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"texts[{number}] is {type(text).__name__}; expected a string")

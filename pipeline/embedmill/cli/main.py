@@ -6,17 +6,17 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from embedmill.base.config import DEFAULT_MODEL, RunConfig
-from embedmill.base.configfile import load_config
-from embedmill.base.errors import Corrupt, OutOfMemory, OutputError, PipelineError, Stopped
+from embedmill.base.config import DEFAULT_MODEL
+from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
 from embedmill.base.signals import Stop
+from embedmill.cli.models import model_group
+from embedmill.cli.options import as_json, job_config, job_options, print_result
 
 # What CPython says where a thread's stack cannot be had.
 _NO_THREAD = "can't start new thread"
@@ -24,31 +24,6 @@ _NO_MEMORY = (
     "this process has no memory left; what is committed is kept: close what else uses it, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
 )
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
-
-
-def job_options(command: Callable[..., None]) -> Callable[..., None]:
-    """CONFIG and the options that change it."""
-    for option in reversed(
-        [
-            click.argument("config", required=False, type=click.Path(path_type=Path)),
-            click.option(
-                "--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."
-            ),
-            click.option("--output", metavar="DIR", help="The output folder."),
-            click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
-            click.option("--provider", metavar="NAME", help="An execution provider, or auto."),
-            click.option("--device", metavar="NAME", help="One of the provider's devices: number, LUID, name or kind."),
-            click.option(
-                "--precision", type=click.Choice(["auto", "fp32", "fp16"]), help="What the device computes in."
-            ),
-            click.option("--max-quarantined", type=click.IntRange(min=0), help="Rows that may be quarantined."),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
-        ]
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,9 +41,9 @@ def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
     from embedmill.jobs.run import run
     from embedmill.report.run import run_summary
 
-    config = _config(**options)
+    config = job_config(**options)
     result = run(config, quiet=quiet)
-    _print(result, run_summary, as_json)
+    print_result(result, run_summary, as_json)
 
 
 @cli.command("plan")
@@ -76,10 +51,10 @@ def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
 @as_json
 def plan_command(as_json: bool, **options: Any) -> None:
     """Show what a run would do: rows, tokens, truncation, time, memory. Nothing is written."""
-    from embedmill.jobs.plan import preview
-    from embedmill.report.run import plan_summary
+    from embedmill.jobs.plan import plan_run
+    from embedmill.report.plan import plan_summary
 
-    _print(preview(_config(**options)), plan_summary, as_json)
+    print_result(plan_run(job_config(**options)), plan_summary, as_json)
 
 
 @cli.command("tune")
@@ -95,15 +70,15 @@ def plan_command(as_json: bool, **options: Any) -> None:
 @as_json
 def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
     """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
+    from embedmill.jobs.tune import tune
     from embedmill.report.tuning import tuning_summary, tunings_summary
-    from embedmill.tune.batches import tune
     from embedmill.tune.kept import kept_tunings
 
     if show:
-        _print(kept_tunings(), tunings_summary, as_json)
+        print_result(kept_tunings(), tunings_summary, as_json)
         return
-    found = tune(_config(**options), time_s=time_s, chart=chart)
-    _print(found, tuning_summary, as_json)
+    found = tune(job_config(**options), time_s=time_s, chart=chart)
+    print_result(found, tuning_summary, as_json)
 
 
 @cli.command("doctor")
@@ -114,7 +89,7 @@ def doctor_command(model: str, as_json: bool) -> None:
     from embedmill.jobs.doctor import examine
     from embedmill.report.doctor import doctor_summary
 
-    _print(examine(model), doctor_summary, as_json)
+    print_result(examine(model), doctor_summary, as_json)
 
 
 @cli.command("bench")
@@ -129,8 +104,8 @@ def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, em
     from embedmill.jobs.bench import bench
     from embedmill.report.bench import bench_summary
 
-    found = bench(_config(**options), texts=texts, rounds=rounds, chart=chart, emulated=emulated)
-    _print(found, bench_summary, as_json)
+    found = bench(job_config(**options), texts=texts, rounds=rounds, chart=chart, emulated=emulated)
+    print_result(found, bench_summary, as_json)
 
 
 @cli.command("verify")
@@ -138,11 +113,11 @@ def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, em
 @as_json
 def verify_command(folder: Path, as_json: bool) -> None:
     """Check the checksums, counts, identity and vectors of an output, finished or not."""
-    from embedmill.report.run import verify_summary
+    from embedmill.report.verify import verify_summary
     from embedmill.sink.verify import verify
 
     found = verify(folder)
-    _print(found, verify_summary, as_json)
+    print_result(found, verify_summary, as_json)
     if found.problems:
         raise Corrupt(f"{folder}: {len(found.problems)} problem(s), the first: {found.problems[0]}")
 
@@ -152,89 +127,12 @@ def verify_command(folder: Path, as_json: bool) -> None:
 @as_json
 def report_command(folder: Path, as_json: bool) -> None:
     """Write the HTML report of a finished output again, and say where it is."""
-    from embedmill.jobs.run import page_of
-    from embedmill.sink.ledger import Ledger, read_manifest
+    from embedmill.jobs.report import report
 
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
-    with Ledger(folder) as ledger:
-        path = ledger.write_report(page_of(ledger, manifest))
-    _print({"report": str(path)}, lambda found: f"report: {found['report']}", as_json)
+    print_result({"report": str(report(folder))}, lambda found: f"report: {found['report']}", as_json)
 
 
-@cli.group("model")
-def model_group() -> None:
-    """The models that are kept on this machine."""
-
-
-@model_group.command("add")
-@click.argument("place", metavar="PATH|ORG/NAME[@REVISION]", default=DEFAULT_MODEL)
-@click.option("--name", help="What to call it; default: the folder's or the hub's name.")
-@click.option("--pooling", help="mean, cls, last or max, where the folder has no modules.json.")
-@click.option("--normalize/--no-normalize", default=None, help="Likewise.")
-@click.option("--dim", type=click.IntRange(min=1), help="Keep the first dimensions only (Matryoshka models).")
-@as_json
-def model_add(place: str, as_json: bool, **options: Any) -> None:
-    """Build a bundle from a model folder, a wheel or the hub, and keep it."""
-    from embedmill.jobs.models import add_model
-    from embedmill.report.run import model_summary
-
-    _print(add_model(place, **options), model_summary, as_json)
-
-
-@model_group.command("list")
-@as_json
-def model_list(as_json: bool) -> None:
-    """List the kept models."""
-    from embedmill.jobs.models import list_bundles, models_folder
-    from embedmill.report.run import models_summary
-
-    bundles = list_bundles()
-    _print(bundles, lambda found: models_summary(found, models_folder()), as_json)
-
-
-@model_group.command("show")
-@click.argument("name", default=DEFAULT_MODEL)
-@as_json
-def model_show(name: str, as_json: bool) -> None:
-    """Show a model's pooling, length, prompts and files."""
-    from embedmill.jobs.models import find_bundle
-    from embedmill.report.run import model_summary
-
-    _print(find_bundle(name), model_summary, as_json)
-
-
-def _config(
-    config: Path | None,
-    inputs: Sequence[str],
-    output: str | None,
-    model: str | None,
-    provider: str | None,
-    device: str | None,
-    precision: str | None,
-    max_quarantined: int | None,
-    overrides: Sequence[str],
-) -> RunConfig:
-    """The job: a config file, then the short options, then --set."""
-    short: dict[str, Any] = {
-        "input.paths": list(inputs) or None,
-        "output.path": output,
-        "model": model,
-        "engine.provider": provider,
-        "engine.device": device,
-        "engine.precision": precision,
-        "rows.max_quarantined": max_quarantined,
-    }
-    given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
-    return load_config(config, [*given, *overrides])
-
-
-def _print(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str)))
-    else:
-        click.echo(summary(value))
+cli.add_command(model_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

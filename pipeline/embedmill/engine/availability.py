@@ -9,11 +9,11 @@ import onnxruntime as ort
 from msgspec import Struct
 
 from embedmill.base.errors import DeviceError
-from embedmill.engine.catalogue.entry import Home, Provider
+from embedmill.engine.catalogue.entry import Distribution, Provider
 from embedmill.engine.machine.machine import Machine
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class Availability(Struct, frozen=True, kw_only=True):
     """`installed`: it can be tried; `installable`: `words` is the exact line; `elsewhere`: `words` says why."""
 
     provider: str
@@ -21,16 +21,18 @@ class Standing(Struct, frozen=True, kw_only=True):
     words: str
 
 
-def standing(provider: Provider, machine: Machine) -> Standing:
+def availability_of(provider: Provider, machine: Machine) -> Availability:
     """What the catalogue, the machine and the installed packages say; nothing is tried."""
-    home = home_of(provider, machine)
+    distribution = distribution_for(provider, machine)
     if machine.wsl and provider.wsl:
-        return Standing(provider=provider.name, state="elsewhere", words=f"this is WSL{machine.wsl}: {provider.wsl}")
-    if home is None:
-        return Standing(provider=provider.name, state="elsewhere", words=_why_not(provider, machine))
+        return Availability(
+            provider=provider.name, state="elsewhere", words=f"this is WSL{machine.wsl}: {provider.wsl}"
+        )
+    if distribution is None:
+        return Availability(provider=provider.name, state="elsewhere", words=_why_not(provider, machine))
     if is_installed(provider):
-        return Standing(provider=provider.name, state="installed", words=_version(home.package))
-    return Standing(provider=provider.name, state="installable", words=f"python -m pip {home.install}")
+        return Availability(provider=provider.name, state="installed", words=_version(distribution.package))
+    return Availability(provider=provider.name, state="installable", words=f"python -m pip {distribution.install}")
 
 
 def is_installed(provider: Provider) -> bool:
@@ -42,7 +44,7 @@ def is_installed(provider: Provider) -> bool:
 
 def require(provider: Provider, machine: Machine) -> None:
     """Raises DeviceError that says what to do on this machine, where the provider cannot be tried."""
-    found = standing(provider, machine)
+    found = availability_of(provider, machine)
     if found.state == "elsewhere":
         raise DeviceError(f"{provider.name} is not for this machine: {found.words}")
     if found.state == "installable":
@@ -50,18 +52,18 @@ def require(provider: Provider, machine: Machine) -> None:
         raise DeviceError(f"{provider.name} is not installed: {found.words}{more}")
 
 
-def home_of(provider: Provider, machine: Machine) -> Home | None:
+def distribution_for(provider: Provider, machine: Machine) -> Distribution | None:
     """How the provider comes to this machine; None where it does not."""
-    for home in provider.homes:
-        if home.system == machine.system and machine.architecture in home.architectures:
-            return home
+    for distribution in provider.distributions:
+        if distribution.system == machine.system and machine.architecture in distribution.architectures:
+            return distribution
     return None
 
 
 def _why_not(provider: Provider, machine: Machine) -> str:
     architectures: dict[str, list[str]] = {}
-    for home in provider.homes:
-        architectures.setdefault(home.system, []).extend(home.architectures)
+    for distribution in provider.distributions:
+        architectures.setdefault(distribution.system, []).extend(distribution.architectures)
     places = ", ".join(f"{system} ({' or '.join(names)})" for system, names in architectures.items())
     more = f"; {provider.note}" if provider.note else ""
     return f"it exists for {places}, and this is {machine.system} ({machine.architecture}){more}"

@@ -13,7 +13,7 @@ import numpy as np
 from embedmill.base.errors import DeviceError, PipelineError
 from embedmill.base.records import Batch, FloatArray, Work
 from embedmill.base.results import EngineFacts
-from embedmill.engine.spec import Cancelled, Runs
+from embedmill.engine.runners.base import Cancelled, Runner
 
 Key = TypeVar("Key")
 # Wider than float16 rounding (2e-3 relative), far narrower than a vector that was not normalised.
@@ -34,18 +34,18 @@ class Engine:
     was measured). Elsewhere a few threads take turns, so that the next batch is ready when one has computed.
     """
 
-    def __init__(self, runner: Runs) -> None:
+    def __init__(self, runner: Runner) -> None:
         """The runner is entered and left with the engine."""
-        setup = runner.setup
-        self.target = setup.target
-        self.provider = setup.target.provider.name
-        self.streams = setup.streams
-        self.threads = setup.threads
-        self._model = setup.model
-        self._timeout_s = setup.config.timeout_s
+        spec = runner.spec
+        self.target = spec.target
+        self.provider = spec.target.provider.name
+        self.streams = spec.streams
+        self.threads = spec.threads
+        self._model = spec.model
+        self._timeout_s = spec.config.timeout_s
         self._runner = runner
         self._tokens, self._batches, self._counting = 0, 0, threading.Lock()
-        self._pool = ThreadPoolExecutor(setup.lanes, thread_name_prefix="stream")
+        self._pool = ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream")
         self._cancelled = threading.Event()
         self._stuck = False
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
 from embedmill.base.config import EngineTable
-from embedmill.base.records import Batch, Canaries, FloatArray, Graph, Model, Packing, Tokens
-from embedmill.base.results import MemoryFacts, SessionFacts
+from embedmill.base.records import Canaries, Graph, Model, Packing, Tokens
 from embedmill.engine.machine.cores import usable_cores
 from embedmill.engine.target import Target
 
 
-class Cancelled(Exception):
-    """The engine was told to stop; not an error of the user's."""
-
-
-class Setup(Struct, frozen=True, kw_only=True):
+class EngineSpec(Struct, frozen=True, kw_only=True):
     """A model on a target, the shapes that go there, and the user's options.
 
     Where batches take turns, `in_flight` of them are there at once: the next is padded while one computes.
@@ -48,59 +43,16 @@ class Setup(Struct, frozen=True, kw_only=True):
         return self.streams if self.target.provider.runs == "cores" else self.in_flight
 
 
-class RunnerFacts(Struct, frozen=True, kw_only=True):
-    """The sessions that were opened, the memory that was watched, and how often and why the device was lost."""
-
-    sessions: list[SessionFacts] = []
-    memory: MemoryFacts | None = None
-    losses: list[str] = []
+def to_bytes(spec: EngineSpec) -> bytes:
+    """A spec for another process on this machine."""
+    return msgspec.msgpack.encode(spec, enc_hook=_plain)
 
 
-class Runs(Protocol):
-    """A runner: it computes single batches, `setup.lanes` of them at once; a context manager."""
-
-    setup: Setup
-
-    def __enter__(self) -> Self:
-        """What computes is watched from here."""
-        ...
-
-    def __exit__(self, *_: object) -> None:
-        """And is let go of here."""
-        ...
-
-    def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError, or Cancelled after `cancel`."""
-        ...
-
-    def hung(self, seconds: float) -> None:
-        """No batch has ended for so long. Raises DeviceError unless the work can go on in spite of it."""
-        ...
-
-    def cancel(self) -> None:
-        """Run no other batch, nor the rest of one."""
-        ...
-
-    @property
-    def busy_s(self) -> float:
-        """Seconds that batches have computed, summed over streams."""
-        ...
-
-    def facts(self) -> RunnerFacts:
-        """What computed so far."""
-        ...
-
-
-def to_bytes(setup: Setup) -> bytes:
-    """A setup for another process on this machine."""
-    return msgspec.msgpack.encode(setup, enc_hook=_plain)
-
-
-def from_bytes(data: bytes) -> Setup:
-    """The setup of `to_bytes`."""
+def from_bytes(data: bytes) -> EngineSpec:
+    """The spec of `to_bytes`."""
     parts = msgspec.msgpack.decode(data)
     convert = msgspec.convert
-    return Setup(
+    return EngineSpec(
         model=_model(parts["model"]),
         target=convert(parts["target"], Target),
         packing=convert(parts["packing"], Packing),
@@ -111,7 +63,7 @@ def from_bytes(data: bytes) -> Setup:
 
 def _plain(array: object) -> dict[str, Any]:
     if not isinstance(array, np.ndarray):
-        raise NotImplementedError(f"a setup holds no {type(array).__name__}")
+        raise NotImplementedError(f"a spec holds no {type(array).__name__}")
     return {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
 
 

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from embedmill import source
 from embedmill.base.config import EngineTable, RunConfig
@@ -16,76 +15,27 @@ from embedmill.base.environment import version
 from embedmill.base.errors import DeviceError, InputError
 from embedmill.base.files import local
 from embedmill.base.records import Model, Tokens
+from embedmill.batch.tokens import thinned
 from embedmill.engine.availability import require
 from embedmill.engine.catalogue import AUTO, find_provider
 from embedmill.engine.catalogue.cpu import CPU
 from embedmill.engine.machine.machine import Machine, this_machine
-from embedmill.jobs.job import plan, sample_of, thinned
+from embedmill.jobs.job import sample_of
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import Bundle, check_files
+from embedmill.report.bench import BenchResult, ProviderBench
 from embedmill.report.bench_chart import bench_chart
-from embedmill.tune.figures import Wanted
+from embedmill.source.plan import plan
+from embedmill.tune.figures import FigureRequest
 from embedmill.tune.provider import candidates_of, trial_words
-from embedmill.tune.trial import Trial, try_provider
+from embedmill.tune.trial import Measurement, try_provider
 
 LOG = logging.getLogger("embedmill")
 # Longer than the trials of a choice: more texts, and the matrix peak.
 _DEADLINE_S = 900.0
 
 
-class Measured(Struct, frozen=True, kw_only=True):
-    """One provider in one precision. `words` is why it does not work, else empty. None: not known.
-
-    rounds                    documents/s of each round; `documents_per_s` is their median, `least` and `most` the ends
-    ratio                     to the CPU, round by round: least, median, most; None where it had other documents
-    documents                 how many it was measured with: fewer on an emulated device
-    flops_per_s               operations that the tokens cost without padding, per second; `peak_flops_per_s` what the
-                              device reaches in matrix products alone, `peak_share` their quotient
-    padding                   padded tokens over tokens, less 1
-    memory_bytes              at most from before the session was opened to the end of the first pass
-    cosine                    the least of a document to its vector on the CPU in float32
-    """
-
-    provider: str
-    precision: str
-    reference: bool
-    words: str = ""
-    device: str = ""
-    emulated: bool = False
-    rounds: list[float] = []
-    documents_per_s: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-    ratio: tuple[float, float, float] | None = None
-    documents: int = 0
-    tokens_per_s: float = 0.0
-    flops_per_s: float | None = None
-    peak_flops_per_s: float | None = None
-    peak_words: str = ""
-    peak_share: float | None = None
-    padding: float = 0.0
-    memory_bytes: int | None = None
-    memory_words: str = ""
-    cosine: float | None = None
-    canary_cosine: float = 0.0
-    seconds: float = 0.0
-
-
-class Bench(Struct, frozen=True, kw_only=True):
-    """What was measured, the fastest first, and those that do not work at the end; `verdict` is it in a sentence."""
-
-    version: str
-    machine: Machine
-    model: str
-    documents: int
-    tokens: int
-    rounds: int
-    measured: list[Measured]
-    verdict: str
-    chart: str | None
-
-
-def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emulated: bool) -> Bench:
+def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emulated: bool) -> BenchResult:
     """Measure every installed provider, or the one that the config names, and the CPU, on documents of the job.
 
     Raises OutputError for a chart that cannot be written before anything is measured, DeviceError where nothing
@@ -105,7 +55,7 @@ def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emu
     if not any(one.documents for one in measured):
         reasons = "; ".join(f"{one.provider} {one.precision}: {one.words}" for one in measured)
         raise DeviceError(f"no provider works on this machine: {reasons}")
-    found = Bench(
+    found = BenchResult(
         version=version(),
         machine=machine,
         model=model.name,
@@ -153,15 +103,15 @@ def _documents(config: RunConfig, model: Model, texts: int) -> Tokens:
 
 def _measure(
     bundle: Bundle, config: RunConfig, engines: list[EngineTable], tokens: Tokens, rounds: int, *, real_only: bool
-) -> list[list[Trial]]:
+) -> list[list[Measurement]]:
     """The trials of each, by turns, so that a drift of the machine hits all alike; one that fails is left out then."""
-    trials: list[list[Trial]] = [[] for _ in engines]
+    trials: list[list[Measurement]] = [[] for _ in engines]
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-", ignore_cleanup_errors=True) as folder:
         for number in range(rounds):
             for engine, earlier in zip(engines, trials, strict=True):
                 if earlier and not earlier[-1].works:
                     continue
-                wanted = Wanted(folder=folder, reference=number == 0 and engine is engines[0], peak=number == 0)
+                wanted = FigureRequest(folder=folder, reference=number == 0 and engine is engines[0], peak=number == 0)
                 trial = try_provider(
                     bundle.folder,
                     config.text,
@@ -176,15 +126,15 @@ def _measure(
     return trials
 
 
-def _compared(trials: list[list[Trial]]) -> list[Measured]:
+def _compared(trials: list[list[Measurement]]) -> list[ProviderBench]:
     """Each with its figures and its ratio to the first, sorted."""
     found = [_measured(own, trials[0]) for own in trials]
     return sorted(found, key=lambda one: -one.documents_per_s)
 
 
-def _measured(trials: list[Trial], reference: list[Trial]) -> Measured:
+def _measured(trials: list[Measurement], reference: list[Measurement]) -> ProviderBench:
     first, last = trials[0], trials[-1]
-    named = Measured(provider=first.provider, precision=first.precision, reference=trials is reference)
+    named = ProviderBench(provider=first.provider, precision=first.precision, reference=trials is reference)
     if not last.works or first.figures is None or first.figures.texts == 0:
         return msgspec.structs.replace(named, words=last.words or "it embedded nothing")
     figures, rates = first.figures, [trial.documents_per_s for trial in trials]
@@ -215,7 +165,7 @@ def _measured(trials: list[Trial], reference: list[Trial]) -> Measured:
     )
 
 
-def _ratio(trials: list[Trial], reference: list[Trial]) -> tuple[float, float, float] | None:
+def _ratio(trials: list[Measurement], reference: list[Measurement]) -> tuple[float, float, float] | None:
     """Least, median and greatest quotient of a round; None where the reference failed or had other documents."""
     own, other = trials[0].figures, reference[0].figures
     if own is None or other is None or own.texts != other.texts or not reference[-1].works:
@@ -224,7 +174,7 @@ def _ratio(trials: list[Trial], reference: list[Trial]) -> tuple[float, float, f
     return min(ratios), statistics.median(ratios), max(ratios)
 
 
-def _verdict(measured: list[Measured]) -> str:
+def _verdict(measured: list[ProviderBench]) -> str:
     """Whether something here is worth it over the CPU, in a sentence."""
     others = [one for one in measured if not one.reference]
     compared = [(one.ratio, one) for one in others if one.ratio is not None]

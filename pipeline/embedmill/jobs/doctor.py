@@ -6,22 +6,20 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-
-from msgspec import Struct
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import PipelineError
 from embedmill.base.records import Tokens
 from embedmill.batch.tokenise import Tokeniser
-from embedmill.engine.availability import standing
+from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
-from embedmill.engine.machine.adapters import Adapter, seen_adapters
-from embedmill.engine.machine.machine import Machine, this_machine
+from embedmill.engine.machine.adapters import seen_adapters
+from embedmill.engine.machine.machine import this_machine
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import Bundle
-from embedmill.tune.trial import Trial, try_provider
+from embedmill.report.doctor import DoctorResult, Finding, State
+from embedmill.tune.trial import Measurement, try_provider
 
 # Modules of the standard library whose docstrings are the documents of a trial: real text that every machine has.
 _MODULES = (
@@ -57,32 +55,8 @@ _MODULES = (
 _TEXTS = 128
 _DEADLINE_S = 120.0
 
-State = Literal["works", "fails", "installable", "elsewhere"]
 
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """One provider on this machine: `words` is the reason and remedy, or the install line; `note` what else
-    it needs; `trials` has one entry per precision that was tried."""
-
-    provider: str
-    drives: str
-    note: str
-    state: State
-    words: str
-    trials: list[Trial] = []
-
-
-class Examination(Struct, frozen=True, kw_only=True):
-    """All that the doctor found; `unseen` says what could not be looked at, and why."""
-
-    machine: Machine
-    adapters: list[Adapter]
-    unseen: list[str]
-    model: str
-    findings: list[Finding]
-
-
-def examine(model: str, *, deadline_s: float = _DEADLINE_S) -> Examination:
+def examine(model: str, *, deadline_s: float = _DEADLINE_S) -> DoctorResult:
     """Look at the machine and try every installed provider with a model, each in a process of its own.
 
     Raises nothing for what a driver does, and nothing for a model that cannot be had: the findings say so.
@@ -97,17 +71,17 @@ def examine(model: str, *, deadline_s: float = _DEADLINE_S) -> Examination:
     tokens = _documents(bundle) if bundle is not None else None
     findings = []
     for provider in PROVIDERS:
-        stands = standing(provider, machine)
+        stands = availability_of(provider, machine)
         if stands.state != "installed":
             findings.append(_finding(provider, stands.state, stands.words))
         elif bundle is None or tokens is None:
             findings.append(_finding(provider, "fails", why_not))
         else:
             findings.append(_tried(provider, bundle, tokens, deadline_s))
-    return Examination(machine=machine, adapters=adapters, unseen=unseen, model=model, findings=findings)
+    return DoctorResult(machine=machine, adapters=adapters, unseen=unseen, model=model, findings=findings)
 
 
-def _finding(provider: Provider, state: State, words: str, trials: list[Trial] | None = None) -> Finding:
+def _finding(provider: Provider, state: State, words: str, trials: list[Measurement] | None = None) -> Finding:
     return Finding(
         provider=provider.name,
         drives=provider.drives,

@@ -15,9 +15,9 @@ from embedmill.base.records import FloatArray, Work
 from embedmill.batch.pack import pack
 from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.engine import Engine
-from embedmill.engine.runners.messages import Terms
+from embedmill.engine.runners.messages import RunnerOptions
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import Setup
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import packing_for
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import check_files
@@ -50,8 +50,8 @@ class Embedder:
             prompt=self.model.prompt,
             lowercase=self.model.lowercase,
         )
-        setup = Setup(model=self.model, target=target, packing=self._packing, config=engine)
-        self._engine = Engine(runner_for(setup, Terms(watched=False), said=LOG.warning))
+        spec = EngineSpec(model=self.model, target=target, packing=self._packing, config=engine)
+        self._engine = Engine(runner_for(spec, RunnerOptions(watched=False), said=LOG.warning))
 
     def __enter__(self) -> Self:
         return self

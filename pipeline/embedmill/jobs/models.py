@@ -4,53 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_cache_path
-
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import DeviceError, ModelError, OutputError
 from embedmill.base.files import local
-from embedmill.model.bundle import (
-    CARD,
-    TOKENIZER,
-    Bundle,
-    add_canaries,
-    build_bundle,
-    check_files,
-    is_stale,
-    open_bundle,
-)
+from embedmill.base.home import home_folder
+from embedmill.model.build import build_bundle
+from embedmill.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Pooling
 
 if TYPE_CHECKING:
-    from embedmill.engine.sessions.compiled import Contexts
+    pass
 
 LOG = logging.getLogger("embedmill")
-
-
-def home_folder() -> Path:
-    """Where embedmill keeps what it built and found out: `$EMBEDMILL_HOME`, else `embedmill` in the user's cache."""
-    home = os.environ.get("EMBEDMILL_HOME")
-    return Path(home) if home else user_cache_path("embedmill", appauthor=False)
 
 
 def models_folder() -> Path:
     """Where bundles are kept."""
     return home_folder() / "models"
-
-
-def kept_contexts(folder: Path | None = None) -> Contexts:
-    """Where providers that compile keep what they compiled; by default below `home_folder`."""
-    from embedmill.engine.sessions.compiled import Contexts
-
-    return Contexts(folder or home_folder() / "contexts", local.publish_folder)
 
 
 def find_bundle(name: str) -> Bundle:

@@ -11,13 +11,14 @@ from msgspec import Struct
 
 from embedmill import source
 from embedmill.base.config import RunConfig
-from embedmill.base.environment import peak_memory_bytes
-from embedmill.base.records import BoolArray, IntArray, Model, Shard, Work
-from embedmill.batch.pack import padded_tokens
-from embedmill.batch.prepare import Preparation, Prepared
+from embedmill.base.records import BoolArray, IntArray, Model, Prepared, Shard, Work
+from embedmill.batch.prepare import Preparation
 from embedmill.engine.engine import Engine
-from embedmill.jobs.job import plan, sample_of
+from embedmill.engine.machine.machine import peak_memory_bytes
+from embedmill.jobs.job import sample_of
 from embedmill.jobs.models import find_bundle
+from embedmill.report.plan import PlanResult
+from embedmill.source.plan import plan
 from embedmill.tune.batches import engine_of, settings_for
 from embedmill.tune.provider import choose_target
 
@@ -31,32 +32,6 @@ _SHARDS_HELD = 3
 _EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class Preview(Struct, frozen=True, kw_only=True):
-    """What a run would do. Files, rows, shards and input bytes are exact, the rest is judged by a sample.
-
-    `histogram` holds (tokens at most, passages of the sample); `speed_tokens_s` was measured;
-    `seconds` is the whole run at that speed.
-    """
-
-    files: int
-    input_bytes: int
-    rows: int
-    shards: int
-    sampled_rows: int
-    rejected_share: float
-    passages: int
-    tokens_mean: float
-    truncated_share: float
-    padding_share: float
-    histogram: list[tuple[int, int]]
-    provider: str
-    streams: int
-    speed_tokens_s: float
-    seconds: float
-    memory_bytes: int
-    output_bytes: int
-
-
 class _Sample(Struct, frozen=True, kw_only=True):
     """Facts of some shards: `lengths` int64 [passages] in tokens, `truncated` bool [passages]."""
 
@@ -67,7 +42,7 @@ class _Sample(Struct, frozen=True, kw_only=True):
     works: list[Work]
 
 
-def preview(config: RunConfig) -> Preview:
+def plan_run(config: RunConfig) -> PlanResult:
     """Plan a job, read and tokenise a few of its shards, and time some of their batches.
 
     Raises the errors that a run would, ConfigError to DeviceError.
@@ -86,7 +61,7 @@ def preview(config: RunConfig) -> Preview:
         speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)
     passages = round(rows * len(seen.lengths) / max(seen.rows, 1))
     tokens = float(seen.lengths.mean()) if len(seen.lengths) else 0.0
-    return Preview(
+    return PlanResult(
         files=len(files),
         input_bytes=sum(file.size_bytes for file in files),
         rows=rows,
@@ -108,7 +83,7 @@ def preview(config: RunConfig) -> Preview:
 
 
 def _padding(works: list[Work]) -> float:
-    padded = sum(padded_tokens(work.batches) for work in works)
+    padded = sum(work.padded_tokens for work in works)
     return padded / max(sum(int(work.tokens.offsets[-1]) for work in works), 1) - 1
 
 

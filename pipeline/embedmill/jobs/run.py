@@ -7,56 +7,44 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from msgspec import Struct
-
 from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.environment import environment, version
 from embedmill.base.errors import TooManyQuarantined
-from embedmill.base.prefetch import Ahead
+from embedmill.base.prefetch import Prefetch
 from embedmill.base.records import (
     Batch,
     FloatArray,
     Model,
+    Prepared,
     Shard,
     Stages,
     Totals,
 )
 from embedmill.base.results import EngineFacts, Manifest
-from embedmill.batch.prepare import Preparation, Prepared, entry_of, output_table
+from embedmill.batch.prepare import Preparation
+from embedmill.batch.tokens import Sample
 from embedmill.engine.engine import Engine
-from embedmill.engine.spec import Cancelled
-from embedmill.jobs.job import Sample, plan, sample_of
+from embedmill.engine.runners.base import Cancelled
+from embedmill.jobs.job import sample_of
 from embedmill.jobs.models import find_bundle
+from embedmill.jobs.report import page_of
 from embedmill.model.bundle import Bundle, check_files
 from embedmill.report.progress import Progress
-from embedmill.report.run_page import html_report
+from embedmill.report.run import RunResult
 from embedmill.sink.fingerprint import fingerprint
-from embedmill.sink.ledger import (
-    Job,
-    Ledger,
+from embedmill.sink.folder import (
+    OutputJob,
     check_conservation,
     read_manifest,
-    read_rejected,
-    read_tuning,
     shard_files,
     total,
 )
-from embedmill.sink.shard import read_ids, shard_bytes
+from embedmill.sink.ledger import Ledger
+from embedmill.sink.shard import entry_of, output_table, read_ids, shard_bytes
+from embedmill.source.plan import plan
 from embedmill.tune.batches import Settings, engine_of, note_rate, settings_for
 from embedmill.tune.provider import choose_target
-
-
-class RunResult(Struct, frozen=True, kw_only=True):
-    """What a run did: `totals` are of the whole output, `rows_before` those an earlier run had committed."""
-
-    output: str
-    model: str
-    identity: str
-    totals: Totals
-    rows_before: int
-    engine: EngineFacts | None
-    stages: Stages
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
@@ -73,7 +61,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         job_fingerprint = fingerprint(config, model.identity, files)
         ledger.check_fingerprint(job_fingerprint)
         if ledger.job is None:
-            ledger.begin(Job(fingerprint=job_fingerprint, files=files, shards=plan(config, files)))
+            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=files, shards=plan(config, files)))
         before = total(ledger.entries.values())
         stages, engine = Stages(), None
         if ledger.pending():
@@ -94,12 +82,6 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         engine=engine,
         stages=stages,
     )
-
-
-def page_of(ledger: Ledger, manifest: Manifest) -> str:
-    """The HTML report of a finished output."""
-    rejected = read_rejected(ledger.folder, ledger.entries.values())
-    return html_report(manifest, rejected, read_tuning(ledger.folder))
 
 
 def _embed_pending(
@@ -146,7 +128,7 @@ def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[
     return settings_for(bundle, model, config.text, config.engine, target, sample, rows=rows)
 
 
-def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Ahead[Prepared]:
+def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Prefetch[Prepared]:
     """The next shard is read, tokenised and packed while one computes."""
 
     def stop_if_left() -> None:
@@ -160,11 +142,13 @@ def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -
             stages.prepare += time.monotonic() - began
             yield ready
 
-    ahead = Ahead(prepared(), depth=1, name="prepare")
+    ahead = Prefetch(prepared(), depth=1, name="prepare")
     return ahead
 
 
-def _computing(engine: Engine, prepared: Ahead[Prepared], progress: Progress) -> Ahead[tuple[Prepared, FloatArray]]:
+def _computing(
+    engine: Engine, prepared: Prefetch[Prepared], progress: Progress
+) -> Prefetch[tuple[Prepared, FloatArray]]:
     """The next shard computes while one is written."""
 
     def count(shard: Prepared, batch: Batch) -> None:
@@ -177,7 +161,7 @@ def _computing(engine: Engine, prepared: Ahead[Prepared], progress: Progress) ->
         prepared.close()
 
     works = ((shard, shard.work) for shard in prepared)
-    return Ahead(engine.embed(works, on_batch=count), depth=1, name="compute", on_close=stop)
+    return Prefetch(engine.embed(works, on_batch=count), depth=1, name="compute", on_close=stop)
 
 
 def _commit(config: RunConfig, model: Model, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:

@@ -4,21 +4,78 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from embedmill.report.progress import short, size
+from msgspec import Struct
+
+from embedmill.report.units import short, size
+
+if TYPE_CHECKING:
+    from embedmill.engine.machine.machine import Machine
 
 _WIDTH = 110
 _HEAD = ("", "documents/s", "least - most", "x CPU", "tokens/s", "FLOP/s", "of peak", "padding", "memory", "cosine")
 UNKNOWN = "unknown"
 
 
-def bench_summary(found: Any) -> str:
+class ProviderBench(Struct, frozen=True, kw_only=True):
+    """One provider in one precision. `words` is why it does not work, else empty. None: not known.
+
+    rounds                    documents/s of each round; `documents_per_s` is their median, `least` and `most` the ends
+    ratio                     to the CPU, round by round: least, median, most; None where it had other documents
+    documents                 how many it was measured with: fewer on an emulated device
+    flops_per_s               operations that the tokens cost without padding, per second; `peak_flops_per_s` what the
+                              device reaches in matrix products alone, `peak_share` their quotient
+    padding                   padded tokens over tokens, less 1
+    memory_bytes              at most from before the session was opened to the end of the first pass
+    cosine                    the least of a document to its vector on the CPU in float32
+    """
+
+    provider: str
+    precision: str
+    reference: bool
+    words: str = ""
+    device: str = ""
+    emulated: bool = False
+    rounds: list[float] = []
+    documents_per_s: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+    ratio: tuple[float, float, float] | None = None
+    documents: int = 0
+    tokens_per_s: float = 0.0
+    flops_per_s: float | None = None
+    peak_flops_per_s: float | None = None
+    peak_words: str = ""
+    peak_share: float | None = None
+    padding: float = 0.0
+    memory_bytes: int | None = None
+    memory_words: str = ""
+    cosine: float | None = None
+    canary_cosine: float = 0.0
+    seconds: float = 0.0
+
+
+class BenchResult(Struct, frozen=True, kw_only=True):
+    """What was measured, the fastest first, and those that do not work at the end; `verdict` is it in a sentence."""
+
+    version: str
+    machine: Machine
+    model: str
+    documents: int
+    tokens: int
+    rounds: int
+    measured: list[ProviderBench]
+    verdict: str
+    chart: str | None
+
+
+def bench_summary(found: BenchResult) -> str:
     """A `Bench`: a table, the fastest first, what must be known to read it, what does not work, and the verdict."""
     return "\n".join([_heading(found), "", *_table(found), "", *_notes(found), *_failures(found), found.verdict])
 
 
-def _heading(found: Any) -> str:
+def _heading(found: BenchResult) -> str:
     mean = found.tokens / max(found.documents, 1)
     rounds = f"{found.rounds} round{'s' * (found.rounds != 1)}"
     machine = found.machine
@@ -28,7 +85,7 @@ def _heading(found: Any) -> str:
     )
 
 
-def _table(found: Any) -> Iterator[str]:
+def _table(found: BenchResult) -> Iterator[str]:
     rows = [_HEAD, *(_row(one) for one in found.measured if not one.words)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:
@@ -43,7 +100,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
-def _row(one: Any) -> tuple[str, ...]:
+def _row(one: ProviderBench) -> tuple[str, ...]:
     return (
         name(one),
         f"{one.documents_per_s:.1f}",
@@ -58,12 +115,12 @@ def _row(one: Any) -> tuple[str, ...]:
     )
 
 
-def name(one: Any) -> str:
+def name(one: ProviderBench) -> str:
     """What a provider in a precision is called."""
     return f"{one.provider} {one.precision}"
 
 
-def _notes(found: Any) -> Iterator[str]:
+def _notes(found: BenchResult) -> Iterator[str]:
     """What each computed on, its peak, and why something is not known."""
     for one in found.measured:
         if one.words:
@@ -79,7 +136,7 @@ def _notes(found: Any) -> Iterator[str]:
         yield from _wrapped(f"{name(one)}: {'; '.join(word for word in words if word)}")
 
 
-def _failures(found: Any) -> Iterator[str]:
+def _failures(found: BenchResult) -> Iterator[str]:
     for one in found.measured:
         if one.words:
             yield from _wrapped(f"{name(one)} does not work: {one.words}")

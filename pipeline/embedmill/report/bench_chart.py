@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 from textwrap import wrap
-from typing import Any
 
-from embedmill.report.bench import name
+from embedmill.report.bench import BenchResult, ProviderBench, name
 from embedmill.report.plot import ticks
 
 # Pixels. Left of the bars stand the names, right of them the share of the peak.
@@ -30,7 +29,7 @@ text { font: 13px system-ui, sans-serif; fill: #1b1f24 } .title { font-size: 14p
 """
 
 
-def bench_chart(found: Any) -> str:
+def bench_chart(found: BenchResult) -> str:
     """A `Bench`: a bar of documents/s for each that works, whiskers from the slowest to the fastest round, and what
     part of the device's matrix peak is reached."""
     working = [one for one in found.measured if not one.words]
@@ -51,7 +50,7 @@ def bench_chart(found: Any) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _heading(found: Any) -> list[tuple[str, str]]:
+def _heading(found: BenchResult) -> list[tuple[str, str]]:
     """Lines and their kinds: the verdict, and what was measured where."""
     mean = found.tokens / max(found.documents, 1)
     machine = found.machine
@@ -77,7 +76,7 @@ def _axes(top: float, bottom: float, step: float, end: float) -> Iterator[str]:
     yield _text(shares + _SHARES / 2, bottom + 40, "useful FLOP/s, of matrix peak", "soft middle")
 
 
-def _row(one: Any, top: float, end: float) -> Iterator[str]:
+def _row(one: ProviderBench, top: float, end: float) -> Iterator[str]:
     middle = top + _ROW / 2
     length, least, most = (_BARS * rate / end for rate in (one.documents_per_s, one.least, one.most))
     ratio = "" if one.reference or one.ratio is None else f"  ({one.ratio[1]:.2f} x CPU)"
@@ -91,7 +90,7 @@ def _row(one: Any, top: float, end: float) -> Iterator[str]:
     yield from _share(one, _LEFT + _BARS + _GAP, middle)
 
 
-def _share(one: Any, left: float, middle: float) -> Iterator[str]:
+def _share(one: ProviderBench, left: float, middle: float) -> Iterator[str]:
     if one.peak_share is None:
         yield _text(left + 6, middle + 4, "unknown", "soft")
         return

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-from embedmill.report.progress import size
+from msgspec import Struct
+
+from embedmill.report.units import size
+
+if TYPE_CHECKING:
+    from embedmill.engine.machine.adapters import Adapter
+    from embedmill.engine.machine.machine import Machine
+    from embedmill.tune.trial import Measurement
+
+State = Literal["works", "fails", "installable", "elsewhere"]
 
 _WIDTH = 110
 _STATES = {
@@ -17,12 +26,34 @@ _STATES = {
 }
 
 
-def doctor_summary(found: Any) -> str:
+class Finding(Struct, frozen=True, kw_only=True):
+    """One provider on this machine: `words` is the reason and remedy, or the install line; `note` what else
+    it needs; `trials` has one entry per precision that was tried."""
+
+    provider: str
+    drives: str
+    note: str
+    state: State
+    words: str
+    trials: list[Measurement] = []
+
+
+class DoctorResult(Struct, frozen=True, kw_only=True):
+    """All that the doctor found; `unseen` says what could not be looked at, and why."""
+
+    machine: Machine
+    adapters: list[Adapter]
+    unseen: list[str]
+    model: str
+    findings: list[Finding]
+
+
+def doctor_summary(found: DoctorResult) -> str:
     """An `Examination`: the machine, what is seen, the providers."""
     return "\n".join([*_machine(found.machine), *_adapters(found), "", *_findings(found)])
 
 
-def _machine(machine: Any) -> Iterator[str]:
+def _machine(machine: Machine) -> Iterator[str]:
     wsl = f", WSL{machine.wsl}" if machine.wsl else ""
     emulated = machine.native_architecture not in ("", machine.architecture)
     native = f" (emulated on {machine.native_architecture})" if emulated else ""
@@ -45,11 +76,12 @@ def _machine(machine: Any) -> Iterator[str]:
     yield f"memory      {total}{free}{'; limits: ' + ', '.join(limits) if limits else ''}"
 
 
-def _adapters(found: Any) -> Iterator[str]:
+def _adapters(found: DoctorResult) -> Iterator[str]:
     """GPUs and NPUs as each means of looking shows them; the same one may be seen by several."""
     for number, adapter in enumerate(found.adapters):
         memory = f", {size(adapter.memory_bytes)}" if adapter.memory_bytes else ""
-        kind = {True: "integrated ", False: "discrete "}.get(adapter.integrated, "") + adapter.kind
+        integrated = {True: "integrated ", False: "discrete ", None: ""}
+        kind = integrated[adapter.integrated] + adapter.kind
         yield f"{'seen' if number == 0 else '':<12}{adapter.name} ({kind}{memory}; by {adapter.seen_by})"
     if not found.adapters:
         yield "seen        no GPU or NPU"
@@ -57,7 +89,7 @@ def _adapters(found: Any) -> Iterator[str]:
         yield f"{'not seen' if number == 0 else '':<12}{words}"
 
 
-def _findings(found: Any) -> Iterator[str]:
+def _findings(found: DoctorResult) -> Iterator[str]:
     yield f"{'provider':<10} {'state':<21} (tried with {found.model})"
     for finding in found.findings:
         yield f"{finding.provider:<10} {_STATES[finding.state]:<21} {finding.drives}"
@@ -71,7 +103,7 @@ def _findings(found: Any) -> Iterator[str]:
             yield from _wrapped(finding.words)
 
 
-def _devices(trials: Any) -> str:
+def _devices(trials: list[Measurement]) -> str:
     """What --device can name, where there is a choice."""
     devices = trials[0].devices if trials else []
     if len(devices) < 2:
@@ -79,7 +111,7 @@ def _devices(trials: Any) -> str:
     return "devices: " + "; ".join(f"{device.index}: {device.label} ({device.kind})" for device in devices)
 
 
-def _trial(trial: Any) -> str:
+def _trial(trial: Measurement) -> str:
     if not trial.works:
         return f"{trial.precision}: {trial.words}"
     where = trial.device.label if trial.device is not None else "its only device"

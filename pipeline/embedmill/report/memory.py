@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from embedmill.base.results import MemoryFacts, Point, portion
-from embedmill.report.progress import duration, size
+from embedmill.report.units import duration, size
 
 _WIDTH, _HEIGHT = 720, 120
 _WHOSE = {"process": "this process", "device": "all processes", "machine": "all processes"}

@@ -9,6 +9,8 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
+from embedmill.report.units import duration, short
+
 _LINE_EVERY_S = 10.0
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} rows [{elapsed}<{remaining}{postfix}]"
 
@@ -79,33 +81,3 @@ class Progress:
                 f"{int(self._rows)} of {self._total} rows ({self._rows / max(self._total, 1):.0%}),"
                 f" {rows_per_s:.0f} rows/s, {short(tokens_per_s)} tokens/s, {duration(left)} left"
             )
-
-
-def short(number: float) -> str:
-    """12345 as 12.3k."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def size(count: float) -> str:
-    """Bytes in KiB, MiB or GiB."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count:.0f} bytes"
-
-
-def times(count: int) -> str:
-    """1 as once, 3 as 3 times."""
-    return "once" if count == 1 else f"{count:,} times"
-
-
-def duration(seconds: float) -> str:
-    """83 as 1m23s."""
-    if seconds < 60:
-        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -9,26 +9,11 @@ from html import escape
 from embedmill.base.records import Rejected, ShardFile, Stages, Totals
 from embedmill.base.results import EngineFacts, Manifest, Tuning
 from embedmill.report.memory import memory_section
-from embedmill.report.progress import duration, short, size, times
+from embedmill.report.page import STYLE
 from embedmill.report.tuning import tuning_section
+from embedmill.report.units import duration, short, size, times
 
 _SHARDS_SHOWN = 200
-STYLE = """
-:root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5b6470, #9aa4b0);
-  --line: light-dark(#d9dee4, #343b44); --fill: light-dark(#2f6f9f, #6cb2e3); --ground: light-dark(#fff, #14171b); }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 60rem;
-  margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.25rem 0 .5rem }
-h3 { font-size: .95rem; margin: 1.5rem 0 .25rem }
-p, .soft { color: var(--soft) } code { font-size: .9em; overflow-wrap: anywhere }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0 }
-dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-td, th { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th { font-weight: 600; font-size: .85rem; color: var(--soft) } .number { text-align: right }
-.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
-.bar div { background: var(--fill); height: 100%; border-radius: .3rem }
-"""
 
 
 def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from embedmill.base.records import Bucket, Packing
 from embedmill.base.results import TrialFacts, Tuning
 from embedmill.report.plot import Curve, Plot, svg
-from embedmill.report.progress import duration, short, size
+from embedmill.report.units import duration, short, size
 
 _MIB = 1 << 20
 _CEILING_SHOWN = 8

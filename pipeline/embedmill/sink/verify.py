@@ -15,8 +15,8 @@ from msgspec import Struct
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.records import Entry, Totals
 from embedmill.base.results import Manifest
-from embedmill.sink.ledger import (
-    Job,
+from embedmill.sink.folder import (
+    OutputJob,
     check_conservation,
     quarantine_path,
     read_entries,
@@ -58,7 +58,7 @@ def verify(folder: Path) -> Verified:
     )
 
 
-def _shard_problems(folder: Path, job: Job, entry: Entry) -> Iterator[str]:
+def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]:
     planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
     if planned is None or planned.pieces != entry.pieces:
         yield f"{entry.file}: its ledger entry covers other rows than the plan"
@@ -118,7 +118,7 @@ def _stray(folder: Path, entries: list[Entry]) -> Iterator[str]:
             yield f"{path.name}: not in the ledger (left by a killed run; the next run removes it)"
 
 
-def _manifest_problems(manifest: Manifest, job: Job, entries: list[Entry]) -> Iterator[str]:
+def _manifest_problems(manifest: Manifest, job: OutputJob, entries: list[Entry]) -> Iterator[str]:
     if len(entries) != len(job.shards):
         yield f"the manifest says complete, but {len(entries)} of {len(job.shards)} shards are committed"
     if manifest.totals != total(entries) or manifest.shards != shard_files(entries):

@@ -1,9 +1,9 @@
 """Reading: input files become a list, then spans of rows, then the documents of each shard."""
 
-from embedmill.source.columns import Resolved
+from embedmill.source.columns import ResolvedColumns
 from embedmill.source.discover import discover
 from embedmill.source.ids import SeenIds
 from embedmill.source.reader import Reader
 from embedmill.source.survey import resolve, survey
 
-__all__ = ["Reader", "Resolved", "SeenIds", "discover", "resolve", "survey"]
+__all__ = ["Reader", "ResolvedColumns", "SeenIds", "discover", "resolve", "survey"]

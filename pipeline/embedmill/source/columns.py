@@ -17,7 +17,7 @@ INT64 = range(-(2**63), 2**63)
 STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 
 
-class Resolved(Struct, frozen=True, kw_only=True):
+class ResolvedColumns(Struct, frozen=True, kw_only=True):
     """The columns of a job: `id` is None where file and row name a row.
 
     `carried` has the type that each carried column has in the output.

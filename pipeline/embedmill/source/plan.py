@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from embedmill.base.config import ShardTable
-from embedmill.base.records import Piece, Shard, Span
+from embedmill import source
+from embedmill.base.config import RunConfig, ShardTable
+from embedmill.base.records import InputFile, Piece, Shard, Span
 
 
 def cut(spans: Iterable[Span], limits: ShardTable) -> Iterator[Shard]:
@@ -63,3 +64,9 @@ def _extend(pieces: list[Piece], piece: Piece) -> None:
         )
     else:
         pieces.append(piece)
+
+
+def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
+    """The fixed list of shards. Raises InputError for unreadable files and missing columns."""
+    source.resolve(files, config)
+    return list(cut(source.survey(files, config), config.shard))

@@ -12,14 +12,14 @@ import pyarrow as pa
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConservationError, InputError
 from embedmill.base.records import Documents, InputFile, Rejected, Shard
-from embedmill.source.columns import Resolved
+from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.csv import open_csv
 from embedmill.source.formats.jsonl import open_jsonl
 from embedmill.source.formats.parquet import ParquetFile
-from embedmill.source.formats.rows import BLANK, Block, Fault, OpenFile, excerpt, file_and_row, taken
+from embedmill.source.formats.rows import BLANK, BadRow, Block, OpenFile, excerpt, file_and_row, taken
 from embedmill.source.ids import SeenIds
 
-Opener = Callable[[InputFile, RunConfig, Resolved], OpenFile]
+Opener = Callable[[InputFile, RunConfig, ResolvedColumns], OpenFile]
 
 _OPENERS: dict[str, Opener] = {"parquet": ParquetFile, "jsonl": open_jsonl, "csv": open_csv}
 
@@ -33,7 +33,7 @@ class Reader:
     giving `remember` the ids of the shards that are left out.
     """
 
-    def __init__(self, files: Sequence[InputFile], config: RunConfig, columns: Resolved) -> None:
+    def __init__(self, files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> None:
         self._files = files
         self._config = config
         self._columns = columns
@@ -94,7 +94,7 @@ class Reader:
 class _Gathered:
     """The rows of a shard, block by block."""
 
-    def __init__(self, config: RunConfig, columns: Resolved) -> None:
+    def __init__(self, config: RunConfig, columns: ResolvedColumns) -> None:
         self._config = config
         self._columns = columns
         self._ids: list[str] = []
@@ -123,7 +123,7 @@ class _Gathered:
             rows_skipped=self._skipped,
         )
 
-    def _turn_away(self, file: InputFile, fault: Fault) -> None:
+    def _turn_away(self, file: InputFile, fault: BadRow) -> None:
         """Does with a bad row what the policy for its kind says; blank lines are always skipped."""
         policy = "skip" if fault.kind == BLANK else getattr(self._config.rows, fault.kind)
         if policy == "fail":
@@ -150,12 +150,12 @@ def _without_duplicates(block: Block, fresh: list[bool]) -> Block:
     )
 
 
-def _duplicate(block: Block, at: int) -> Fault:
+def _duplicate(block: Block, at: int) -> BadRow:
     reason = f'the id "{block.ids[at]}" occurs before in this input'
-    return Fault(block.rows[at], "duplicate_id", reason, block.ids[at], excerpt(block.texts[at]))
+    return BadRow(block.rows[at], "duplicate_id", reason, block.ids[at], excerpt(block.texts[at]))
 
 
-def _failure(file: InputFile, fault: Fault) -> InputError:
+def _failure(file: InputFile, fault: BadRow) -> InputError:
     place = "line" if file.format == "jsonl" else "row"
     return InputError(
         f"{file.path}, {place} {fault.row + 1}: {fault.reason}; mend it, or set"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
-from embedmill.source.columns import Resolved, require, require_types, text_carried, wanted
+from embedmill.source.columns import ResolvedColumns, require, require_types, text_carried, wanted
 from embedmill.source.formats import csv, jsonl, parquet_schema
 from embedmill.source.formats.boundaries import CsvCutter, LineCutter, spans
 from embedmill.source.stream import ByteStream
@@ -33,7 +33,7 @@ def survey(files: Sequence[InputFile], config: RunConfig) -> Iterator[Span]:
             yield from _survey_text(number, file, config, columns)
 
 
-def resolve(files: Sequence[InputFile], config: RunConfig) -> Resolved:
+def resolve(files: Sequence[InputFile], config: RunConfig) -> ResolvedColumns:
     """The columns of the job, by the first file that shows any.
 
     Looks at a Parquet schema, a CSV header, or the first 1,000 lines of the JSONL files at the start.
@@ -44,7 +44,7 @@ def resolve(files: Sequence[InputFile], config: RunConfig) -> Resolved:
     if file is not None:
         where = " in the first lines" if file.format == "jsonl" else ""
         require(file, all_names, wanted(config.columns), where=where)
-    return Resolved(
+    return ResolvedColumns(
         text=config.columns.text,
         id=id,
         carried=_carried(file, config),
@@ -86,7 +86,7 @@ def _carried(file: InputFile | None, config: RunConfig) -> pa.Schema:
     return parquet_schema.carried_schema(parquet_schema.read_schema(file), config)
 
 
-def _survey_text(number: int, file: InputFile, config: RunConfig, columns: Resolved) -> Iterator[Span]:
+def _survey_text(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
     start = 0
     if file.format == "csv":
         start = csv.checked_header(file, config, columns).start

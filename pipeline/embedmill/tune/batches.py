@@ -12,30 +12,24 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from embedmill import source
-from embedmill.base.config import EngineTable, RunConfig, TextTable
-from embedmill.base.errors import ConfigError, DeviceError, InputError, OutputError
-from embedmill.base.files import local
-from embedmill.base.home import key_of, read_record, write_record
+from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.errors import DeviceError
+from embedmill.base.home import home_folder, key_of, read_record, write_record
 from embedmill.base.records import Model, Packing, Tokens
 from embedmill.base.results import TrialFacts, Tuning
-from embedmill.engine.availability import standing
+from embedmill.batch.tokens import Sample, length_profile, thinned, with_longest
+from embedmill.engine.availability import availability_of
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.adapters import driver_versions
 from embedmill.engine.machine.machine import Machine, this_machine
 from embedmill.engine.machine.memory import ceiling
 from embedmill.engine.memory.attach import probe_of
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import Setup
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target, packing_for
-from embedmill.jobs.job import Sample, length_profile, plan, sample_of, thinned, with_longest
-from embedmill.jobs.models import find_bundle, home_folder
-from embedmill.model.bundle import Bundle, check_files
-from embedmill.report.run_page import STYLE
-from embedmill.report.tuning import trial_words, tuning_page
-from embedmill.tune.kept import disturbed, holds
+from embedmill.model.bundle import Bundle
+from embedmill.tune.kept import holds
 from embedmill.tune.measure import Measurer
-from embedmill.tune.provider import choose_target
 from embedmill.tune.search import Limits, Observation, Pick, Trial, Tuner
 from embedmill.tune.space import default_trial, is_open, space_of
 
@@ -65,43 +59,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     kept: Path | None = None
 
 
-def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None = None) -> Tuning:
-    """Find the best batches for a job's texts in about `time_s` seconds, and keep them; `chart` is an HTML page of it.
-
-    The time is by default 27 s, or 90 s where the device takes fixed shapes.
-
-    Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
-    """
-    if chart is not None and not chart.parent.is_dir():
-        raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")
-    bundle = find_bundle(config.model)
-    check_files(bundle)
-    model = bundle.model(config.text)
-    files = source.discover(config.input)
-    shards = plan(config, files)
-    tokens = sample_of(config, model, files, shards).tokens
-    if not len(tokens.truncated):
-        raise InputError("there is no text to tune with: the input has no rows that can be embedded")
-    rows = sum(shard.rows for shard in shards)
-    target = choose_target(bundle, model, config.text, config.engine, lambda: tokens, texts=rows)
-    job = _Job(bundle, model, config.text, config.engine, target, tokens)
-    if not is_open(job.space):
-        raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
-    with job.measurer() as measurer:
-        limits = Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s or job.time_s)
-        tuning = job.tuned(measurer, limits, say=LOG.info)
-    write_record(job.path, tuning)
-    if disturbed(tuning):
-        LOG.warning(
-            "other programs used the processor meanwhile (trials got %.0f %% of it): runs go on with what the catalogue"
-            " says; tune again when the machine is quiet",
-            100 * (tuning.processor_share or 0),
-        )
-    if chart is not None:
-        local.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
-    return tuning
-
-
 def settings_for(
     bundle: Bundle,
     model: Model,
@@ -125,7 +82,7 @@ def settings_for(
     tokens = seen.tokens
     if not len(tokens.truncated):
         return default
-    job = _Job(bundle, model, text, engine, target, tokens)
+    job = TuningJob(bundle, model, text, engine, target, tokens)
     tuning = read_record(job.path, Tuning)
     if tuning is not None and holds(tuning, job.ceiling_bytes):
         return job.settings(tuning)
@@ -139,14 +96,14 @@ def settings_for(
 
 def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> Engine:
     """The engine that embeds so; `said` is told in words when batches shrink or grow, and when a device was lost."""
-    setup = Setup(
+    spec = EngineSpec(
         model=model,
         target=settings.target,
         packing=settings.packing,
         config=settings.engine,
         in_flight=settings.in_flight,
     )
-    return Engine(runner_for(setup, said=said))
+    return Engine(runner_for(spec, said=said))
 
 
 def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -> None:
@@ -157,7 +114,7 @@ def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -
     write_record(settings.kept, structs.replace(settings.tuning, rates=rates))
 
 
-class _Job:
+class TuningJob:
     """What is tuned: a target, a model and texts like those of the job."""
 
     def __init__(
@@ -180,13 +137,21 @@ class _Job:
         return Measurer(self._bundle.folder, self._text, asked, self.tokens)
 
     def tuned(
-        self, measurer: Measurer, limits: Limits, *, seed: int = 0, say: Callable[[str], None] = LOG.debug
+        self,
+        measurer: Measurer,
+        limits: Limits,
+        *,
+        seed: int = 0,
+        say: Callable[[int, TrialFacts], None] = lambda number, trial: None,
     ) -> Tuning:
-        """Run the tuner's trials to their end; `say` is told each in words. Raises DeviceError where no batch fits."""
+        """Run trials to their end; `say` gets the number and the facts of each.
+
+        Raises DeviceError where no batch fits.
+        """
         tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
         while (trial := tuner.next()) is not None:
             observation = measurer.observe(trial)
-            say(trial_words(trial.number + 1, trial_facts(trial, observation)))
+            say(trial.number + 1, trial_facts(trial, observation))
             tuner.observe(trial, observation)
         return self._record(tuner.pick(), limits)
 
@@ -231,7 +196,7 @@ class _Job:
         )
 
 
-def _tuned_briefly(job: _Job, expected_tokens: int) -> Tuning | None:
+def _tuned_briefly(job: TuningJob, expected_tokens: int) -> Tuning | None:
     """Tune for a small part of the time that the run will take; None where that is too little, or nothing works."""
     with job.measurer() as measurer:
         rate = job.tokens_per_s(measurer)
@@ -263,7 +228,7 @@ def _holds_for(model: Model, engine: EngineTable, target: Target, machine: Machi
         "provider": provider.name,
         "device": "" if device is None else f"{device.name} {json.dumps(metadata, sort_keys=True)}",
         "drivers": "" if provider.runs == "cores" else ", ".join(driver_versions(machine)),
-        "version": standing(provider, machine).words,
+        "version": availability_of(provider, machine).words,
         "model": f"{model.name} {model.identity}",
         "processor": f"{machine.cpu}, {machine.usable_cores} cores",
         "options": json.dumps(options, sort_keys=True),

@@ -11,14 +11,14 @@ from embedmill.base.errors import DeviceError
 
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray, Model, Work
-    from embedmill.engine.memory.usage import Taken
+    from embedmill.engine.memory.usage import PeakUsage
     from embedmill.engine.target import Target
 
 # Square matrices: small ones stay in a CPU's caches, large ones fill a GPU.
 _PEAK_SIZES = (256, 512, 1024, 2048, 4096)
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class FigureRequest(Struct, frozen=True, kw_only=True):
     """What to measure: `folder` holds what the trials of a bench share; a `reference` writes the vectors there that
     the others are compared with; `peak` is the matrix peak, which takes seconds."""
 
@@ -55,10 +55,15 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 def figures_of(
-    wanted: Wanted, target: Target, model: Model, work: Work, rows: list[int], vectors: FloatArray, taken: Taken
+    wanted: FigureRequest,
+    target: Target,
+    model: Model,
+    work: Work,
+    rows: list[int],
+    vectors: FloatArray,
+    taken: PeakUsage,
 ) -> Figures:
     """The figures of a pass that gave `vectors` float32 [texts, dim] for the texts `rows` of the bench."""
-    from embedmill.batch.pack import padded_tokens
     from embedmill.model.flops import cost_of
 
     unfused = model.graphs.get("unfused")
@@ -67,7 +72,7 @@ def figures_of(
     return Figures(
         texts=len(rows),
         tokens=int(work.tokens.lengths.sum()),
-        padded_tokens=padded_tokens(work.batches),
+        padded_tokens=work.padded_tokens,
         flops=cost.flops(work.tokens.lengths) if cost is not None else None,
         cosine=_cosine(wanted, rows, vectors),
         memory_bytes=taken.peak_bytes,
@@ -77,7 +82,7 @@ def figures_of(
     )
 
 
-def _cosine(wanted: Wanted, rows: list[int], vectors: FloatArray) -> float | None:
+def _cosine(wanted: FigureRequest, rows: list[int], vectors: FloatArray) -> float | None:
     """The least cosine to the reference; None where there is none, or where this is it."""
     import numpy as np
 
@@ -91,7 +96,7 @@ def _cosine(wanted: Wanted, rows: list[int], vectors: FloatArray) -> float | Non
     return float(cosines_of(vectors, np.load(wanted.vectors, allow_pickle=False)[rows]).min())
 
 
-def _peak(wanted: Wanted, target: Target, model: Model) -> tuple[float | None, str]:
+def _peak(wanted: FigureRequest, target: Target, model: Model) -> tuple[float | None, str]:
     """Operations per second of matrix products, or why they are not known."""
     from embedmill.engine.sessions.matrix_peak import matrix_peak
     from embedmill.model.matrix_peak import peak_flops, write_peak

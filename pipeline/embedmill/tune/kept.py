@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from embedmill.base.home import read_record
+from embedmill.base.home import home_folder, read_record
 from embedmill.base.results import Tuning
-from embedmill.jobs.models import home_folder
 
 # Two runs in a row that embed this much slower or faster than was found say that it does not hold any more.
 _DRIFT = 1.33

@@ -18,8 +18,8 @@ from msgspec import Struct
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import OutOfMemory, PipelineError
 from embedmill.base.process.worker import Worker, WorkerEnded, answer
+from embedmill.batch.tokens import read_tokens, write_tokens
 from embedmill.tune.search.types import OUT_OF_MEMORY, Observation
-from embedmill.tune.trial import read_tokens, write_tokens
 
 if TYPE_CHECKING:
     from embedmill.base.records import Batch, Bucket, Tokens
@@ -183,10 +183,10 @@ class Trialled:
         from embedmill.engine.machine.memory import ceiling
         from embedmill.engine.memory.attach import probe_of
         from embedmill.engine.memory.usage import PeakMemory
-        from embedmill.engine.runners.local import Runner
-        from embedmill.engine.spec import Setup
+        from embedmill.engine.runners.local import LocalRunner
+        from embedmill.engine.sessions.compiled import ContextCache
+        from embedmill.engine.spec import EngineSpec
         from embedmill.engine.target import aim
-        from embedmill.jobs.models import kept_contexts
         from embedmill.model.bundle import check_files, open_bundle
 
         asked = self._opening
@@ -199,12 +199,12 @@ class Trialled:
         self._memory = PeakMemory(probe).__enter__()
         bucket = None if asked.bucket is None else Bucket(rows=asked.bucket[0], sequence=asked.bucket[1])
         packing = Packing(budget_tokens=1, buckets=() if bucket is None else (bucket,))
-        setup = Setup(model=model, target=target, packing=packing, config=asked.engine, in_flight=asked.in_flight)
-        runner = Runner(setup, contexts=kept_contexts())
+        spec = EngineSpec(model=model, target=target, packing=packing, config=asked.engine, in_flight=asked.in_flight)
+        runner = LocalRunner(spec, contexts=ContextCache())
         runner.open(bucket)
         self._engine = Engine(runner)
         if target.provider.runs == "cores":
-            self._cores = setup.streams * setup.threads
+            self._cores = spec.streams * spec.threads
         return ceiling(before, asked.engine.memory_fraction)
 
 

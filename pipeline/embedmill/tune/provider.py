@@ -12,17 +12,16 @@ from msgspec import Struct
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import DeviceError
-from embedmill.base.home import key_of, read_record, write_record
+from embedmill.base.home import home_folder, key_of, read_record, write_record
 from embedmill.base.records import Model, Tokens
-from embedmill.engine.availability import standing
+from embedmill.batch.tokens import thinned
+from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Precision, Provider
 from embedmill.engine.machine.machine import Machine, this_machine
 from embedmill.engine.target import Target, aim
-from embedmill.jobs.job import thinned
-from embedmill.jobs.models import home_folder
 from embedmill.model.bundle import Bundle
-from embedmill.tune.trial import Trial, try_provider
+from embedmill.tune.trial import Measurement, try_provider
 
 LOG = logging.getLogger("embedmill")
 # Documents that providers are measured with, and so many that a job must have for that to be worth its seconds.
@@ -32,11 +31,11 @@ WORTH_MEASURING = 1024
 _TRIED_AGAIN_DAYS = 7
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class ProviderChoice(Struct, frozen=True, kw_only=True):
     """What was measured on one machine, and when."""
 
     measured: date
-    trials: list[Trial]
+    trials: list[Measurement]
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -80,7 +79,7 @@ def choose_target(
     tokens = thinned(sample(), SAMPLE_TEXTS)
     if len(tokens.truncated) == 0:
         tokens = model.canaries.tokens
-    choice = Choice(measured=date.today(), trials=_measure(bundle, text, engine, candidates, tokens))
+    choice = ProviderChoice(measured=date.today(), trials=_measure(bundle, text, engine, candidates, tokens))
     write_record(path, choice)
     return _fastest(choice, engine, machine)
 
@@ -90,7 +89,7 @@ def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[C
 
     Raises DeviceError where none computes in the precision that was asked for.
     """
-    installed = [(provider, standing(provider, machine)) for provider in PROVIDERS]
+    installed = [(provider, availability_of(provider, machine)) for provider in PROVIDERS]
     found = [
         Candidate(provider=provider, precision=precision, version=stands.words)
         for provider, stands in installed
@@ -108,7 +107,7 @@ def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[C
 
 def _measure(
     bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[Candidate], tokens: Tokens
-) -> list[Trial]:
+) -> list[Measurement]:
     """A trial of each, in a process of its own: what a driver does there does not touch this one."""
     trials = []
     for candidate in candidates:
@@ -119,7 +118,7 @@ def _measure(
     return trials
 
 
-def _fastest(choice: Choice, engine: EngineTable, machine: Machine) -> Target:
+def _fastest(choice: ProviderChoice, engine: EngineTable, machine: Machine) -> Target:
     """Raises DeviceError with the reasons where none works."""
     figures = "; ".join(trial_words(trial) for trial in choice.trials)
     working = [trial for trial in choice.trials if trial.works]
@@ -133,7 +132,7 @@ def _fastest(choice: Choice, engine: EngineTable, machine: Machine) -> Target:
     return msgspec.structs.replace(target, chosen=chosen)
 
 
-def trial_words(trial: Trial) -> str:
+def trial_words(trial: Measurement) -> str:
     """A trial in words: its rate, or why it does not work."""
     name = f"{trial.provider} {trial.precision}"
     return f"{name} {trial.documents_per_s:.1f} documents/s" if trial.works else f"{name} does not work: {trial.words}"
@@ -151,13 +150,13 @@ def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine
     )
 
 
-def _kept(path: Path) -> Choice | None:
-    choice = read_record(path, Choice)
+def _kept(path: Path) -> ProviderChoice | None:
+    choice = read_record(path, ProviderChoice)
     if choice is None:
         return None
     lasting = all(trial.works for trial in choice.trials)
     return choice if lasting or _age_days(choice) < _TRIED_AGAIN_DAYS else None
 
 
-def _age_days(choice: Choice) -> int:
+def _age_days(choice: ProviderChoice) -> int:
     return abs((date.today() - choice.measured).days)

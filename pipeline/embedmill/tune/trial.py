@@ -16,9 +16,10 @@ from msgspec import Struct
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import DeviceError, PipelineError
 from embedmill.base.process.child import leave_no_trace, run_child
+from embedmill.batch.tokens import read_tokens, take, write_tokens
 from embedmill.engine.devices import Device, devices_of
 from embedmill.engine.machine.machine import this_machine
-from embedmill.tune.figures import Figures, Wanted
+from embedmill.tune.figures import FigureRequest, Figures
 
 if TYPE_CHECKING:
     from embedmill.base.records import Packing, Tokens, Work
@@ -45,10 +46,10 @@ class Request(Struct, frozen=True, kw_only=True):
     engine: EngineTable
     tokens: str
     real_only: bool
-    wanted: Wanted | None = None
+    wanted: FigureRequest | None = None
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class Measurement(Struct, frozen=True, kw_only=True):
     """What came of it. `words` is empty where it worked, else the reason.
 
     `devices` are all that the provider saw, `device` the one that was tried; rates are per second of warm
@@ -82,8 +83,8 @@ def try_provider(
     *,
     real_only: bool,
     deadline_s: float = DEADLINE_S,
-    wanted: Wanted | None = None,
-) -> Trial:
+    wanted: FigureRequest | None = None,
+) -> Measurement:
     """Embed `tokens` with the provider and precision that `engine` names, in a child process.
 
     Never raises for what a provider does: an error, a crash and a hang are told in the trial's `words`.
@@ -104,14 +105,14 @@ def try_provider(
         ended = run_child("embedmill.tune.trial", str(folder / "request.json"), str(result), timeout_s=deadline_s)
         try:
             if not ended.words:
-                return msgspec.json.decode(result.read_bytes(), type=Trial)
+                return msgspec.json.decode(result.read_bytes(), type=Measurement)
         except (OSError, msgspec.DecodeError):
             pass
     words = f"its process {ended.words or 'ended without a result'}"
-    return Trial(provider=engine.provider, precision=engine.precision, words=words)
+    return Measurement(provider=engine.provider, precision=engine.precision, words=words)
 
 
-def run_trial(request: Request) -> Trial:
+def run_trial(request: Request) -> Measurement:
     """The child's work: open the bundle, embed the tokens, time it warm. Errors become the trial's words."""
     from embedmill.engine.catalogue import find_provider
     from embedmill.engine.target import aim
@@ -125,17 +126,17 @@ def run_trial(request: Request) -> Trial:
             raise DeviceError(f"this machine only emulates it ({target.device.name})")
         measured = _measure(request, target)
     except PipelineError as error:
-        measured = Trial(provider=engine.provider, precision=engine.precision, words=str(error))
+        measured = Measurement(provider=engine.provider, precision=engine.precision, words=str(error))
     return msgspec.structs.replace(measured, devices=devices, seconds=time.monotonic() - began)
 
 
-def _measure(request: Request, target: Target) -> Trial:
+def _measure(request: Request, target: Target) -> Measurement:
     from embedmill.engine.engine import Engine
     from embedmill.engine.memory.usage import PeakMemory
-    from embedmill.engine.runners.local import Runner
-    from embedmill.engine.spec import Setup
+    from embedmill.engine.runners.local import LocalRunner
+    from embedmill.engine.sessions.compiled import ContextCache
+    from embedmill.engine.spec import EngineSpec
     from embedmill.engine.target import packing_for
-    from embedmill.jobs.models import kept_contexts
     from embedmill.model.bundle import check_files, open_bundle
     from embedmill.tune.figures import figures_of
 
@@ -148,11 +149,11 @@ def _measure(request: Request, target: Target) -> Trial:
         rows, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
         tokens = take(tokens, rows)
     packing = packing_for(target.provider, model, options)
-    setup = Setup(model=model, target=target, packing=packing, config=options)
+    spec = EngineSpec(model=model, target=target, packing=packing, config=options)
     work = _work(tokens, packing)
     with (
         PeakMemory(_probe(request, target)) as memory,
-        Engine(Runner(setup, contexts=kept_contexts())) as engine,
+        Engine(LocalRunner(spec, contexts=ContextCache())) as engine,
     ):
         [(_, vectors)] = engine.embed([(0, work)])
         memory.stop()
@@ -179,10 +180,10 @@ def _probe(request: Request, target: Target) -> Probe:
     return probe_of(target)
 
 
-def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figures | None) -> Trial:
+def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figures | None) -> Measurement:
     facts, lengths = engine.facts(), work.tokens.lengths
     worst = min(facts.sessions, key=lambda session: session.nodes_placed - session.nodes)
-    return Trial(
+    return Measurement(
         provider=facts.provider,
         precision=facts.precision,
         device=engine.target.device,
@@ -208,37 +209,6 @@ def _time(engine: Engine, work: Work) -> tuple[int, float]:
         list(engine.embed([(0, work)]))
         passes += 1
     return passes, time.perf_counter() - started
-
-
-def take(tokens: Tokens, rows: list[int]) -> Tokens:
-    """Some of the texts."""
-    import numpy as np
-
-    from embedmill.base.records import Tokens
-
-    parts = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
-    return Tokens(
-        ids=np.concatenate([np.empty(0, np.int32), *parts]).astype(np.int32),
-        offsets=np.cumsum([0, *map(len, parts)], dtype=np.int64),
-        truncated=tokens.truncated[rows],
-    )
-
-
-def write_tokens(path: Path, tokens: Tokens) -> None:
-    """Put tokens where a child process reads them."""
-    import numpy as np
-
-    np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
-
-
-def read_tokens(path: Path) -> Tokens:
-    """The tokens of `write_tokens`."""
-    import numpy as np
-
-    from embedmill.base.records import Tokens
-
-    with np.load(path, allow_pickle=False) as arrays:
-        return Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])
 
 
 def main(request: str, result: str) -> None:

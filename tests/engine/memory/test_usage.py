@@ -9,7 +9,7 @@ import numpy as np
 
 from embedmill.engine.machine.memory.reading import MemoryReading, Probe, Scope, unknown
 from embedmill.engine.memory.attach import probe_of
-from embedmill.engine.memory.usage import PeakMemory, Taken
+from embedmill.engine.memory.usage import PeakMemory, PeakUsage
 from tests.support.works import CPU, target_of
 
 
@@ -33,7 +33,7 @@ def reading(used: int | None, own: int | None = None, scope: Scope = "process") 
     )
 
 
-def taken(*readings: MemoryReading) -> Taken:
+def taken(*readings: MemoryReading) -> PeakUsage:
     probe = Told(readings)
     with PeakMemory(probe) as memory:
         deadline = time.monotonic() + 5
@@ -44,25 +44,25 @@ def taken(*readings: MemoryReading) -> Taken:
 
 
 def test_it_is_the_most_above_what_was_there_before() -> None:
-    assert taken(reading(100), reading(150), reading(400), reading(90)) == Taken(peak_bytes=300)
+    assert taken(reading(100), reading(150), reading(400), reading(90)) == PeakUsage(peak_bytes=300)
 
 
 def test_what_takes_nothing_more_took_nothing() -> None:
-    assert taken(reading(100), reading(60)) == Taken(peak_bytes=0)
+    assert taken(reading(100), reading(60)) == PeakUsage(peak_bytes=0)
 
 
 def test_the_processs_own_part_counts_where_it_is_told() -> None:
-    assert taken(reading(900, 100, "device"), reading(5000, 180, "device")) == Taken(peak_bytes=80)
+    assert taken(reading(900, 100, "device"), reading(5000, 180, "device")) == PeakUsage(peak_bytes=80)
 
 
 def test_the_use_of_all_processes_is_named_as_such() -> None:
     found = taken(reading(900, None, "device"), reading(1000, None, "device"))
-    assert found == Taken(peak_bytes=100, words="of all processes on the device together")
+    assert found == PeakUsage(peak_bytes=100, words="of all processes on the device together")
 
 
 def test_one_look_that_fails_leaves_it_unknown() -> None:
     found = taken(reading(100), unknown("told", "the driver hung up"), reading(400))
-    assert found == Taken(peak_bytes=None, words="the driver hung up")
+    assert found == PeakUsage(peak_bytes=None, words="the driver hung up")
 
 
 def test_real_memory_of_this_process_is_seen() -> None:
@@ -81,6 +81,6 @@ def test_what_is_seen_so_far_may_be_asked_for_while_it_looks() -> None:
     probe = Told([reading(100), reading(100), reading(700)])
     with PeakMemory(probe) as memory:
         memory.taken()
-        assert memory.taken() == Taken(peak_bytes=600)
+        assert memory.taken() == PeakUsage(peak_bytes=600)
         assert not probe.closed
     assert probe.closed

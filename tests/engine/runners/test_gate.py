@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from embedmill.engine.runners.gate import Gate
+from embedmill.engine.runners.gate import SharedLock
 
 
 def test_many_pass_at_the_same_time() -> None:
-    gate, both = Gate(), threading.Barrier(2)
+    gate, both = SharedLock(), threading.Barrier(2)
 
     def passing() -> None:
         with gate.shared():
@@ -22,7 +22,7 @@ def test_many_pass_at_the_same_time() -> None:
 
 
 def test_no_one_is_beside_who_is_alone() -> None:
-    gate, inside, draw = Gate(), [0, 0], threading.Lock()
+    gate, inside, draw = SharedLock(), [0, 0], threading.Lock()
     seen: list[tuple[int, int]] = []
 
     def visit(number: int) -> None:
@@ -43,7 +43,7 @@ def test_no_one_is_beside_who_is_alone() -> None:
 
 
 def test_who_waits_to_be_alone_is_not_kept_waiting_by_those_who_come_later() -> None:
-    gate, order = Gate(), list[str]()
+    gate, order = SharedLock(), list[str]()
 
     def take(name: str) -> None:
         with gate.alone() if name == "alone" else gate.shared():

@@ -24,9 +24,10 @@ from embedmill.base.results import EngineFacts
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.engine import Engine
-from embedmill.engine.runners.messages import Terms
-from embedmill.engine.runners.process import Apart
-from embedmill.engine.spec import Cancelled, Setup, from_bytes, to_bytes
+from embedmill.engine.runners.base import Cancelled
+from embedmill.engine.runners.messages import RunnerOptions
+from embedmill.engine.runners.process import ProcessRunner
+from embedmill.engine.spec import EngineSpec, from_bytes, to_bytes
 from tests.base.process.test_worker import children
 from tests.support.scripted_process import SCRIPT
 from tests.support.works import canaries_of, fixed, model, provider_of, target_of, vector_of, work_of
@@ -53,14 +54,14 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> S
 
     def begin(*, packing: Packing = PACKING, timeout_s: float = 300, in_flight: int = 2, **script: object) -> Engine:
         monkeypatch.setenv(SCRIPT, json.dumps({"folder": str(tmp_path), **script}))
-        setup = Setup(
+        spec = EngineSpec(
             model=model(),
             target=target_of(MOON),
             packing=packing,
             config=EngineTable(timeout_s=timeout_s, threads=1),
             in_flight=in_flight,
         )
-        return Engine(Apart(setup, MODULE, Terms(watched=False), said.append))
+        return Engine(ProcessRunner(spec, MODULE, RunnerOptions(watched=False), said.append))
 
     return begin
 
@@ -213,8 +214,8 @@ def test_a_parent_that_is_killed_takes_its_process_along(tmp_path: Path) -> None
         import json, os
         os.environ["{SCRIPT}"] = json.dumps({{"folder": {str(tmp_path)!r}, "faults": {{"0": "hang"}}}})
         from tests.engine.runners.test_process import *
-        setup = Setup(model=model(), target=target_of(MOON), packing=PACKING, config=EngineTable(threads=1))
-        with Engine(Apart(setup, MODULE, Terms(watched=False), print)) as engine:
+        spec = EngineSpec(model=model(), target=target_of(MOON), packing=PACKING, config=EngineTable(threads=1))
+        with Engine(ProcessRunner(spec, MODULE, RunnerOptions(watched=False), print)) as engine:
             list(engine.embed([("work", work_of(TEXTS, PACKING))]))
     """)
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
@@ -235,9 +236,11 @@ def test_a_process_that_cannot_start_is_a_lost_device(scene: Scene, monkeypatch:
 def test_a_setup_is_the_same_in_another_process(provider: Provider) -> None:
     known = model(canaries=canaries_of([[1, 2], [3]], [[0.6, 0.8], [1, 0]]), graphs=("fused", "unfused"))
     target = structs.replace(target_of(), provider=provider)
-    setup = Setup(model=known, target=target, packing=fixed((8, 4), (4, 8)), config=EngineTable(streams=3), in_flight=4)
-    found = from_bytes(to_bytes(setup))
-    assert (found.target, found.packing, found.config, found.in_flight) == (target, setup.packing, setup.config, 4)
+    spec = EngineSpec(
+        model=known, target=target, packing=fixed((8, 4), (4, 8)), config=EngineTable(streams=3), in_flight=4
+    )
+    found = from_bytes(to_bytes(spec))
+    assert (found.target, found.packing, found.config, found.in_flight) == (target, spec.packing, spec.config, 4)
     assert structs.replace(found.model, canaries=known.canaries) == known
     for mine, theirs in (
         (found.model.canaries.vectors, known.canaries.vectors),

@@ -21,7 +21,7 @@ from embedmill.engine.catalogue.entry import Ladder, Provider
 from embedmill.engine.engine import Engine
 from embedmill.engine.sessions import pool
 from embedmill.engine.sessions.canary import canary_cosine, reference_vectors
-from embedmill.engine.sessions.compiled import Contexts
+from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.target import Target, packing_for
 from embedmill.model.bundle import Bundle
 from embedmill.model.canaries import TEXTS
@@ -64,45 +64,45 @@ class Answers:
 
 class TestCosine:
     def test_equal_vectors_have_cosine_1(self) -> None:
-        assert canary_cosine(Answers(), CANARIES, None) == pytest.approx(1, abs=1e-12)
+        assert canary_cosine(Answers().run, CANARIES, None) == pytest.approx(1, abs=1e-12)
 
     def test_length_does_not_count(self) -> None:
         longer = Answers(lambda _, vector: [7.0 * number for number in vector])
-        assert canary_cosine(longer, CANARIES, None) == pytest.approx(1, abs=1e-7)
+        assert canary_cosine(longer.run, CANARIES, None) == pytest.approx(1, abs=1e-7)
 
     @pytest.mark.parametrize("wrong", [0, 1, 2])
     def test_the_worst_canary_counts(self, wrong: int) -> None:
         known = CANARIES.vectors[wrong].astype(float)
         turned = [float(-known[1]), float(known[0])]
         answers = Answers(lambda row, vector: turned if row == wrong else [*vector])
-        assert canary_cosine(answers, CANARIES, None) == pytest.approx(0, abs=1e-7)
+        assert canary_cosine(answers.run, CANARIES, None) == pytest.approx(0, abs=1e-7)
 
     @pytest.mark.parametrize("wrong", [0, 1, 2])
     def test_a_nan_of_any_canary_is_the_cosine(self, wrong: int) -> None:
         answers = Answers(lambda row, vector: [float("nan"), 1] if row == wrong else [*vector])
-        assert np.isnan(canary_cosine(answers, CANARIES, None))
+        assert np.isnan(canary_cosine(answers.run, CANARIES, None))
 
     def test_a_vector_of_zeros_has_cosine_0(self) -> None:
-        assert canary_cosine(Answers(lambda *_: [0.0, 0.0]), CANARIES, None) == 0
+        assert canary_cosine(Answers(lambda *_: [0.0, 0.0]).run, CANARIES, None) == 0
 
     def test_every_canary_runs_once_in_any_shape(self) -> None:
         answers = Answers()
-        canary_cosine(answers, CANARIES, None)
+        canary_cosine(answers.run, CANARIES, None)
         assert sorted(row for batch in answers.batches for row in batch.rows.tolist()) == [0, 1, 2]
 
     def test_in_a_fixed_shape_run_those_that_fit(self) -> None:
         answers = Answers(lambda row, vector: [-1.0, -1.0] if row == 2 else [*vector])
-        assert canary_cosine(answers, CANARIES, Bucket(rows=8, sequence=4)) == pytest.approx(1)
+        assert canary_cosine(answers.run, CANARIES, Bucket(rows=8, sequence=4)) == pytest.approx(1)
         [batch] = answers.batches
         assert (sorted(batch.rows.tolist()), batch.size, batch.sequence) == ([0, 1], 8, 4)
 
     def test_more_canaries_than_a_bucket_has_rows_take_several_batches(self) -> None:
         answers = Answers()
-        canary_cosine(answers, CANARIES, Bucket(rows=2, sequence=6))
+        canary_cosine(answers.run, CANARIES, Bucket(rows=2, sequence=6))
         assert [(len(batch.rows), batch.size, batch.sequence) for batch in answers.batches] == [(2, 2, 6), (1, 2, 6)]
 
     def test_a_model_without_canaries_is_taken_at_its_word(self) -> None:
-        assert canary_cosine(Answers(), model().canaries, None) == 1
+        assert canary_cosine(Answers().run, model().canaries, None) == 1
 
 
 class TestBundle:
@@ -198,7 +198,7 @@ class TestEngine:
         (tmp_path / "old").mkdir()
         monkeypatch.setattr(pool, "Session", Kept)
         target = Target(provider=self.PROVIDER, precision="fp32", device=None, chosen="")
-        contexts = Contexts(tmp_path, lambda *_: None)
+        contexts = ContextCache(tmp_path)
 
         def engine() -> Engine:
             return engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts)
@@ -257,9 +257,9 @@ class TestSessions:
 
     def test_two_threads_open_a_session_once(self, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
         both = threading.Barrier(2)
-        wanted = pool.Sessions.of
+        wanted = pool.SessionPool.of
 
-        def at_the_same_time(ours: pool.Sessions, bucket: Bucket | None) -> Any:
+        def at_the_same_time(ours: pool.SessionPool, bucket: Bucket | None) -> Any:
             both.wait(10)
             return wanted(ours, bucket)
 
@@ -267,7 +267,7 @@ class TestSessions:
             time.sleep(0.05)
             return 1.0
 
-        monkeypatch.setattr(pool.Sessions, "of", at_the_same_time)
+        monkeypatch.setattr(pool.SessionPool, "of", at_the_same_time)
         monkeypatch.setattr(pool, "canary_cosine", open_slowly)
         with self.engine() as engine:
             list(engine.embed([("work", work_of([[1] * 5] * 16, self.PACKING))]))

@@ -14,9 +14,8 @@ import pytest
 from msgspec import structs
 
 from embedmill.base.errors import DeviceError
-from embedmill.base.files import local
 from embedmill.engine.catalogue import PROVIDERS
-from embedmill.engine.sessions.compiled import Contexts
+from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import SessionPlan
 from embedmill.engine.sessions.session import Session
 from tests.support.fake_devices import device_of
@@ -31,11 +30,11 @@ PLAN = plan_of(Path("bundle/unfused.onnx"), options={"mode": "burst"}, free={"ba
 
 
 @pytest.fixture
-def contexts(tmp_path: Path) -> Contexts:
-    return Contexts(tmp_path / "contexts", local.publish_folder)
+def contexts(tmp_path: Path) -> ContextCache:
+    return ContextCache(tmp_path / "contexts")
 
 
-def keep(contexts: Contexts, key: str, content: bytes = b"compiled") -> Path:
+def keep(contexts: ContextCache, key: str, content: bytes = b"compiled") -> Path:
     with contexts.new(key) as file:
         file.write_bytes(content)
         file.with_suffix(".bin").write_bytes(content)
@@ -45,11 +44,11 @@ def keep(contexts: Contexts, key: str, content: bytes = b"compiled") -> Path:
 
 
 class TestKey:
-    def key(self, contexts: Contexts, plan: SessionPlan = PLAN, device: Any = None, provider: str = "qnn") -> str:
+    def key(self, contexts: ContextCache, plan: SessionPlan = PLAN, device: Any = None, provider: str = "qnn") -> str:
         return contexts.key(provider, structs.asdict(plan), device)
 
-    def test_the_same_has_the_same_key(self, contexts: Contexts, tmp_path: Path) -> None:
-        other = Contexts(tmp_path / "elsewhere", local.publish_folder)
+    def test_the_same_has_the_same_key(self, contexts: ContextCache, tmp_path: Path) -> None:
+        other = ContextCache(tmp_path / "elsewhere")
         assert self.key(contexts, device=device_of()) == self.key(other, device=device_of())
 
     @pytest.mark.parametrize(
@@ -65,10 +64,10 @@ class TestKey:
         ],
         ids=str,
     )
-    def test_it_changes_with_the_plan(self, contexts: Contexts, change: dict[str, Any]) -> None:
+    def test_it_changes_with_the_plan(self, contexts: ContextCache, change: dict[str, Any]) -> None:
         assert self.key(contexts, structs.replace(PLAN, **change)) != self.key(contexts)
 
-    def test_it_changes_with_the_device(self, contexts: Contexts) -> None:
+    def test_it_changes_with_the_device(self, contexts: ContextCache) -> None:
         keys = {
             self.key(contexts),
             self.key(contexts, device=device_of()),
@@ -77,12 +76,12 @@ class TestKey:
         }
         assert len(keys) == 4
 
-    def test_it_changes_with_the_provider(self, contexts: Contexts) -> None:
+    def test_it_changes_with_the_provider(self, contexts: ContextCache) -> None:
         assert self.key(contexts) != self.key(contexts, provider="openvino")
 
     @pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-qnn"])
     def test_it_changes_with_the_versions_that_compile(
-        self, contexts: Contexts, monkeypatch: pytest.MonkeyPatch, package: str
+        self, contexts: ContextCache, monkeypatch: pytest.MonkeyPatch, package: str
     ) -> None:
         versions = {"onnxruntime": "1.30.0", "onnxruntime-qnn": "2.7.0"}
         monkeypatch.setattr(metadata, "version", versions.__getitem__)
@@ -90,7 +89,7 @@ class TestKey:
         versions[package] = "9.9.9"
         assert self.key(contexts) != before
 
-    def test_it_does_not_need_every_package(self, contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_does_not_need_every_package(self, contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> None:
         def none(package: str) -> str:
             raise metadata.PackageNotFoundError(package)
 
@@ -99,18 +98,18 @@ class TestKey:
 
 
 class TestFolder:
-    def test_what_was_kept_is_found_with_all_its_files(self, contexts: Contexts) -> None:
+    def test_what_was_kept_is_found_with_all_its_files(self, contexts: ContextCache) -> None:
         found = keep(contexts, "one")
         assert sorted(path.name for path in found.parent.iterdir()) == ["context.bin", "context.onnx"]
         assert contexts.find("two") is None
 
-    def test_what_was_discarded_is_gone(self, contexts: Contexts) -> None:
+    def test_what_was_discarded_is_gone(self, contexts: ContextCache) -> None:
         keep(contexts, "one")
         contexts.discard("one")
         assert contexts.find("one") is None
         contexts.discard("one")
 
-    def test_a_block_that_fails_keeps_nothing(self, contexts: Contexts, tmp_path: Path) -> None:
+    def test_a_block_that_fails_keeps_nothing(self, contexts: ContextCache, tmp_path: Path) -> None:
         def fail() -> None:
             with contexts.new("one") as file:
                 file.write_bytes(b"half")
@@ -121,12 +120,12 @@ class TestFolder:
         assert contexts.find("one") is None
         assert list((tmp_path / "contexts").iterdir()) == []
 
-    def test_a_provider_that_writes_nothing_keeps_nothing(self, contexts: Contexts, tmp_path: Path) -> None:
+    def test_a_provider_that_writes_nothing_keeps_nothing(self, contexts: ContextCache, tmp_path: Path) -> None:
         with contexts.new("one"):
             pass
         assert list((tmp_path / "contexts").iterdir()) == []
 
-    def test_the_context_of_a_faster_process_is_left_alone(self, contexts: Contexts) -> None:
+    def test_the_context_of_a_faster_process_is_left_alone(self, contexts: ContextCache) -> None:
         with contexts.new("one") as file:
             file.write_bytes(b"slow")
             keep(contexts, "one", b"fast")
@@ -135,11 +134,11 @@ class TestFolder:
         assert found.read_bytes() == b"fast"
 
     @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-    def test_a_kill_half_way_keeps_nothing(self, contexts: Contexts, tmp_path: Path) -> None:
+    def test_a_kill_half_way_keeps_nothing(self, contexts: ContextCache, tmp_path: Path) -> None:
         program = (
-            "import os, sys; from pathlib import Path; from embedmill.engine.sessions.compiled import Contexts\n"
+            "import os, sys; from pathlib import Path; from embedmill.engine.sessions.compiled import ContextCache\n"
             "from embedmill.base.files import local\n"
-            "with Contexts(Path(sys.argv[1]), local.publish_folder).new('one') as file:\n"
+            "with ContextCache(Path(sys.argv[1])).new('one') as file:\n"
             "    file.write_bytes(b'half'); os.kill(os.getpid(), 9)"
         )
         done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "contexts")], check=False)
@@ -167,21 +166,21 @@ class TestSession:
 
         runtime.refuse = compile_it
 
-    def open(self, contexts: Contexts | None, plan: SessionPlan = PLAN) -> Session:
+    def open(self, contexts: ContextCache | None, plan: SessionPlan = PLAN) -> Session:
         return Session(plan, self.PROVIDER, pad_id=0, contexts=contexts)
 
-    def test_it_compiles_once_and_loads_what_it_kept(self, runtime: Runtime, contexts: Contexts) -> None:
+    def test_it_compiles_once_and_loads_what_it_kept(self, runtime: Runtime, contexts: ContextCache) -> None:
         for _ in range(3):
             self.open(contexts)
         assert [graph.name for graph, *_ in runtime.opened] == ["unfused.onnx", "context.onnx", "context.onnx"]
 
-    def test_another_shape_is_compiled_for_itself(self, runtime: Runtime, contexts: Contexts) -> None:
+    def test_another_shape_is_compiled_for_itself(self, runtime: Runtime, contexts: ContextCache) -> None:
         self.open(contexts)
         self.open(contexts, structs.replace(PLAN, free={"batch": 2, "sequence": 64}))
         assert [graph.name for graph, *_ in runtime.opened] == ["unfused.onnx", "unfused.onnx"]
 
     def test_a_context_that_does_not_load_is_compiled_again(
-        self, runtime: Runtime, contexts: Contexts, tmp_path: Path
+        self, runtime: Runtime, contexts: ContextCache, tmp_path: Path
     ) -> None:
         self.open(contexts)
         compile_it = runtime.refuse
@@ -200,7 +199,7 @@ class TestSession:
         assert names == ["unfused.onnx", "context.onnx", "unfused.onnx", "context.onnx"]
 
     def test_a_graph_that_does_not_compile_keeps_nothing(
-        self, runtime: Runtime, contexts: Contexts, tmp_path: Path
+        self, runtime: Runtime, contexts: ContextCache, tmp_path: Path
     ) -> None:
         def refuse(graph: Path, options: ort.SessionOptions) -> None:
             Path(entry(options, "ep.context_file_path")).write_bytes(b"half")

@@ -15,14 +15,14 @@ _GRACE_S = 2.0
 _SHOWN = 300
 
 
-class Ended(Struct, frozen=True, kw_only=True):
+class ChildResult(Struct, frozen=True, kw_only=True):
     """How a child ended: `words` is empty where it ended well; `lines` is what it printed."""
 
     words: str = ""
     lines: list[str] = []
 
 
-def run_child(module: str, *arguments: str, timeout_s: float) -> Ended:
+def run_child(module: str, *arguments: str, timeout_s: float) -> ChildResult:
     """Run `main(*arguments)` of a module in a child that imports from where this process does.
 
     A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised.
@@ -32,10 +32,10 @@ def run_child(module: str, *arguments: str, timeout_s: float) -> Ended:
         try:
             code = _run(command_of(module, *arguments), out, err, timeout_s)
         except OSError as error:
-            return Ended(words=f"a process could not be started: {error.strerror}")
+            return ChildResult(words=f"a process could not be started: {error.strerror}")
         if code is None:
-            return Ended(words=f"did not answer in {timeout_s:g} s")
-        return Ended(words=ending(code, lines_of(err)), lines=lines_of(out))
+            return ChildResult(words=f"did not answer in {timeout_s:g} s")
+        return ChildResult(words=ending(code, lines_of(err)), lines=lines_of(out))
 
 
 def command_of(module: str, *arguments: str) -> list[str]:

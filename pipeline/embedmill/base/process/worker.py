@@ -26,7 +26,7 @@ class WorkerEnded(Exception):
 
 
 class Worker:
-    """Runs `main(*arguments)` of a module, which speaks through a `Caller`; a context manager."""
+    """Runs `main(*arguments)` of a module, which speaks through a `ParentPipe`; a context manager."""
 
     def __init__(self, module: str, *arguments: str, heard: Callable[[bytes | None], None] | None = None) -> None:
         """`heard` is told each frame, in a thread of its own, and None when there will be no more; without it they
@@ -106,7 +106,7 @@ class Worker:
         self._heard(None)
 
 
-class Caller:
+class ParentPipe:
     """The child's side: what its parent says, and the way back; a context manager.
 
     Standard output is for frames alone: what native libraries print there goes to standard error instead.
@@ -135,7 +135,7 @@ class Caller:
 
 def answer(first: Callable[[], bytes], reply: Callable[[bytes], bytes]) -> None:
     """For a child: say what `first` gives, then `reply` to every question until there are no more."""
-    with Caller() as parent:
+    with ParentPipe() as parent:
         parent.say(first())
         for question in parent.questions():
             parent.say(reply(question))

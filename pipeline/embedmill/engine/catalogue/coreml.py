@@ -7,7 +7,7 @@ COREML = Provider(
     name="coreml",
     drives="GPU and Neural Engine of Apple machines",
     ort_name="CoreMLExecutionProvider",
-    homes=(MACOS,),
+    distributions=(MACOS,),
     note="Core ML is part of macOS",
     kinds=("gpu", "npu"),
     # The Neural Engine computes in fp16, and which unit runs a node is Core ML's choice.

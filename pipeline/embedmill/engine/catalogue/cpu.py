@@ -7,7 +7,7 @@ CPU = Provider(
     name="cpu",
     drives="the CPU",
     ort_name="CPUExecutionProvider",
-    homes=(LINUX, MACOS, *WINDOWS),
+    distributions=(LINUX, MACOS, *WINDOWS),
     kinds=("cpu",),
     # Another order of sums between processors moves a cosine by some 1e-7.
     precisions={"fp32": GraphChoice(graph="fused", floor=0.99999)},

@@ -1,6 +1,6 @@
 """CUDA: NVIDIA GPUs under Linux and Windows."""
 
-from embedmill.engine.catalogue.entry import DeviceChoice, Exact, Fault, GraphChoice, Home, Provider
+from embedmill.engine.catalogue.entry import DeviceChoice, Distribution, Exact, Fault, GraphChoice, Provider
 
 # The package brings a runtime of its own in place of the one that is there.
 _INSTALL = 'install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
@@ -9,9 +9,9 @@ CUDA = Provider(
     name="cuda",
     drives="NVIDIA GPUs",
     ort_name="CUDAExecutionProvider",
-    homes=(
-        Home(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
-        Home(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
+    distributions=(
+        Distribution(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
+        Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
     ),
     note="it needs an NVIDIA driver",
     kinds=("gpu",),

@@ -13,7 +13,7 @@ Precision = Literal["fp32", "fp16"]
 Meaning = Literal["out of memory", "device lost", "driver too old"]
 
 
-class Home(Struct, frozen=True, kw_only=True):
+class Distribution(Struct, frozen=True, kw_only=True):
     """Where a provider exists: `package` is the distribution that carries it there, `install` the
     arguments of `python -m pip`, `architectures` those that have a wheel."""
 
@@ -82,7 +82,7 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     name, drives     what users call it, and what it runs on
     ort_name         ONNX Runtime's name
-    homes            systems and architectures where it exists; `note` adds what a user elsewhere must know,
+    distributions            systems and architectures where it exists; `note` adds what a user elsewhere must know,
                      `wsl` why it cannot work under WSL2, wheel or not
     plugin           None where it is built into the package that brings ONNX Runtime
     kinds            device kinds it was made for, the preferred first; on another kind it is emulated
@@ -106,7 +106,7 @@ class Provider(Struct, frozen=True, kw_only=True):
     name: str
     drives: str
     ort_name: str
-    homes: tuple[Home, ...]
+    distributions: tuple[Distribution, ...]
     kinds: tuple[DeviceKind, ...]
     precisions: dict[Precision, GraphChoice]
     shapes: Exact | Ladder

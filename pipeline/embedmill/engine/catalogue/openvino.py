@@ -2,7 +2,7 @@
 
 import json
 
-from embedmill.engine.catalogue.entry import Fault, GraphChoice, Home, Ladder, Plugin, Provider
+from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, Plugin, Provider
 
 _INSTALL = "install onnxruntime-ep-openvino"
 _PACKAGE = "onnxruntime-ep-openvino"
@@ -17,9 +17,9 @@ OPENVINO = Provider(
     name="openvino",
     drives="Intel GPUs, NPUs and CPUs",
     ort_name="OpenVINOExecutionProvider",
-    homes=(
-        Home(system="Linux", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
-        Home(system="Windows", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
+    distributions=(
+        Distribution(system="Linux", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
+        Distribution(system="Windows", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
     ),
     plugin=Plugin(module="onnxruntime_ep_openvino"),
     kinds=("gpu", "npu", "cpu"),

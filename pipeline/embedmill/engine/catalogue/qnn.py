@@ -3,7 +3,7 @@
 Facts: the QNN page of ONNX Runtime's documentation, and runs on the HTP emulation inside the Linux x86-64 wheel.
 """
 
-from embedmill.engine.catalogue.entry import Fault, GraphChoice, Home, Ladder, Plugin, Provider
+from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, Plugin, Provider
 
 _INSTALL = "install onnxruntime-qnn"
 
@@ -11,9 +11,9 @@ QNN = Provider(
     name="qnn",
     drives="the NPU of Snapdragon machines",
     ort_name="QNNExecutionProvider",
-    homes=(
-        Home(system="Windows", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
-        Home(system="Linux", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
+    distributions=(
+        Distribution(system="Windows", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
+        Distribution(system="Linux", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
     ),
     note="on x86-64 the wheel only emulates the NPU, for tests",
     wsl="WSL2 passes no NPU through: run embedmill on the Windows side (README.md has its three lines)",

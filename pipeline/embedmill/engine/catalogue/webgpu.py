@@ -1,6 +1,6 @@
 """WebGPU: GPUs through Vulkan (Linux), Direct3D 12 (Windows) or Metal (macOS)."""
 
-from embedmill.engine.catalogue.entry import Fault, GraphChoice, Home, Ladder, Plugin, Provider
+from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, Plugin, Provider
 
 _INSTALL = "install onnxruntime-ep-webgpu"
 _PACKAGE = "onnxruntime-ep-webgpu"
@@ -9,10 +9,10 @@ WEBGPU = Provider(
     name="webgpu",
     drives="GPUs through Vulkan, Direct3D 12 or Metal",
     ort_name="WebGpuExecutionProvider",
-    homes=(
-        Home(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
-        Home(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
-        Home(system="Darwin", architectures=("arm64",), package=_PACKAGE, install=_INSTALL),
+    distributions=(
+        Distribution(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
+        Distribution(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
+        Distribution(system="Darwin", architectures=("arm64",), package=_PACKAGE, install=_INSTALL),
     ),
     note="on Linux it needs libvulkan.so.1 and a Vulkan driver",
     plugin=Plugin(module="onnxruntime_ep_webgpu"),

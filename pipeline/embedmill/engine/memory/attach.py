@@ -7,7 +7,7 @@ from collections.abc import Callable
 from embedmill.base.config import EngineTable
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
-from embedmill.engine.machine.memory import DeviceFacts, Probe, Word, probe_for
+from embedmill.engine.machine.memory import DeviceFacts, MemorySource, Probe, probe_for
 from embedmill.engine.memory.guard import Guard
 from embedmill.engine.target import Target
 
@@ -32,7 +32,7 @@ def has_its_own_memory(target: Target) -> bool:
     return _word(target) != "host"
 
 
-def _word(target: Target) -> Word:
+def _word(target: Target) -> MemorySource:
     """Who reports the memory: of a provider for several kinds of devices, the host when it runs on the processor."""
     on_processor = target.device is not None and target.device.kind == "cpu"
     return "host" if on_processor else target.provider.memory

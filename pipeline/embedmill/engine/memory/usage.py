@@ -14,7 +14,7 @@ _EVERY_S = 0.02
 _PATIENCE_S = 2.0
 
 
-class Taken(Struct, frozen=True, kw_only=True):
+class PeakUsage(Struct, frozen=True, kw_only=True):
     """Bytes at most above what was in use before; None where that is not known, and `words` says why. Where only the
     use of all processes together is known, `words` says so too."""
 
@@ -49,7 +49,7 @@ class PeakMemory:
             self._readings.append(self._probe.read())
             self._probe.close()
 
-    def taken(self) -> Taken:
+    def taken(self) -> PeakUsage:
         """What was seen so far, and is seen now."""
         if not self._stop.is_set():
             self._keep()
@@ -61,7 +61,7 @@ class PeakMemory:
         if all(value is not None for value in used):
             alone = readings[0].scope == "process"
             return _above_first(used, "" if alone else "of all processes on the device together")
-        return Taken(peak_bytes=None, words=next((one.reason for one in readings if one.reason), "it was not told"))
+        return PeakUsage(peak_bytes=None, words=next((one.reason for one in readings if one.reason), "it was not told"))
 
     def _look(self) -> None:
         while not self._stop.wait(_EVERY_S):
@@ -72,6 +72,6 @@ class PeakMemory:
             self._readings.append(self._probe.read())
 
 
-def _above_first(values: list[int | None], words: str) -> Taken:
+def _above_first(values: list[int | None], words: str) -> PeakUsage:
     known = [value for value in values if value is not None]
-    return Taken(peak_bytes=max(known) - known[0], words=words)
+    return PeakUsage(peak_bytes=max(known) - known[0], words=words)

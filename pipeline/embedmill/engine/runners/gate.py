@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Gate:
+class SharedLock:
     """Batches pass side by side; who changes sessions waits until they are through, and keeps new ones back.
 
     Neither way may be taken again by a thread that is on one already.

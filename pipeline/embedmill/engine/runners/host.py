@@ -13,31 +13,31 @@ import msgspec
 import numpy as np
 
 from embedmill.base.errors import DeviceError, PipelineError
-from embedmill.base.process.worker import Caller
+from embedmill.base.process.worker import ParentPipe
 from embedmill.base.records import Batch, Tokens
 from embedmill.base.results import SessionFacts
-from embedmill.engine.runners.local import Runner
-from embedmill.engine.runners.messages import Asked, AskedFacts, Done, Facts, Failed, Opening, Said, Terms
-from embedmill.engine.spec import Setup, from_bytes
+from embedmill.engine.runners.local import LocalRunner
+from embedmill.engine.runners.messages import Asked, AskedFacts, Done, Facts, Failed, Opening, RunnerOptions, Said
+from embedmill.engine.spec import EngineSpec, from_bytes
 
 
-def serve(make: Callable[[Setup, Terms, Callable[[str], None]], Runner]) -> None:
+def serve(make: Callable[[EngineSpec, RunnerOptions, Callable[[str], None]], LocalRunner]) -> None:
     """The process: run what the parent asks, several batches at once, until it wants no more.
 
-    `make` gives the runner of a setup, which tells its last argument what people should know.
+    `make` gives the runner of a spec, which tells its last argument what people should know.
     """
-    with Caller() as parent:
+    with ParentPipe() as parent:
         questions = parent.questions()
         opening = msgspec.msgpack.decode(next(questions), type=Opening)
         say = partial(_say, parent)
-        setup = from_bytes(opening.setup)
+        spec = from_bytes(opening.spec)
         try:
-            runner = make(setup, opening.terms, lambda words: say(Said(words)))
+            runner = make(spec, opening.options, lambda words: say(Said(words)))
         except PipelineError as error:
             say(Failed(-1, type(error).__name__, str(error)))
             next(questions, None)
             return
-        with runner, ThreadPoolExecutor(setup.lanes, thread_name_prefix="stream") as pool:
+        with runner, ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream") as pool:
             served = _Served(runner)
             for question in questions:
                 match msgspec.msgpack.decode(question, type=Asked | AskedFacts):
@@ -52,7 +52,7 @@ def serve(make: Callable[[Setup, Terms, Callable[[str], None]], Runner]) -> None
 class _Served:
     """The process's runner, as batches ask for it."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: LocalRunner) -> None:
         self._runner = runner
         self._lock = threading.Lock()
         self._told = 0
@@ -80,7 +80,7 @@ class _Served:
         return sessions
 
 
-def _say(parent: Caller, what: Done | Failed | Said | Facts) -> None:
+def _say(parent: ParentPipe, what: Done | Failed | Said | Facts) -> None:
     try:
         parent.say(msgspec.msgpack.encode(what))
     except OSError:

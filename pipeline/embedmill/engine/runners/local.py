@@ -12,14 +12,15 @@ from embedmill.base.records import Batch, Bucket, FloatArray, Tokens
 from embedmill.base.results import SessionFacts
 from embedmill.engine.memory.attach import has_its_own_memory
 from embedmill.engine.memory.guard import Guard
-from embedmill.engine.runners.gate import Gate
+from embedmill.engine.runners.base import Cancelled, RunnerFacts
+from embedmill.engine.runners.gate import SharedLock
 from embedmill.engine.runners.split import part_at, parts, rows_at
-from embedmill.engine.sessions.compiled import Contexts
-from embedmill.engine.sessions.pool import Sessions
-from embedmill.engine.spec import Cancelled, RunnerFacts, Setup
+from embedmill.engine.sessions.compiled import ContextCache
+from embedmill.engine.sessions.pool import SessionPool
+from embedmill.engine.spec import EngineSpec
 
 
-class Runner:
+class LocalRunner:
     """The sessions of a target, and the guard that watches its memory; see `Runs`.
 
     Where shapes are fixed, each has a session of its own, opened when the first batch needs it. Before each batch the
@@ -28,27 +29,32 @@ class Runner:
     """
 
     def __init__(
-        self, setup: Setup, *, contexts: Contexts | None = None, guard: Guard | None = None, most_scale: float = 1.0
+        self,
+        spec: EngineSpec,
+        *,
+        contexts: ContextCache | None = None,
+        guard: Guard | None = None,
+        most_scale: float = 1.0,
     ) -> None:
         """`guard` watches memory from entering the runner to leaving it; no batch runs above `most_scale` of its size.
 
         Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
         """
-        self.setup = setup
-        self._guard = guard or Guard(device=has_its_own_memory(setup.target))
-        self._gate = Gate()
+        self.spec = spec
+        self._guard = guard or Guard(device=has_its_own_memory(spec.target))
+        self._gate = SharedLock()
         self._most_scale = most_scale
         self._scale = most_scale
-        self._sessions = Sessions(
-            setup.model,
-            setup.target,
-            threads=setup.threads,
-            memory_bytes=setup.config.memory_bytes,
+        self._sessions = SessionPool(
+            spec.model,
+            spec.target,
+            threads=spec.threads,
+            memory_bytes=spec.config.memory_bytes,
             contexts=contexts,
             on_run=self._ran,
         )
         self._cancelled = threading.Event()
-        self._buckets = setup.packing.buckets
+        self._buckets = spec.packing.buckets
         self._fixed = bool(self._buckets)
         if not self._fixed:
             self._sessions.of(None)
@@ -69,7 +75,7 @@ class Runner:
 
         Raises DeviceError if the runtime fails; OutOfMemory where there is no memory for one row.
         """
-        vectors = np.empty((len(batch.rows), self.setup.model.dim), np.float32)
+        vectors = np.empty((len(batch.rows), self.spec.model.dim), np.float32)
         done = 0
         while done < len(batch.rows):
             if self._cancelled.is_set():
@@ -90,7 +96,7 @@ class Runner:
     def hung(self, seconds: float) -> None:
         """A thread that the runtime holds cannot be ended: raises DeviceError."""
         raise DeviceError(
-            f"{self.setup.target.label} has not ended a batch for {seconds:g} s; the run can be resumed, with a larger"
+            f"{self.spec.target.label} has not ended a batch for {seconds:g} s; the run can be resumed, with a larger"
             " engine.timeout_s if batches may take so long"
         )
 
@@ -113,7 +119,7 @@ class Runner:
         return RunnerFacts(sessions=self.sessions, memory=self._guard.facts())
 
     def _adjust(self) -> None:
-        """Take the scale that memory allows now. Sessions of shapes that are no more used give their memory back; so
+        """Take the scale that memory allows now. SessionPool of shapes that are no more used give their memory back; so
         does one of any shape when batches shrink, for it keeps what its largest one took."""
         if self._allowed() == self._scale:
             return
@@ -153,7 +159,7 @@ class Runner:
             lacking = self._try(tokens, half, mine)
             if lacking and half.size == 1:
                 raise OutOfMemory(
-                    f"{self.setup.target.label} has no memory for even one text of {half.sequence} tokens with no other"
+                    f"{self.spec.target.label} has no memory for even one text of {half.sequence} tokens with no other"
                     f" beside it; close what else uses it, or choose another --provider ({lacking})"
                 )
             if lacking:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from embedmill.base.results import SessionFacts
-from embedmill.engine.spec import RunnerFacts
+from embedmill.engine.runners.base import RunnerFacts
 
 
-class Terms(Struct, frozen=True, kw_only=True):
-    """How a setup is run: whether memory is watched, the folder of compiled contexts ("": the usual one), and the
+class RunnerOptions(Struct, frozen=True, kw_only=True):
+    """How a spec is run: whether memory is watched, the folder of compiled contexts ("": the usual one), and the
     scale above which no batch runs."""
 
     watched: bool = True
@@ -18,10 +18,10 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """The first frame to the process; `setup` as of `to_bytes`."""
+    """The first frame to the process; `spec` as of `to_bytes`."""
 
-    setup: bytes
-    terms: Terms
+    spec: bytes
+    options: RunnerOptions
 
 
 class Asked(Struct, frozen=True, array_like=True, tag=True):

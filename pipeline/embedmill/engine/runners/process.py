@@ -17,8 +17,9 @@ from embedmill.base.errors import DeviceError, DeviceLost, ModelError, OutOfMemo
 from embedmill.base.process.worker import Worker, WorkerEnded
 from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.base.results import SessionFacts
-from embedmill.engine.runners.messages import Asked, AskedFacts, Done, Facts, Failed, Opening, Said, Terms
-from embedmill.engine.spec import Cancelled, RunnerFacts, Setup, to_bytes
+from embedmill.engine.runners.base import Cancelled, RunnerFacts
+from embedmill.engine.runners.messages import Asked, AskedFacts, Done, Facts, Failed, Opening, RunnerOptions, Said
+from embedmill.engine.spec import EngineSpec, to_bytes
 
 # A batch for which the device is lost so often in a row is given up; from the second time on batches run at half their
 # size each time, for a driver resets a device that computes too long. After so many batches a row is over.
@@ -130,17 +131,17 @@ class Process:
             future.set_exception(copy(self._over))
 
 
-class Apart:
+class ProcessRunner:
     """A runner whose sessions are in a process of their own; see `Runs`.
 
     A batch for which that process lost the device runs again in a new one, on the same target and no other.
     """
 
-    def __init__(self, setup: Setup, module: str, terms: Terms, said: Callable[[str], None]) -> None:
+    def __init__(self, spec: EngineSpec, module: str, options: RunnerOptions, said: Callable[[str], None]) -> None:
         """`module` is what the process runs (its `main` calls `serve`); `said` is told what people should know."""
-        self.setup = setup
+        self.spec = spec
         self._module = module
-        self._terms = terms
+        self._terms = options
         self._said = said
         self._lock = threading.Lock()
         self._past = RunnerFacts()
@@ -203,7 +204,7 @@ class Apart:
             process.close(DeviceLost(why))
             self._in_a_row = self._in_a_row + 1 if self._since < _ROW_ENDS else 1
             self._since = 0
-            label = self.setup.target.label
+            label = self.spec.target.label
             if self._in_a_row >= _MOST_IN_A_ROW:
                 self._given_up = DeviceLost(
                     f"{label} was lost {self._in_a_row} times in a row, each time in a new process: {why}; the run can"
@@ -218,5 +219,5 @@ class Apart:
             self._process = self._started()
 
     def _started(self) -> Process:
-        opening = Opening(setup=to_bytes(self.setup), terms=self._terms)
-        return Process(self._module, opening, dim=self.setup.model.dim, said=self._said)
+        opening = Opening(spec=to_bytes(self.spec), options=self._terms)
+        return Process(self._module, opening, dim=self.spec.model.dim, said=self._said)

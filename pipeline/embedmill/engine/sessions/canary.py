@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +19,13 @@ DoubleArray = npt.NDArray[np.float64]
 _ROWS = 2
 
 
-class Runs(Protocol):
-    """What runs batches."""
-
-    def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [texts, dim]."""
-        ...
-
-
-def canary_cosine(session: Runs, canaries: Canaries, bucket: Bucket | None) -> float:
-    """The least cosine between a canary's vector from `session` and the recorded one; 1 where there are no canaries.
+def canary_cosine(run: Callable[[Tokens, Batch], FloatArray], canaries: Canaries, bucket: Bucket | None) -> float:
+    """The least cosine between a canary's vector from `run` and the recorded one; 1 where there are no canaries.
 
     In a fixed shape, those run that fit it. NaN where a vector is not finite, or no canary fits.
     """
     cosines = [
-        cosines_of(session.run(canaries.tokens, batch), canaries.vectors[batch.rows])
+        cosines_of(run(canaries.tokens, batch), canaries.vectors[batch.rows])
         for batch in _batches(canaries.tokens.lengths, bucket)
     ]
     if not cosines:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from embedmill.base.files import local
+from embedmill.base.home import home_folder, key_of
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.devices import Device
 
 _FILE = "context.onnx"
 
 
-class Contexts:
+class ContextCache:
     """A folder of compiled contexts."""
 
-    def __init__(self, folder: Path, publish: Callable[[Path, Path], object]) -> None:
-        """`publish` moves a finished folder to its place at once, or leaves the one that is there."""
-        self._folder = folder
-        self._publish = publish
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder` is by default `contexts` in `home_folder`."""
+        self._folder = folder or home_folder() / "contexts"
 
     def key(self, provider: str, plan: dict[str, Any], device: Device | None) -> str:
         """sha256 over all that a context depends on: the plan (whose `graph` is a hash here), the device, and the
         versions that compile it."""
-        packages = {"onnxruntime", *(home.package for home in find_provider(provider).homes)}
+        packages = {"onnxruntime", *(found.package for found in find_provider(provider).distributions)}
         parts = [provider, plan, None if device is None else [device.name, device.metadata], _versions(packages)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        return key_of(parts)
 
     def find(self, key: str) -> Path | None:
         """The context that was kept under a key."""
@@ -51,7 +50,7 @@ class Contexts:
             made.mkdir()
             yield made / _FILE
             if (made / _FILE).is_file():
-                self._publish(made, self._folder / key)
+                local.publish_folder(made, self._folder / key)
 
 
 def _versions(packages: set[str]) -> dict[str, str]:

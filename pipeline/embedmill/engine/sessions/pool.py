@@ -10,13 +10,13 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.records import Batch, Bucket, Model
 from embedmill.base.results import SessionFacts
 from embedmill.engine.sessions.canary import canary_cosine
-from embedmill.engine.sessions.compiled import Contexts
+from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import SessionPlan, plan_session
 from embedmill.engine.sessions.session import Session
 from embedmill.engine.target import Target
 
 
-class Sessions:
+class SessionPool:
     """One session of any shape (None), or one for each fixed shape; safe to ask from several threads.
 
     Every session first embeds the model's canaries; one that differs too much from the CPU is refused.
@@ -29,7 +29,7 @@ class Sessions:
         *,
         threads: int,
         memory_bytes: int | None = None,
-        contexts: Contexts | None = None,
+        contexts: ContextCache | None = None,
         on_run: Callable[[Batch, float], None],
     ) -> None:
         """`on_run` is told each batch that ran, and the seconds it computed, in its thread."""
@@ -115,7 +115,7 @@ class Sessions:
             on_run=self._on_run,
         )
         try:
-            return session, canary_cosine(session, self._model.canaries, bucket)
+            return session, canary_cosine(session.run, self._model.canaries, bucket)
         except DeviceError:
             session.close()
             raise

@@ -20,7 +20,7 @@ from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.engine.catalogue.entry import Meaning, Provider
 from embedmill.engine.catalogue.runtimes import FAULTS
 from embedmill.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
-from embedmill.engine.sessions.compiled import Contexts
+from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import STRICT, SessionPlan
 from embedmill.engine.sessions.placement import placement, stray_words
 
@@ -50,7 +50,7 @@ class Session:
         *,
         pad_id: int,
         device: Device | None = None,
-        contexts: Contexts | None = None,
+        contexts: ContextCache | None = None,
         on_run: Callable[[Batch, float], None] = _ignore,
     ) -> None:
         """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU, and
@@ -167,7 +167,7 @@ def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:
 
 
 def _open_compiled(
-    plan: SessionPlan, provider: Provider, device: Device | None, contexts: Contexts
+    plan: SessionPlan, provider: Provider, device: Device | None, contexts: ContextCache
 ) -> tuple[ort.InferenceSession, str | None]:
     """A session from a kept context, and its key; where there is none that loads, compile, and keep it."""
     key = contexts.key(provider.name, structs.asdict(plan) | {"graph": _digest(Path(plan.graph))}, device)

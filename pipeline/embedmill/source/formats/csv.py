@@ -15,7 +15,7 @@ from msgspec import Struct
 from embedmill.base.config import CarriedType, RunConfig
 from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import InputFile
-from embedmill.source.columns import INT64, Resolved, require, require_types, text_carried, wanted
+from embedmill.source.columns import INT64, ResolvedColumns, require, require_types, text_carried, wanted
 from embedmill.source.formats.boundaries import CsvCutter, Oversize, records
 from embedmill.source.formats.rows import BLANK, RowError, check_text, file_and_row
 from embedmill.source.formats.text import TextFile
@@ -36,7 +36,7 @@ class Header(Struct, frozen=True):
     start: int
 
 
-def open_csv(file: InputFile, config: RunConfig, columns: Resolved) -> TextFile:
+def open_csv(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
     """The file, ready to read.
 
     Raises InputError where it cannot be opened, or its header lacks a column, or its types do not fit.
@@ -46,7 +46,7 @@ def open_csv(file: InputFile, config: RunConfig, columns: Resolved) -> TextFile:
     return TextFile(file, config, columns, cutter=partial(CsvCutter, delimiter(file, config)), parser=parser)
 
 
-def checked_header(file: InputFile, config: RunConfig, columns: Resolved) -> Header:
+def checked_header(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Header:
     """The header, which must have every column of the job. Raises InputError."""
     header = read_header(file, config)
     named = [*wanted(config.columns), *([(columns.id, "columns.id")] if columns.id else [])]
@@ -85,7 +85,7 @@ def delimiter(file: InputFile, config: RunConfig) -> str:
 class CsvParser:
     """Makes rows of records (see Parser); `header` has the column names in file order."""
 
-    def __init__(self, file: InputFile, config: RunConfig, columns: Resolved, header: Sequence[str]) -> None:
+    def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns, header: Sequence[str]) -> None:
         self._file = file
         self._config = config
         self._columns = columns

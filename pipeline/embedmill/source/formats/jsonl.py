@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from embedmill.base.config import CarriedType, RunConfig
 from embedmill.base.records import InputFile
-from embedmill.source.columns import INT64, Resolved, require_types, text_carried
+from embedmill.source.columns import INT64, ResolvedColumns, require_types, text_carried
 from embedmill.source.formats.boundaries import LineCutter, Oversize, records
 from embedmill.source.formats.rows import BLANK, RowError, check_text, excerpt, file_and_row
 from embedmill.source.formats.text import TextFile
@@ -28,7 +28,7 @@ _int = msgspec.json.Decoder(int)
 _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
 
 
-def open_jsonl(file: InputFile, config: RunConfig, columns: Resolved) -> TextFile:
+def open_jsonl(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
     """The file, ready to read. Raises InputError where it cannot be opened or its types do not fit."""
     require_types(file, text_carried(config), columns.carried)
     return TextFile(file, config, columns, cutter=LineCutter, parser=JsonParser(file, config, columns))
@@ -70,7 +70,7 @@ def parse_object(line: bytes, number: int) -> dict[str, Raw]:
 class JsonParser:
     """Makes rows of lines (see Parser)."""
 
-    def __init__(self, file: InputFile, config: RunConfig, columns: Resolved) -> None:
+    def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
         self._file = file
         self._config = config
         self._columns = columns

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import Resolved
+from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.arrow import Cell, Long, invalid_rows, strings, without_long
 from embedmill.source.formats.parquet_schema import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
-from embedmill.source.formats.rows import Block, Fault, RowError, check_text, excerpt, file_and_row, taken, too_long
+from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, taken, too_long
 from embedmill.source.stream import changed, translated
 
 BATCH_BYTES = 4 * MIB
@@ -24,7 +24,7 @@ REPEATED_BYTES = 64 * MIB
 class ParquetFile:
     """An open Parquet file (see OpenFile); it holds one batch, whatever the size of a row group."""
 
-    def __init__(self, file: InputFile, config: RunConfig, columns: Resolved) -> None:
+    def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
         self._file = file
         self._config = config
         self._columns = columns
@@ -116,14 +116,14 @@ class ParquetFile:
             carried = self._carried(batch)
             invalid = invalid_rows(carried)
         good: list[tuple[int, str, str]] = []
-        faults: list[Fault] = []
+        faults: list[BadRow] = []
         for at, (id, text) in enumerate(zip(ids, texts, strict=True)):
             try:
                 good.append((at, *self._checked(id, text, invalid.get(at), long.get(at))))
             except RowError as bad:
                 readable = id if isinstance(id, str) and id else None
                 shown = excerpt(long[at].head if at in long else text or "")
-                faults.append(Fault(first_row + at, bad.kind, bad.reason, readable, shown))
+                faults.append(BadRow(first_row + at, bad.kind, bad.reason, readable, shown))
         return Block(
             rows=[first_row + at for at, _, _ in good],
             ids=[id for _, id, _ in good],

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, Span
-from embedmill.source.columns import STRINGS, Resolved, require, require_types, wanted
+from embedmill.source.columns import STRINGS, ResolvedColumns, require, require_types, wanted
 from embedmill.source.formats.boundaries import SPAN_ROWS
 from embedmill.source.stream import require_unchanged, translated
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embedmill.base.records import IntArray
 
 
-def open_parquet(file: InputFile, config: RunConfig, columns: Resolved) -> Any:
+def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Any:
     """The pyarrow ParquetFile, checked: it streams pages and verifies their checksums.
 
     Raises InputError where it is no Parquet file or lacks a column.
@@ -44,7 +44,7 @@ def carried_schema(schema: pa.Schema, config: RunConfig) -> pa.Schema:
     return pa.schema([(name, _values_type(schema.field(name).type)) for name in config.columns.carry])
 
 
-def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: Resolved) -> None:
+def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: ResolvedColumns) -> None:
     """Raises InputError unless the schema has the job's columns, with usable types.
 
     A column without any value has the type null where its writer did not know better; that is usable.
@@ -61,7 +61,7 @@ def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns:
     require_types(file, carried_schema(schema, config), columns.carried)
 
 
-def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: Resolved) -> Iterator[Span]:
+def survey_parquet(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
     """The rows of file `number`, from the metadata alone; see Span for the marks. Raises InputError."""
     with translated(file), open_parquet(file, config, columns) as parquet:
         sizes = [_row_group(file, parquet, at, columns) for at in range(parquet.num_row_groups)]
@@ -85,7 +85,7 @@ def leaves_of(metadata: Any, *names: str) -> list[int]:
     return [leaf for leaf, path in enumerate(paths) if path in names or path.startswith(below)]
 
 
-def try_group(parquet: Any, group: int, columns: Resolved) -> None:
+def try_group(parquet: Any, group: int, columns: ResolvedColumns) -> None:
     """Read a row of a group; raises what pyarrow does where the group cannot be read.
 
     To be done before `RowGroupMetaData.column`, by which a footer with damaged size statistics ends the process:
@@ -119,7 +119,7 @@ def _opened(file: InputFile, **options: Any) -> Any:
     return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
 
 
-def _row_group(file: InputFile, parquet: Any, group: int, columns: Resolved) -> tuple[int, int]:
+def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColumns) -> tuple[int, int]:
     """Rows of a row group and bytes of its text; a footer that contradicts itself is an InputError.
 
     A group that cannot be read keeps its place, with the bytes of all its columns: whoever reads it says what is wrong.

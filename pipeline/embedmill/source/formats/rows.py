@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import Resolved
+from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.boundaries import Oversize
 
 EXCERPT_CHARS = 200
@@ -27,7 +27,7 @@ class RowError(Exception):
         self.id = id
 
 
-class Fault(Struct, frozen=True):
+class BadRow(Struct, frozen=True):
     """A bad row of a file, counted from 0, with what people need to find and mend it."""
 
     row: int
@@ -47,7 +47,7 @@ class Block(Struct, frozen=True, kw_only=True):
     ids: list[str]
     texts: list[str]
     carried: pa.Table
-    faults: list[Fault]
+    faults: list[BadRow]
 
     @property
     def count(self) -> int:
@@ -77,7 +77,7 @@ def file_and_row(file: InputFile, row: int) -> str:
     return f"{file.name}:{row + 1}"
 
 
-def check_text(text: str, columns: Resolved, config: RunConfig) -> None:
+def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
     """Raises RowError where a text is empty or longer than the limit."""
     if (not text or text.isspace()) and config.rows.empty_text != "embed":
         raise RowError("empty_text", f'"{columns.text}" is {"only white space" if text else "empty"}')
@@ -86,7 +86,7 @@ def check_text(text: str, columns: Resolved, config: RunConfig) -> None:
         raise too_long(size, columns, config)
 
 
-def too_long(size: int, columns: Resolved, config: RunConfig) -> RowError:
+def too_long(size: int, columns: ResolvedColumns, config: RunConfig) -> RowError:
     """What is wrong with a text of so many bytes."""
     limit = config.limits.text_bytes
     return RowError("too_long", f'"{columns.text}" has {size:,} bytes; limits.text_bytes allows {limit:,}')
@@ -105,19 +105,19 @@ def taken(table: pa.Table, rows: Sequence[int]) -> pa.Table:
 
 
 def parsed(
-    records: Iterable[bytes | Oversize], first_row: int, parser: Parser, columns: Resolved, limit_bytes: int
+    records: Iterable[bytes | Oversize], first_row: int, parser: Parser, columns: ResolvedColumns, limit_bytes: int
 ) -> Block:
     """The block of text records that begin at row `first_row`."""
     rows: list[int] = []
     good: list[tuple[str, str, list[Any]]] = []
-    faults: list[Fault] = []
+    faults: list[BadRow] = []
     for number, record in enumerate(records, first_row):
         try:
             good.append(parser.row(_held(record, limit_bytes), number))
             rows.append(number)
         except RowError as bad:
             head = record.head if isinstance(record, Oversize) else record
-            faults.append(Fault(number, bad.kind, bad.reason, bad.id, excerpt(head)))
+            faults.append(BadRow(number, bad.kind, bad.reason, bad.id, excerpt(head)))
     return Block(
         rows=rows,
         ids=[id for id, _, _ in good],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import Resolved
+from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.boundaries import Cutter, records
 from embedmill.source.formats.rows import Block, Parser, parsed
 from embedmill.source.stream import ByteStream, changed
@@ -22,7 +22,7 @@ class TextFile:
         self,
         file: InputFile,
         config: RunConfig,
-        columns: Resolved,
+        columns: ResolvedColumns,
         *,
         cutter: Callable[[int], Cutter],
         parser: Parser,

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from embedmill.engine.catalogue import PROVIDERS
-from embedmill.engine.machine.memory import DeviceFacts, Probe, Word, probe_for
+from embedmill.engine.machine.memory import DeviceFacts, MemorySource, Probe, probe_for
 from embedmill.engine.machine.memory.amdgpu import AmdgpuProbe
 from embedmill.engine.machine.memory.host import HostProbe
 from embedmill.engine.machine.memory.nvml import NvmlProbe
@@ -25,7 +25,7 @@ INTEL = DeviceFacts(bus_id="0000:00:02.0", vendor_id=0x8086)
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
 def test_every_word_of_the_catalogue_has_a_probe(provider: object) -> None:
     word = getattr(provider, "memory")  # noqa: B009
-    assert word in get_args(Word)
+    assert word in get_args(MemorySource)
     probe_for(word).close()
 
 
@@ -51,7 +51,7 @@ def test_every_word_of_the_catalogue_has_a_probe(provider: object) -> None:
     ],
 )
 def test_a_word_picks_its_probe(
-    monkeypatch: pytest.MonkeyPatch, system: str, word: Word, device: DeviceFacts | None, kind: type[Probe]
+    monkeypatch: pytest.MonkeyPatch, system: str, word: MemorySource, device: DeviceFacts | None, kind: type[Probe]
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
     probe = probe_for(word, device)
@@ -60,7 +60,7 @@ def test_a_word_picks_its_probe(
 
 
 @pytest.mark.parametrize(("word", "word_in_reason"), [("nvml", "which GPU"), ("unknown", "no means"), ("dxgi", "")])
-def test_who_cannot_know_says_why(word: Word, word_in_reason: str) -> None:
+def test_who_cannot_know_says_why(word: MemorySource, word_in_reason: str) -> None:
     found = probe_for(word).read()
     assert found.free_bytes is None
     assert found.scope == "unknown"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Look
-from embedmill.engine.machine.adapters.sysfs import Device, closed, device_at, number, numbered
+from embedmill.engine.machine.adapters.sysfs import PciDevice, closed, device_at, number, numbered
 
 # Drivers of devices that exist in software only; what draws for them is not known here.
 _VIRTUAL = {"vgem", "vkms", "virtio_gpu", "virtio-pci"}
@@ -41,7 +41,7 @@ def _adapter(card: Path, root: Path) -> Adapter:
     )
 
 
-def _kind(device: Device, render: Path | None) -> tuple[Kind, str]:
+def _kind(device: PciDevice, render: Path | None) -> tuple[Kind, str]:
     if device.driver.partition(" ")[0] in _VIRTUAL:
         return "unknown", "a virtual device"
     return ("gpu", "") if render else ("unknown", "shows pictures, but cannot compute: it has no render node")

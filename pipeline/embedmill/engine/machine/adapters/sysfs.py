@@ -13,7 +13,7 @@ from embedmill.engine.machine.adapters.adapter import unnamed
 from embedmill.engine.machine.procfs import read_text
 
 
-class Device(Struct, frozen=True, kw_only=True):
+class PciDevice(Struct, frozen=True, kw_only=True):
     """A device's folder below /sys; ids are those of its bus, None where it has none; `slot` is its PCI address."""
 
     folder: Path
@@ -30,7 +30,7 @@ def numbered(folder: Path, prefix: str) -> Iterator[Path]:
     yield from (path for _, path in sorted(found, key=lambda pair: int(pair[0])))
 
 
-def device_at(folder: Path, root: Path, entry: Path) -> Device:
+def device_at(folder: Path, root: Path, entry: Path) -> PciDevice:
     """Read a device's ids, driver and name.
 
     The name is the driver's own word (NVIDIA's, or `product_name` of some AMD boards), what a device tree calls it,
@@ -41,7 +41,7 @@ def device_at(folder: Path, root: Path, entry: Path) -> Device:
     driver, slot = event.get("DRIVER", ""), event.get("PCI_SLOT_NAME", "")
     version = read_text(root / "sys/module" / driver / "version") if driver else ""
     name = _nvidia_name(root, slot) or read_text(folder / "product_name") or event.get("OF_COMPATIBLE_0", "")
-    return Device(
+    return PciDevice(
         folder=folder,
         vendor_id=vendor,
         device_id=device,

@@ -16,17 +16,17 @@ from embedmill.engine.machine.memory.reading import MemoryReading, Probe, Unknow
 __all__ = [
     "DeviceFacts",
     "MemoryReading",
+    "MemorySource",
     "Probe",
-    "Word",
     "ceiling",
     "probe_for",
     "reserve",
 ]
 
 # The catalogue's words for who reports memory; `vendor` is for providers that drive any maker's GPU.
-Word = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
+MemorySource = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
 # PCI vendors: NVIDIA, AMD.
-_VENDORS: dict[int | None, Word] = {0x10DE: "nvml", 0x1002: "amdgpu"}
+_VENDORS: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
 
 
 class DeviceFacts(Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     integrated: bool | None = None
 
 
-def probe_for(word: Word, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
+def probe_for(word: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
     """The probe that the catalogue's word names, for a device. `root` is where /proc and /sys are.
 
     Where the device cannot be told from others, the probe says so at each reading.
@@ -67,7 +67,7 @@ def probe_for(word: Word, device: DeviceFacts | None = None, *, root: Path = Pat
     return UnknownProbe("unknown", "no means to look at this device's memory is known")
 
 
-def _by_vendor(device: DeviceFacts) -> Word:
+def _by_vendor(device: DeviceFacts) -> MemorySource:
     if sys.platform == "win32":
         return "dxgi"
     if sys.platform != "linux":

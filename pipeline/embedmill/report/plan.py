@@ -1,0 +1,61 @@
+"""A plan: its figures, and in words for a terminal."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from embedmill.report.units import duration, short, size
+
+_BAR_WIDTH = 40
+
+
+class PlanResult(Struct, frozen=True, kw_only=True):
+    """What a run would do. Files, rows, shards and input bytes are exact, the rest is judged by a sample.
+
+    `histogram` holds (tokens at most, passages of the sample); `speed_tokens_s` was measured;
+    `seconds` is the whole run at that speed.
+    """
+
+    files: int
+    input_bytes: int
+    rows: int
+    shards: int
+    sampled_rows: int
+    rejected_share: float
+    passages: int
+    tokens_mean: float
+    truncated_share: float
+    padding_share: float
+    histogram: list[tuple[int, int]]
+    provider: str
+    streams: int
+    speed_tokens_s: float
+    seconds: float
+    memory_bytes: int
+    output_bytes: int
+
+
+def plan_summary(plan: PlanResult) -> str:
+    """A plan with a histogram of token counts."""
+    most = max((count for _, count in plan.histogram), default=0)
+    below = 0
+    bars = []
+    for edge, count in plan.histogram:
+        bars.append(
+            f"  {below + 1:>5} - {edge:<5} {'#' * round(_BAR_WIDTH * count / max(most, 1)):<{_BAR_WIDTH}} {count}"
+        )
+        below = edge
+    return "\n".join(
+        [
+            f"input: {plan.rows} rows in {plan.files} files ({size(plan.input_bytes)}), cut into {plan.shards} shards",
+            f"sample: {plan.sampled_rows} rows, {plan.rejected_share:.2%} of them would be quarantined;"
+            f" {plan.tokens_mean:.0f} tokens each on average, {plan.truncated_share:.1%} truncated,"
+            f" {plan.padding_share:.1%} padding",
+            "tokens per text:",
+            *bars,
+            f"time: about {duration(plan.seconds)} on {plan.provider} ({plan.streams} streams,"
+            f" {short(plan.speed_tokens_s)} tokens/s measured just now)",
+            f"memory: about {size(plan.memory_bytes)} at most",
+            f"output: {plan.passages} vectors, about {size(plan.output_bytes)}; nothing was written",
+        ]
+    )

@@ -1,0 +1,25 @@
+"""A verified output in words, for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmill.report.units import size
+
+if TYPE_CHECKING:
+    from embedmill.sink.verify import Verified
+
+
+def verify_summary(found: Verified) -> str:
+    """A `Verified`: the counts, and each problem on a line."""
+    totals = found.totals
+    state = "complete" if found.complete else f"not complete: {found.shards_planned - totals.shards} shards are missing"
+    lines = [
+        f"{totals.shards} of {found.shards_planned} shards committed ({state})",
+        f"  {totals.rows_read} rows read = {totals.rows_written} written + {totals.rows_quarantined} quarantined"
+        f" + {totals.rows_skipped} skipped; {totals.vectors} vectors, {size(totals.bytes)}",
+    ]
+    lines += [f"  problem: {problem}" for problem in found.problems]
+    if not found.problems:
+        lines.append("  checksums, counts, identity and vectors are as the ledger says")
+    return "\n".join(lines)
