@@ -38,13 +38,13 @@ from embedmill.engine.catalogue import find_provider
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.spec import EngineSpec
+from embedmill.engine.runners.start import list_devices
+from embedmill.engine.spec import spec_for
 from embedmill.engine.target import aim
 from embedmill.jobs.models import find_bundle
-from embedmill.model.bundle import Bundle
-from embedmill.tune.measure import Measurer
 from embedmill.tune.search import Limits, Mode, Pick, Tuner
 from embedmill.tune.space import space_of
+from embedmill.tune.trial import Measurer
 from tests.support.exhaustive import best_tokens_per_s, choice_peak, tokens_per_s
 from tests.support.tuner_devices import tune
 from tests.support.tuner_jobs import random_job
@@ -104,16 +104,16 @@ def _regret(devices: int) -> dict[str, list[float]]:
 class Cpu:
     """This machine's CPU: tunes as `embedmill tune` does, and embeds at any point of the grid."""
 
-    def __init__(self, bundle: Bundle, model: Model, tokens: Tokens) -> None:
-        self.bundle, self.model, self.tokens = bundle, model, tokens
+    def __init__(self, model: Model, tokens: Tokens) -> None:
+        self.model, self.tokens = model, tokens
         self.options = EngineTable(provider="cpu", precision="fp32")
-        self.target = aim(find_provider("cpu"), self.options, this_machine())
+        self.target = aim(find_provider("cpu"), self.options, this_machine(), list_devices)
         self.space = space_of(self.target, model, self.options)
 
     def tune(self, limits: Limits, seed: int) -> Pick:
         """Tune from nothing."""
         tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
-        with Measurer(self.bundle.folder, TextTable(), self.options, self.tokens) as measurer:
+        with Measurer(spec_for(self.model, self.target, self.options), self.tokens) as measurer:
             while (trial := tuner.next()) is not None:
                 tuner.observe(trial, measurer.observe(trial))
         return tuner.pick()
@@ -122,8 +122,7 @@ class Cpu:
     def engine(self, mode: Mode) -> Iterator[Engine]:
         """An engine of some streams and threads."""
         options = structs.replace(self.options, streams=mode.streams, threads=mode.threads)
-        spec = EngineSpec(model=self.model, target=self.target, packing=Packing(budget_tokens=512), config=options)
-        with Engine(LocalRunner(spec)) as engine:
+        with Engine(LocalRunner(spec_for(self.model, self.target, options))) as engine:
             yield engine
 
     def seconds(self, engine: Engine, work: Work) -> float:
@@ -135,14 +134,10 @@ class Cpu:
 
 def real(runs: int, texts: int, rounds: int, time_s: float) -> None:
     """Print every pick and its rate over the grid's best."""
-    bundle = find_bundle(DEFAULT_MODEL)
-    model = bundle.model(TextTable())
+    model = find_bundle(DEFAULT_MODEL).model(TextTable())
     found = list(documents(Path(sysconfig.get_path("stdlib"))))
     chosen = [row["text"] for row in found[:: max(1, len(found) // texts)]][:texts]
-    tokeniser = Tokeniser(
-        Path(model.tokenizer), max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase
-    )
-    cpu = Cpu(bundle, model, with_longest(tokeniser.encode(chosen), model.max_tokens))
+    cpu = Cpu(model, with_longest(Tokeniser.of(model).encode(chosen), model.max_tokens))
     limits = Limits(ceiling_bytes=int(0.85 * psutil.virtual_memory().available), time_s=time_s)
     picks = []
     for seed in range(runs):

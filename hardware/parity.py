@@ -6,11 +6,11 @@ What it runs is what a run runs: the catalogue's options, strict placement, the 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from embedmill.engine.catalogue import find_provider
 from embedmill.engine.catalogue.entry import Precision
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
-from embedmill.engine.runners.messages import RunnerOptions
-from embedmill.engine.runners.start import runner_for
+from embedmill.engine.runners.base import RunnerOptions
+from embedmill.engine.runners.start import list_devices, runner_for
 from embedmill.engine.sessions.canary import cosines_of, reference_vectors
-from embedmill.engine.spec import EngineSpec
+from embedmill.engine.spec import spec_for
 from embedmill.engine.target import aim, packing_for
 from embedmill.jobs.doctor import docstrings
 from embedmill.jobs.models import find_bundle
@@ -90,7 +90,7 @@ def prove(name: str, demand: Demand, model: Model, texts: int) -> list[str]:
         vectors, facts = embed(name, model, config, tokens, folder)
         problems = [*_check(vectors, reference, facts, demand, buckets)]
         show(facts, len(vectors), least_cosine(vectors, reference), time.monotonic() - began)
-        if provider.compiled:
+        if provider.ort.compiled:
             problems += _reload(name, model, config, tokens, folder, vectors)
     return problems
 
@@ -102,18 +102,18 @@ def embed(
 
     Compiled contexts are kept in the folder `contexts`.
     """
-    target = aim(find_provider(name), config, this_machine())
-    packing = packing_for(target.provider, model, config)
-    work = Work(tokens=tokens, batches=in_own_shape(tokens, packing.buckets))
-    spec = EngineSpec(model=model, target=target, packing=packing, config=config)
-    with Engine(runner_for(spec, RunnerOptions(watched=False, contexts=contexts), said=print)) as engine:
+    spec = spec_for(model, aim(find_provider(name), config, this_machine(), list_devices), config)
+    work = Work(tokens=tokens, batches=in_own_shape(tokens, spec.packing.buckets))
+    # The process of the sessions finds its folder of contexts by this.
+    os.environ["EMBEDMILL_HOME"] = contexts
+    with Engine(runner_for(spec, RunnerOptions(watched=False), notify=print)) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
         return vectors, engine.facts()
 
 
 def spread(model: Model, buckets: tuple[Bucket, ...], count: int) -> Tokens:
     """Docstrings of the standard library, some for every shape of a ladder, mostly short ones."""
-    tokeniser = Tokeniser(Path(model.tokenizer), max_tokens=model.max_tokens, lowercase=model.lowercase)
+    tokeniser = Tokeniser.of(model)
     tokens = tokeniser.encode(list(dict.fromkeys(docstrings())))
     shapes = np.searchsorted([bucket.sequence for bucket in buckets], tokens.lengths)
     chosen: list[int] = []

@@ -37,12 +37,8 @@ ENGINE_FLOORS = (
 )
 # What the steps that follow take away.
 TO_MOVE = (
-    "batch/prepare.py imports embedmill.source",
-    "engine/runners/start.py imports embedmill.model.bundle",
     "source/",
     "Trial",
-    "Device",
-    "Opening",
     "Run",
     "Choice",
 )

@@ -133,7 +133,7 @@ def run_jobs(wine: Wine, jobs: list[Job], reference: FloatArray, dim: int) -> in
             continue
         cosine = least_cosine(*_vectors(job, reference, dim))
         nodes = assigned(facts)
-        placed = nodes.get(DIRECTML.ort_name, 0)
+        placed = nodes.get(DIRECTML.ort.name, 0)
         holds = cosine >= COSINES[job.precision] and placed == sum(nodes.values()) > 0
         problems += not holds
         print(

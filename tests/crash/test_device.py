@@ -29,9 +29,9 @@ from embedmill.sink.verify import verify
 from tests.base.process.test_worker import children
 from tests.crash.trials import show
 from tests.support.jobs import make_config, make_rows, parts_of, tiny_bundle, write_jsonl
-from tests.support.works import CPU
+from tests.support.works import CPU, with_ort
 
-APART = structs.replace(CPU, apart=True)
+APART = with_ort(CPU, isolated=True)
 # One row per batch, so that there is time for faults.
 ROWS, KILLS, STOPS = 600, 20, 4
 # Longer than such a process lives.
@@ -60,18 +60,28 @@ def embedded(folder: Path, model: Path, provider: Provider, **engine: object) ->
     return result, parts_of(folder / "out")
 
 
+def opens_sessions(child: psutil.Process) -> bool:
+    """Whether a process is given a folder of models; one that lists devices is not."""
+    return Path(child.cmdline()[-1]).is_dir()
+
+
 @contextmanager
-def sent(signum: int, *, after_s: float, times: int = 1) -> Iterator[None]:
-    """The process of sessions gets a signal a while after it began; so do those that follow, up to so many."""
+def sent(signum: int, *, after_s: float, times: int = 1, of_listing: bool = False) -> Iterator[None]:
+    """The process of sessions gets a signal a while after it began; so do those that follow, up to so many.
+
+    `of_listing`: the process that lists devices does too.
+    """
     over = threading.Event()
 
     def send() -> None:
         met: set[int] = set()
         while len(met) < times and not over.wait(0.01):
             # One that ends by itself meanwhile is none to send to.
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess, IndexError):
                 for child in children():
-                    if child.pid not in met and not over.wait(after_s):
+                    if child.pid in met or not (of_listing or opens_sessions(child)):
+                        continue
+                    if not over.wait(after_s):
                         met.add(child.pid)
                         child.send_signal(signum)
 
@@ -123,11 +133,24 @@ def test_a_process_of_sessions_that_ends_or_hangs_is_followed_by_another(
 
 
 @pytest.mark.crash
+def test_a_process_that_is_killed_while_it_lists_devices_is_followed_by_another(
+    place: Path, tiny_model: Path, undisturbed: dict[str, str]
+) -> None:
+    with sent(signal.SIGKILL, after_s=0.2, times=2, of_listing=True):
+        result, parts = embedded(place / "device-listing", tiny_model, APART)
+    assert parts == undisturbed
+    assert result.engine is not None
+
+
+@pytest.mark.crash
 def test_a_device_that_stays_lost_ends_the_run_which_resumes_when_it_is_back(
     place: Path, tiny_model: Path, undisturbed: dict[str, str]
 ) -> None:
     folder = place / "device-gone"
-    with sent(signal.SIGKILL, after_s=0.05, times=99), pytest.raises(DeviceLost, match="lost 4 times in a row"):
+    with (
+        sent(signal.SIGKILL, after_s=0.05, times=99, of_listing=True),
+        pytest.raises(DeviceLost, match="lost 4 times in a row"),
+    ):
         embedded(folder, tiny_model, APART)
     assert children() == []
     assert embedded(folder, tiny_model, APART)[1] == undisturbed
@@ -159,7 +182,7 @@ def test_a_model_that_changed_since_the_run_began_is_not_loaded(
         with (bundle / "tokenizer.json").open("ab") as file:
             file.write(b" ")
 
-    monkeypatch.setattr("embedmill.jobs.run.check_files", then_changed)
+    monkeypatch.setattr("embedmill.jobs.job.check_files", then_changed)
     with pytest.raises(ModelError, match=r"tokenizer\.json is missing or damaged"):
         embedded(tmp_path / "job", model, APART)
     assert children() == []

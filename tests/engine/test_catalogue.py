@@ -17,7 +17,7 @@ from embedmill.model.bundle import Flavour
 
 HOUSE = Path(embedmill.__file__).parent
 FILES = sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py") if path.parent.name != "catalogue")
-FAULTS = [(provider, fault) for provider in PROVIDERS for fault in provider.faults]
+FAULTS = [(provider, fault) for provider in PROVIDERS for fault in provider.ort.faults]
 every_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
 
 # "cpu" is a kind of device too, and ONNX Runtime's word for the memory of the host; its provider is the one that
@@ -28,7 +28,6 @@ CPU_WORDS = {
     "engine/machine/adapters/vulkan.py": {"cpu"},
     "engine/devices.py": {"cpu"},
     "engine/sessions/session.py": {"cpu"},
-    "engine/sessions/options.py": {"CPUExecutionProvider"},
     "engine/memory/attach.py": {"cpu"},
 }
 # Vectors that others are held against come from the CPU.
@@ -48,33 +47,33 @@ def test_an_unknown_provider_lists_the_known_ones(name: str) -> None:
 
 
 def test_names_are_unique_and_auto_is_none() -> None:
-    for names in ([provider.name for provider in PROVIDERS], [provider.ort_name for provider in PROVIDERS]):
+    for names in ([provider.name for provider in PROVIDERS], [provider.ort.name for provider in PROVIDERS]):
         assert len(set(names)) == len(names)
     assert AUTO not in [provider.name for provider in PROVIDERS]
 
 
 def test_the_cpu_is_the_last_resort() -> None:
-    assert PROVIDERS[-1].ort_name == "CPUExecutionProvider"
+    assert PROVIDERS[-1].ort.name == "CPUExecutionProvider"
 
 
 @every_provider
 def test_an_entry_says_what_it_drives_and_how_it_is_called(provider: Provider) -> None:
     assert re.fullmatch(r"[a-z]+", provider.name)
-    assert re.fullmatch(r"\w+ExecutionProvider", provider.ort_name)
+    assert re.fullmatch(r"\w+ExecutionProvider", provider.ort.name)
     assert provider.drives
     assert provider.kinds
     assert len(set(provider.kinds)) == len(provider.kinds)
 
 
 @every_provider
-def test_every_home_has_an_install_line_for_its_package(provider: Provider) -> None:
+def test_every_distribution_has_an_install_line_for_its_package(provider: Provider) -> None:
     assert provider.distributions
-    places = [(home.system, architecture) for home in provider.distributions for architecture in home.architectures]
-    assert len(set(places)) == len(places)
-    for home in provider.distributions:
-        assert home.architectures
-        assert home.install.startswith("install ")
-        assert home.package in home.install
+    found = [(place.system, architecture) for place in provider.distributions for architecture in place.architectures]
+    assert len(set(found)) == len(found)
+    for place in provider.distributions:
+        assert place.architectures
+        assert place.install.startswith("install ")
+        assert place.package in place.install
 
 
 @every_provider
@@ -105,8 +104,8 @@ def test_a_ladder_rises_and_its_longest_bucket_keeps_the_budget(provider: Provid
 @every_provider
 def test_every_provider_is_strict_about_where_nodes_go(provider: Provider) -> None:
     """Operators may be left to the CPU where the entry names them, and nowhere else."""
-    assert provider.strict
-    assert bool(provider.on_cpu) == (provider.name in {"cuda", "coreml"})
+    assert provider.ort.strict != (provider.name == "cpu")
+    assert bool(provider.ort.on_cpu) == (provider.name in {"cuda", "coreml"})
 
 
 @every_provider
@@ -117,7 +116,7 @@ def test_a_provider_that_wsl_cannot_have_says_what_to_do_there(provider: Provide
 
 @every_provider
 def test_what_is_compiled_or_emulated_needs_a_plugin(provider: Provider) -> None:
-    assert provider.plugin is not None or not (provider.compiled or provider.emulated)
+    assert provider.ort.plugin is not None or not (provider.ort.compiled or provider.ort.emulated)
 
 
 @pytest.mark.parametrize(("provider", "fault"), FAULTS, ids=lambda value: getattr(value, "pattern", "of"))
@@ -148,13 +147,13 @@ def test_faults_are_known_by_their_codes(provider: Provider, fault: Fault) -> No
     ids=str,
 )  # fmt: skip
 def test_a_code_means_what_its_maker_says(name: str, said: str, meaning: str | None) -> None:
-    found = [fault.meaning for fault in find_provider(name).faults if re.search(fault.pattern, said)]
+    found = [fault.meaning for fault in find_provider(name).ort.faults if re.search(fault.pattern, said)]
     assert found == ([] if meaning is None else [meaning])
 
 
 def test_nothing_else_names_a_provider() -> None:
     """Whole strings: what a string tells people may name one."""
-    names = {name for provider in PROVIDERS for name in (provider.name, provider.ort_name)}
+    names = {name for provider in PROVIDERS for name in (provider.name, provider.ort.name)}
     found = {file: strings(file) & names for file in FILES}
     assert {file: used for file, used in found.items() if used} == {
         file: used for file, used in CPU_WORDS.items() if file in FILES

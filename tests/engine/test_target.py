@@ -15,11 +15,11 @@ from embedmill.engine.devices import Device
 from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.target import Target, aim, packing_for
 from tests.support.fake_devices import device_of
-from tests.support.works import CPU, ladder_of, model, provider_of
+from tests.support.works import CPU, ladder_of, model, provider_of, with_ort
 
 LADDERS = [provider for provider in PROVIDERS if isinstance(provider.shapes, Ladder)]
 DEFAULT = EngineTable()
-LUNAR = structs.replace(CPU, name="moon", ort_name="MoonExecutionProvider")
+LUNAR = structs.replace(with_ort(CPU, name="MoonExecutionProvider"), name="moon")
 
 
 def shapes(provider: Provider, *, max_tokens: int = 512, weights_bytes: int = 1, budget: int | None = None) -> list:  # type: ignore[type-arg]
@@ -94,13 +94,14 @@ def test_a_target_is_called_by_provider_precision_and_device(device: Device | No
     assert Target(provider=find_provider("directml"), precision="fp16", device=device, chosen="").label == label
 
 
+DEVICES = [device_of(0, name="Near side", discrete=False), device_of(1, name="Far side", discrete=True)]
+
+
 class TestAim:
     @pytest.fixture(autouse=True)
     def moon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The moon is installed here, and has two devices."""
-        devices = [device_of(0, name="Near side", discrete=False), device_of(1, name="Far side", discrete=True)]
         monkeypatch.setattr(target, "require", lambda *_: None)
-        monkeypatch.setattr(target, "devices_of", lambda _: devices)
 
     PROVIDER = provider_of(
         precisions={
@@ -110,25 +111,22 @@ class TestAim:
     )
 
     def test_the_default_is_the_first_precision_on_the_most_powerful_device(self) -> None:
-        found = aim(self.PROVIDER, DEFAULT, this_machine())
+        found = aim(self.PROVIDER, DEFAULT, this_machine(), lambda _: DEVICES)
         assert (found.label, found.chosen) == ("moon fp32 on Far side", "asked for")
 
     def test_a_job_may_ask_for_a_device_and_a_precision(self) -> None:
-        found = aim(self.PROVIDER, EngineTable(device="near", precision="fp16"), this_machine())
+        found = aim(self.PROVIDER, EngineTable(device="near", precision="fp16"), this_machine(), lambda _: DEVICES)
         assert found.label == "moon fp16 on Near side"
 
     def test_a_precision_that_the_provider_lacks_lists_those_it_has(self) -> None:
         with pytest.raises(DeviceError, match=r"moon does not compute in fp16; `engine\.precision` .* can be fp32$"):
-            aim(provider_of(), EngineTable(precision="fp16"), this_machine())
+            aim(provider_of(), EngineTable(precision="fp16"), this_machine(), lambda _: DEVICES)
 
     def test_a_device_that_is_not_there_lists_those_that_are(self) -> None:
         with pytest.raises(DeviceError, match=r"moon has no device 'sun'.*0: Near side \(gpu\); 1: Far side \(gpu\)"):
-            aim(self.PROVIDER, EngineTable(device="sun"), this_machine())
+            aim(self.PROVIDER, EngineTable(device="sun"), this_machine(), lambda _: DEVICES)
 
 
-def test_a_provider_that_is_not_here_is_refused_before_it_is_asked_for_devices(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(target, "devices_of", lambda _: pytest.fail("asked for devices"))
+def test_a_provider_that_is_not_here_is_refused_before_its_devices_are_listed() -> None:
     with pytest.raises(DeviceError, match="moon is not for this machine"):
-        aim(provider_of(), DEFAULT, this_machine())
+        aim(provider_of(), DEFAULT, this_machine(), lambda _: pytest.fail("asked for devices"))

@@ -57,7 +57,7 @@ def embedded(
 ) -> FloatArray:
     """Vectors of some golden texts by one graph, on the CPU."""
     model = bundle.model(TextTable())
-    tokeniser = Tokeniser(Path(model.tokenizer), max_tokens=model.max_tokens)
+    tokeniser = Tokeniser.of(model)
     tokens = tokeniser.encode([golden[number]["text"] for number in numbers])
     packing = Packing(budget_tokens=512)
     work = Work(tokens=tokens, batches=pack(tokens.lengths, packing))

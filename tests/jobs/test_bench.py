@@ -60,7 +60,7 @@ class TestTurns:
     ) -> None:
         machine.rates |= {("webgpu", "fp32"): [70.0]}
         measured(job, rounds=2)
-        wanted = [(options["wanted"].reference, options["wanted"].peak) for options in machine.options]
+        wanted = [(options["request"].is_reference, bool(options["request"].sizes)) for options in machine.options]
         assert wanted == [(True, True), (False, True), (False, False), (False, False)]
 
     def test_what_fails_is_not_tried_again(self, machine: Machine, job: RunConfig) -> None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import msgspec
-import numpy as np
 import pytest
 
-from embedmill.base.config import EngineTable, RunConfig, TextTable
-from embedmill.base.records import Tokens
-from embedmill.engine.sessions import matrix_peak as peak_module
+from embedmill.base.config import RunConfig
 from embedmill.jobs import bench as bench_module
-from embedmill.jobs.bench import bench
-from embedmill.tune import figures as figures_module
-from embedmill.tune import trial as trial_module
-from embedmill.tune.trial import Measurement, Request, run_trial
+from embedmill.tune.trial import try_provider
 from tests.support.jobs import embedmill, make_config, make_rows, words_of, write_jsonl
 from tests.support.stub_machine import Machine
 from tests.support.tiny_model import HIDDEN, INTERMEDIATE, LAYERS
@@ -36,26 +28,14 @@ class TestForReal:
     """The CPU measures itself; the other provider is one that is not installed."""
 
     @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measurement]:
-        """In this process, one pass, small matrices; what stands for `try_provider`."""
-
-        def here(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
-            path = Path(options["wanted"].folder) / "tokens.npz"
-            np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
-            options.pop("deadline_s")
-            request = Request(bundle=str(bundle), text=text, engine=engine, tokens=str(path), **options)
-            done = run_trial(msgspec.json.decode(msgspec.json.encode(request), type=Request))
-            return msgspec.json.decode(msgspec.json.encode(done), type=Measurement)
-
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One pass, small matrices."""
         machine = Machine()
         machine.rates[("coreml", "fp32")] = []
         machine.rates[("directml", "fp32")] = []
         monkeypatch.setattr(bench_module, "candidates_of", machine.candidates)
-        monkeypatch.setattr(bench_module, "try_provider", here)
-        monkeypatch.setattr(trial_module, "_TIMED_S", 0.0)
-        monkeypatch.setattr(figures_module, "_PEAK_SIZES", (16, 64))
-        monkeypatch.setattr(peak_module, "_MEASURED_S", 0.0)
-        return here
+        monkeypatch.setattr(bench_module, "try_provider", partial(try_provider, timed_s=0.0))
+        monkeypatch.setattr(bench_module, "PEAK_SIZES", (16, 64))
 
     def test_the_command_gives_sane_figures_and_a_chart(
         self, tmp_path: Path, job: RunConfig, capsys: pytest.CaptureFixture[str]
@@ -84,25 +64,3 @@ class TestForReal:
         assert told.startswith("5 documents of ")
         assert "cpu fp32" in told
         assert "no other provider works here" in told.splitlines()[-1]
-
-    def test_the_least_cosine_is_found_among_all_texts(
-        self, job: RunConfig, quick: Callable[..., Measurement], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The reference is spoiled in one text, which only its own cosine can show."""
-        trials: list[Measurement] = []
-
-        def spoiled(*arguments: Any, **options: Any) -> Measurement:
-            done = quick(*arguments, **options)
-            vectors = options["wanted"].vectors
-            if options["wanted"].reference:
-                kept = np.load(vectors)
-                kept[3] = -kept[3]
-                np.save(vectors, kept)
-            trials.append(done)
-            return done
-
-        monkeypatch.setattr(bench_module, "try_provider", spoiled)
-        bench(job, texts=20, rounds=2, chart=None, emulated=False)
-        cosines = [trial.figures.cosine for trial in trials if trial.works and trial.figures is not None]
-        assert cosines[0] is None
-        assert cosines[1] == pytest.approx(-1, abs=1e-4)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from embedmill.base.config import EngineTable, TextTable
-from embedmill.base.records import Tokens
+from embedmill.base.config import EngineTable
+from embedmill.base.records import Model, Tokens
 from embedmill.engine.availability import Availability
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
@@ -48,7 +48,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineTable, Tokens]]:
         state = "elsewhere" if provider.name in ELSEWHERE else state
         return Availability(provider=provider.name, state=state, words=f"words on {provider.name}")  # type: ignore[arg-type]
 
-    def try_provider(bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
+    def try_provider(model: Model, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
         assert options["real_only"] is False
         asked.append((engine, tokens))
         return structs.replace(TRIALS[engine.provider], precision=engine.precision)

@@ -7,20 +7,17 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from embedmill import source
-from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.results import EngineFacts
 from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.jobs.embed import Embedder
-from embedmill.jobs.job import sample_of
+from embedmill.jobs.job import Job
 from embedmill.jobs.plan import plan_run
 from embedmill.jobs.run import run
-from embedmill.model.bundle import open_bundle
 from embedmill.report.run import run_summary
 from embedmill.sink.folder import read_manifest
 from embedmill.sink.verify import verify
-from embedmill.source.plan import plan
 from tests.support.jobs import (
     assert_close,
     embedded,
@@ -158,8 +155,7 @@ class TestSample:
         rows = [{"id": str(number), "text": " ".join(["river"] * (number // 10 + 1))} for number in range(50)]
         path = write_jsonl(tmp_path / "a.jsonl", rows)
         config = make_config(tiny_model, path, tmp_path / "out", shard={"rows": 10})
-        files = source.discover(config.input)
-        model = open_bundle(tiny_bundle(tiny_model)).model(TextTable())
-        found = sample_of(config, model, files, plan(config, files)[:count])
+        job = Job(config)
+        found = job.sample(job.plan()[:count])
         assert found.tokens.lengths.tolist() == lengths
         assert found.rows == 10 * len(lengths)

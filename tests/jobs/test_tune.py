@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from embedmill.base.config import EngineTable, RunConfig, TextTable
+from embedmill.base.config import EngineTable, RunConfig
 from embedmill.base.errors import ConfigError, InputError, OutputError
 from embedmill.base.records import IntArray, Model
 from embedmill.base.results import Tuning
@@ -20,7 +20,6 @@ from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.target import Target
 from embedmill.jobs.tune import tune
-from embedmill.model.bundle import Bundle
 from embedmill.tune import batches as tune_module
 from embedmill.tune.batches import Settings, note_rate, settings_for
 from embedmill.tune.kept import disturbed, drifted, kept_tunings, outgrown
@@ -29,7 +28,6 @@ from tests.support.fake_devices import device_of
 from tests.support.jobs import make_config
 from tests.support.works import CPU, ladder_of, model, tokens_of
 
-BUNDLE = Bundle(folder=Path("nowhere"), card=None)  # type: ignore[arg-type]
 MODEL = model()
 LONG = 10**9
 ENGINE = EngineTable(provider="cpu", precision="fp32")
@@ -91,7 +89,7 @@ def machine(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def settled(
     *, rows: int = LONG, engine: EngineTable = ENGINE, read: Callable[[], Sample] = sample, of: Model = MODEL
 ) -> Settings:
-    return settings_for(BUNDLE, of, TextTable(), engine, target(), read, rows=rows)
+    return settings_for(of, engine, target(), read, rows=rows, chunked=False)
 
 
 def no_sample() -> Sample:
@@ -101,12 +99,12 @@ def no_sample() -> Sample:
 class TestRun:
     def test_a_long_run_tunes_and_the_next_one_uses_what_was_found(self, machine: Machine) -> None:
         found = settled()
-        assert found.packing.budget_tokens == 512
-        assert (found.engine.streams, found.engine.threads) == (2, 1)
+        assert found.spec.packing.budget_tokens == 512
+        assert (found.spec.streams, found.spec.threads) == (2, 1)
         assert found.tuning is not None
         assert len(found.tuning.trials) > 4
         machine.trials.clear()
-        assert settled().packing == found.packing
+        assert settled().spec.packing == found.spec.packing
         assert machine.trials == []
 
     def test_a_short_run_without_anything_kept_reads_no_texts(self, machine: Machine) -> None:
@@ -144,15 +142,13 @@ class TestRun:
 
         monkeypatch.setattr(tune_module, "Tuner", Timed)
         on = structs.replace(target(), provider=provider)
-        settings_for(BUNDLE, MODEL, TextTable(), ENGINE, on, sample, rows=100_000_000)
+        settings_for(MODEL, ENGINE, on, sample, rows=100_000_000, chunked=False)
         assert given == [expected_s]
 
     def test_chunks_count_for_what_they_are(self, machine: Machine) -> None:
-        chunked = TextTable(chunk_tokens=8)
         rows, each = 1000, 20_000
-        found = settings_for(
-            BUNDLE, MODEL, chunked, ENGINE, target(), lambda: sample(texts=each // 8 * 2, rows=2), rows=rows
-        )
+        read = lambda: sample(texts=each // 8 * 2, rows=2)  # noqa: E731
+        found = settings_for(MODEL, ENGINE, target(), read, rows=rows, chunked=True)
         assert found.tuning is not None
 
     def test_texts_of_other_lengths_are_tuned_for_themselves(self, machine: Machine) -> None:
@@ -171,22 +167,22 @@ class TestRun:
     )
     def test_nothing_is_tuned_where_the_user_leaves_nothing_open(self, machine: Machine, engine: EngineTable) -> None:
         found = settled(engine=engine, read=no_sample)
-        assert (found.tuning, found.engine) == (None, engine)
+        assert found.tuning is None
 
     def test_what_the_user_set_stays(self, machine: Machine) -> None:
-        assert settled(engine=structs.replace(ENGINE, streams=1, threads=2)).engine.streams == 1
-        assert settled(engine=structs.replace(ENGINE, budget_tokens=300)).packing.budget_tokens == 300
+        assert settled(engine=structs.replace(ENGINE, streams=1, threads=2)).spec.streams == 1
+        assert settled(engine=structs.replace(ENGINE, budget_tokens=300)).spec.packing.budget_tokens == 300
         assert {trial.knobs.mode.streams for trial in machine.trials[:3]} == {1}
 
     def test_emulated_devices_are_not_tuned(self, machine: Machine) -> None:
         emulated = target(device_of(0, emulated=True))
-        found = settings_for(BUNDLE, MODEL, TextTable(), ENGINE, emulated, no_sample, rows=LONG)
+        found = settings_for(MODEL, ENGINE, emulated, no_sample, rows=LONG, chunked=False)
         assert found.tuning is None
 
     @pytest.mark.parametrize("trouble", ["breaks", "full", "full_later"])
     def test_where_no_trial_works_the_run_goes_on_as_the_catalogue_says(self, machine: Machine, trouble: str) -> None:
         setattr(machine, trouble, True)
-        assert settled().packing.budget_tokens == 512
+        assert settled().spec.packing.budget_tokens == 512
         assert kept_tunings() == []
 
 
@@ -199,7 +195,7 @@ class TestKept:
         assert kept is not None
         kept.write_bytes(words)
         machine.trials.clear()
-        assert settled().packing.budget_tokens == 512
+        assert settled().spec.packing.budget_tokens == 512
         assert machine.trials != []
         assert str(kept) in caplog.text
         assert json.loads(kept.read_bytes())["packing"]["budget_tokens"] == 512
@@ -209,12 +205,12 @@ class TestKept:
             found = settled()
             assert found.tuning is not None
             half = int(found.tuning.tokens_per_s * 50 / 2)
-            note_rate(found, tokens=half, busy_s=100, streams=2)
+            note_rate(found, tokens=half, busy_s=100)
         [kept] = kept_tunings()
         assert kept.rates == pytest.approx([kept.tokens_per_s / 2] * 2, rel=1e-3)
         machine.best = 2048
         machine.trials.clear()
-        assert settled().packing.budget_tokens == 2048
+        assert settled().spec.packing.budget_tokens == 2048
         assert machine.trials != []
 
     @pytest.mark.parametrize("shares", [[], [0.5], [0.5, 1.0], [0.9, 0.8], [0.5, 2.0]])
@@ -233,7 +229,7 @@ class TestKept:
 
     def test_a_short_run_leaves_no_rate(self, machine: Machine) -> None:
         found = settled()
-        note_rate(found, tokens=100, busy_s=3, streams=2)
+        note_rate(found, tokens=100, busy_s=3)
         assert kept_tunings()[0].rates == []
 
     @pytest.mark.parametrize(

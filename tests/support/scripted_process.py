@@ -1,4 +1,4 @@
-"""A process of sessions whose device does as a script says, for the tests of `Apart`."""
+"""A process of sessions whose device does as a script says, for the tests of `ProcessRunner`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory
 from embedmill.base.records import Batch, FloatArray, Tokens
+from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.host import serve
 from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.runners.messages import RunnerOptions
 from embedmill.engine.sessions import pool
 from embedmill.engine.spec import EngineSpec
 from tests.support.works import FakeSession
@@ -26,10 +26,10 @@ from tests.support.works import FakeSession
 SCRIPT = "EMBEDMILL_TEST_SCRIPT"
 
 
-def main() -> None:
+def main(*_: str) -> None:
     """The process: as a run's, but for its sessions."""
     setattr(pool, "Session", Scripted)  # noqa: B010
-    serve(lambda spec, options, said: runner(spec, options, said))
+    serve(runner)
 
 
 def runner(spec: EngineSpec, options: RunnerOptions, said: Callable[[str], None]) -> LocalRunner:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
-from embedmill.base.config import EngineTable, TextTable
-from embedmill.base.records import Tokens
+from embedmill.base.config import EngineTable
+from embedmill.base.records import Model, Tokens
 from embedmill.engine.catalogue import find_provider
 from embedmill.tune.figures import Figures
 from embedmill.tune.provider import Candidate
@@ -32,9 +31,7 @@ class Machine:
             for name, precision in sorted(self.rates, reverse=True)
         ]
 
-    def try_provider(
-        self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any
-    ) -> Measurement:
+    def try_provider(self, model: Model, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
         key = (engine.provider, engine.precision)
         number = sum(one.provider == key[0] and one.precision == key[1] for one, _ in self.tried)
         self.tried.append((engine, len(tokens.truncated)))

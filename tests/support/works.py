@@ -13,11 +13,11 @@ from embedmill.base.config import EngineTable
 from embedmill.base.records import Batch, Bucket, Canaries, FloatArray, Graph, Model, Packing, Tokens, Work
 from embedmill.batch.pack import pack
 from embedmill.engine.catalogue import find_provider
-from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, Precision, Provider
+from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, OnnxRuntime, Precision, Provider
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.sessions.options import SessionPlan
-from embedmill.engine.spec import EngineSpec
+from embedmill.engine.spec import spec_for
 from embedmill.engine.target import Target
 
 CPU = find_provider("cpu")
@@ -69,10 +69,12 @@ def model(
     return Model(
         name="fake",
         identity="0" * 64,
-        graphs={flavour: Graph(path=f"nowhere/{flavour}.onnx", opset=opset, optimise=False) for flavour in graphs},
+        folder="nowhere",
+        files={},
+        graphs={flavour: Graph(file=f"{flavour}.onnx", opset=opset, optimise=False) for flavour in graphs},
         weights_bytes=weights_bytes,
         canaries=canaries or Canaries(tokens=NO_TOKENS, vectors=np.empty((0, dim), np.float32)),
-        tokenizer="nowhere/tokenizer.json",
+        tokenizer="tokenizer.json",
         dim=dim,
         pad_id=0,
         max_tokens=max_tokens,
@@ -84,10 +86,12 @@ def model(
 
 def provider_of(**changes: Any) -> Provider:
     """An entry that is no one's: CPU nodes under a name of its own, with `changes`."""
+    fields = {"name": changes.pop("ort_name", "MoonExecutionProvider")}
+    fields |= {name: changes.pop(name) for name in OnnxRuntime.__struct_fields__[1:] if name in changes}
     values: dict[str, Any] = {
         "name": "moon",
         "drives": "the moon",
-        "ort_name": "MoonExecutionProvider",
+        "endpoint": OnnxRuntime(**fields),
         "distributions": (),
         "kinds": ("gpu",),
         "precisions": {"fp32": GraphChoice(graph="fused", floor=0.99999)},
@@ -96,6 +100,11 @@ def provider_of(**changes: Any) -> Provider:
         "memory": "unknown",
     }
     return Provider(**(values | changes))
+
+
+def with_ort(provider: Provider, **changes: Any) -> Provider:
+    """The entry with changes of what is ONNX Runtime's."""
+    return structs.replace(provider, endpoint=structs.replace(provider.ort, **changes))
 
 
 def ladder_of(*sequences: int, budget_tokens: int = 64, most_rows: int = 8, weights_bytes: int = 2 << 30) -> Ladder:
@@ -122,7 +131,7 @@ def engine_of(
 
 def engine_on(known: Model, target: Target, packing: Packing, config: EngineTable, **options: Any) -> Engine:
     """An engine whose sessions are in this process; `options` are the runner's."""
-    return Engine(LocalRunner(EngineSpec(model=known, target=target, packing=packing, config=config), **options))
+    return Engine(LocalRunner(spec_for(known, target, config, packing), **options))
 
 
 def with_graph(provider: Provider, graph: str, *, precision: Precision = "fp32", floor: float = 0.99999) -> Provider:

@@ -12,15 +12,14 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
-from embedmill.base.records import Tokens
+from embedmill.base.records import Model, Tokens
 from embedmill.engine import target as target_module
 from embedmill.engine.availability import Availability
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.engine.target import Target
-from embedmill.model.bundle import Bundle
 from embedmill.tune import provider
 from embedmill.tune.provider import WORTH_MEASURING, ProviderChoice, choose_target
 from embedmill.tune.trial import Measurement
@@ -28,7 +27,6 @@ from tests.support.fake_devices import device_of
 from tests.support.works import CPU, model, provider_of, tokens_of
 
 AUTO = EngineTable()
-BUNDLE = Bundle(folder=Path("nowhere"), card=None)  # type: ignore[arg-type]
 MOON = provider_of(
     precisions={
         "fp32": GraphChoice(graph="fused", floor=0.99999),
@@ -62,9 +60,7 @@ class Machine:
         state, words = ("installed", version) if version else ("installable", "a line")
         return Availability(provider=provider.name, state=state, words=words)  # type: ignore[arg-type]
 
-    def try_provider(
-        self, bundle: Path, text: TextTable, engine: EngineTable, tokens: Tokens, **options: Any
-    ) -> Measurement:
+    def try_provider(self, model: Model, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
         assert options == {"real_only": True}
         self.tried.append(engine)
         self.sampled.append(tokens)
@@ -86,9 +82,7 @@ def machine(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(provider, "availability_of", stands_in.standing)
     monkeypatch.setattr(provider, "try_provider", stands_in.try_provider)
     monkeypatch.setattr(target_module, "require", lambda *_: None)
-    monkeypatch.setattr(
-        target_module, "devices_of", lambda provider: stands_in.devices if provider.name != "cpu" else []
-    )
+    monkeypatch.setattr(provider, "list_devices", lambda one, **_: stands_in.devices if one.name != "cpu" else [])
     return stands_in
 
 
@@ -101,9 +95,7 @@ def three(machine: Machine) -> Machine:
 
 
 def chosen(engine: EngineTable = AUTO, *, sample: Callable[[], Tokens] = a_sample, **options: Any) -> Target:
-    return choose_target(
-        BUNDLE, options.get("known", KNOWN), TextTable(), engine, sample, texts=options.get("texts", WORTH_MEASURING)
-    )
+    return choose_target(options.get("known", KNOWN), engine, sample, texts=options.get("texts", WORTH_MEASURING))
 
 
 class TestOne:

@@ -5,6 +5,7 @@ Rows are counted from 0 inside the program and shown from 1 to people.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
@@ -38,9 +39,9 @@ class InputFile(Struct, frozen=True, kw_only=True):
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """An ONNX file, its opset, and whether the runtime should still fuse operators in it."""
+    """An ONNX file of a model's folder, its opset, and whether the runtime should still fuse operators in it."""
 
-    path: str
+    file: str
     opset: int
     optimise: bool
 
@@ -55,13 +56,15 @@ class Canaries(Struct, frozen=True, kw_only=True):
 class Model(Struct, frozen=True, kw_only=True):
     """A model as one job uses it.
 
-    `identity` is sha256 over all that decides a vector; `graphs` are by flavour (`fused`, `unfused`,
-    `fused-fp16`, `unfused-fp16`) and `weights_bytes` the size of one's weights; `tokenizer` is a path;
-    `max_tokens` counts special tokens; `prompt` is put before every text.
+    `identity` is sha256 over all that decides a vector; `folder` holds the files, whose sha256 are in `files` by
+    name; `graphs` are by flavour (`fused`, `unfused`, `fused-fp16`, `unfused-fp16`) and `weights_bytes` the size of
+    one's weights; `tokenizer` is a file name; `max_tokens` counts special tokens; `prompt` is put before every text.
     """
 
     name: str
     identity: str
+    folder: str
+    files: dict[str, str]
     graphs: dict[str, Graph]
     weights_bytes: int
     canaries: Canaries
@@ -72,6 +75,10 @@ class Model(Struct, frozen=True, kw_only=True):
     prompt: str
     lowercase: bool
     normalized: bool
+
+    def path(self, file: str) -> Path:
+        """Return where a file of the model is."""
+        return Path(self.folder) / file
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -262,6 +269,18 @@ class Stages(Struct, kw_only=True):
     compute: float = 0.0
     write: float = 0.0
     streams: int = 0
+
+
+class Tokenised(Struct, frozen=True, kw_only=True):
+    """Tokens of a shard's passages: passage i has the text hash `hashes[i]` and the tokens `number[i]`.
+
+    Identical texts of a shard stand once in `tokens`. The texts of `passages` are let go.
+    """
+
+    passages: Passages
+    hashes: list[str]
+    number: IntArray
+    tokens: Tokens
 
 
 class Prepared(Struct, frozen=True, kw_only=True):

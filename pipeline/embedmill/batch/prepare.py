@@ -1,89 +1,62 @@
-"""From a shard of the plan to work for the engine, and from its vectors to the rows that are written.
-
-The conductor's two hands: `Preparation` calls source, text and batch, `output_table` calls sink.
-"""
+"""Preparation: documents to passages, to tokens, to batches."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
-from embedmill import source
-from embedmill.base.config import RunConfig
+from msgspec import structs
+
+from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError
-from embedmill.base.records import (
-    InputFile,
-    Model,
-    Packing,
-    Passages,
-    Prepared,
-    Shard,
-    Work,
-)
+from embedmill.base.records import Documents, Model, Packing, Passages, Prepared, Shard, Tokenised, Work
 from embedmill.batch.chunk import Chunker, whole
 from embedmill.batch.pack import distinct, pack
 from embedmill.batch.tokenise import Tokeniser
 
 
-class Preparation:
-    """Reads, chunks, tokenises and packs shards; a context manager that holds the open input file."""
+class Tokenisation:
+    """Chunks and tokenises the documents of shards."""
 
-    def __init__(self, config: RunConfig, model: Model, files: list[InputFile], packing: Packing) -> None:
-        """Raises InputError for missing columns, ConfigError for chunks longer than the model takes."""
-        text = config.text
+    def __init__(self, model: Model, text: TextTable) -> None:
+        """Raises ConfigError for chunks longer than the model takes, ModelError for its tokenizer."""
         if text.chunk_tokens > model.max_tokens:
             raise ConfigError(
                 f"`text.chunk_tokens` = {text.chunk_tokens}, but {model.name} takes {model.max_tokens} at most"
             )
-        path = Path(model.tokenizer)
-        self._tokeniser = Tokeniser(path, max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase)
+        self._tokeniser = Tokeniser.of(model)
         self._cut: Callable[[list[str]], Passages] = whole
         if text.chunk_tokens:
             self._cut = Chunker(
-                path,
+                model.path(model.tokenizer),
                 chunk_tokens=text.chunk_tokens,
                 overlap=text.chunk_overlap,
                 prompt=model.prompt,
                 lowercase=model.lowercase,
             ).cut
-        self._packing = packing
-        self.columns = source.resolve(files, config)
-        self.finds_duplicates = self.columns.id is not None and config.rows.duplicate_id != "keep"
-        self._reader = source.Reader(files, config, self.columns)
 
-    def __enter__(self) -> Self:
-        self._reader.__enter__()
-        return self
+    def tokenise(self, documents: Documents, *, between: Callable[[], None] = lambda: None) -> Tokenised:
+        """Chunk and tokenise documents, identical passages once.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
-
-    def remember(self, ids: Iterable[str]) -> None:
-        """Ids of committed shards, so that a later row with one of them counts as a duplicate."""
-        self._reader.remember(list(ids))
-
-    def prepare(self, shard: Shard, *, between: Callable[[], None] = lambda: None) -> Prepared:
-        """One shard; `between` is called now and then, and what it raises ends the work.
-
-        Raises InputError if the file cannot be read or a row is bad under a `fail` policy.
+        `between` is called now and then, and what it raises ends the work.
         """
-        documents = self._reader.read(shard)
-        between()
         passages = self._cut(documents.texts)
         hashes = [hashlib.sha256(text.encode()).hexdigest() for text in passages.texts]
         first, number = distinct(hashes)
         tokens = self._tokeniser.encode([passages.texts[row] for row in first], between=between)
-        batches = pack(tokens.lengths, self._packing)
-        return Prepared(
-            shard=shard,
-            documents=documents,
-            passages=passages,
-            hashes=hashes,
-            number=number,
-            work=Work(tokens=tokens, batches=batches),
-        )
+        # From here on nobody reads the texts, and a prepared shard may wait for long.
+        passages = structs.replace(passages, texts=[])
+        return Tokenised(passages=passages, hashes=hashes, number=number, tokens=tokens)
+
+
+def packed(shard: Shard, documents: Documents, tokenised: Tokenised, packing: Packing) -> Prepared:
+    """Pack a tokenised shard into batches."""
+    batches = pack(tokenised.tokens.lengths, packing)
+    return Prepared(
+        shard=shard,
+        documents=documents,
+        passages=tokenised.passages,
+        hashes=tokenised.hashes,
+        number=tokenised.number,
+        work=Work(tokens=tokenised.tokens, batches=batches),
+    )

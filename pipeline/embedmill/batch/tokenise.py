@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer, normalizers
 
 from embedmill.base.errors import ModelError
-from embedmill.base.records import Tokens
+from embedmill.base.records import Model, Tokens
 
 # Texts per call into Rust: an Encoding is some 100 bytes per token, so this bounds memory.
 _SLICE_TEXTS = 256
@@ -20,7 +21,13 @@ _SPACES = " \n\t\r"
 
 
 class Tokeniser:
-    """The model's tokenizer with our own truncation; what its file says of padding and truncation is ignored."""
+    """Tokenizer of a model with a truncation of our own; padding and truncation in its file are ignored."""
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Load the tokenizer of a model as a job uses it. Raises ModelError if the file is no tokenizer."""
+        path = model.path(model.tokenizer)
+        return cls(path, max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase)
 
     def __init__(self, path: Path, *, max_tokens: int, prompt: str = "", lowercase: bool = False) -> None:
         """`max_tokens` counts special tokens. Raises ModelError if the file is no tokenizer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,20 +69,3 @@ def take(tokens: Tokens, rows: list[int]) -> Tokens:
         offsets=np.cumsum([0, *map(len, parts)], dtype=np.int64),
         truncated=tokens.truncated[rows],
     )
-
-
-def write_tokens(path: Path, tokens: Tokens) -> None:
-    """Put tokens where a child process reads them."""
-    import numpy as np
-
-    np.savez(path, ids=tokens.ids, offsets=tokens.offsets, truncated=tokens.truncated)
-
-
-def read_tokens(path: Path) -> Tokens:
-    """The tokens of `write_tokens`."""
-    import numpy as np
-
-    from embedmill.base.records import Tokens
-
-    with np.load(path, allow_pickle=False) as arrays:
-        return Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])

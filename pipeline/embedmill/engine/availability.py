@@ -37,9 +37,9 @@ def availability_of(provider: Provider, machine: Machine) -> Availability:
 
 def is_installed(provider: Provider) -> bool:
     """Whether the runtime or its plugin is there to be tried."""
-    if provider.plugin is not None:
-        return util.find_spec(provider.plugin.module) is not None
-    return provider.ort_name in ort.get_available_providers()
+    if provider.ort.plugin is not None:
+        return util.find_spec(provider.ort.plugin.module) is not None
+    return provider.ort.name in ort.get_available_providers()
 
 
 def require(provider: Provider, machine: Machine) -> None:

@@ -47,9 +47,9 @@ def devices_of(provider: Provider) -> list[Device]:
 
 def runtime_devices(provider: Provider) -> list[Any]:
     """The same as ONNX Runtime's own objects."""
-    if provider.plugin is not None:
-        _register(provider.plugin.module, provider.ort_name)
-    return [found for found in ort.get_ep_devices() if found.ep_name == provider.ort_name]
+    if provider.ort.plugin is not None:
+        _register(provider.ort.plugin.module, provider.ort.name)
+    return [found for found in ort.get_ep_devices() if found.ep_name == provider.ort.name]
 
 
 def select_device(provider: Provider, devices: Sequence[Device], wanted: str | None) -> Device | None:
@@ -70,7 +70,7 @@ def select_device(provider: Provider, devices: Sequence[Device], wanted: str | N
 def _rank(device: Device, provider: Provider) -> tuple[int, int, bool]:
     """What the provider was made for first, then as the system ranks, then discrete before integrated."""
     kind = provider.kinds.index(device.kind) if device.kind in provider.kinds else len(provider.kinds)
-    told = device.metadata.get(provider.device.rank, "") if provider.device is not None else ""
+    told = device.metadata.get(provider.ort.device.rank, "") if provider.ort.device is not None else ""
     return kind, int(told) if told.isdigit() else _UNRANKED, not device.discrete
 
 

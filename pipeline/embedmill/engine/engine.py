@@ -42,7 +42,7 @@ class Engine:
         self.streams = spec.streams
         self.threads = spec.threads
         self._model = spec.model
-        self._timeout_s = spec.config.timeout_s
+        self._timeout_s = spec.timeout_s
         self._runner = runner
         self._tokens, self._batches, self._counting = 0, 0, threading.Lock()
         self._pool = ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream")

@@ -1,41 +1,34 @@
-"""What a runner computes with, wherever it does; and itself as bytes, for a process of its own."""
+"""Engine specification: every decision that a runner needs, made from a target and the user's wishes."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from embedmill.base.config import EngineTable
-from embedmill.base.records import Canaries, Graph, Model, Packing, Tokens
+from embedmill.base.records import Model, Packing
 from embedmill.engine.machine.cores import usable_cores
-from embedmill.engine.target import Target
+from embedmill.engine.target import Target, packing_for
 
 
 class EngineSpec(Struct, frozen=True, kw_only=True):
-    """A model on a target, the shapes that go there, and the user's options.
+    """Decisions for one run: a model on a target, the shapes of batches, and limits.
 
-    Where batches take turns, `in_flight` of them are there at once: the next is padded while one computes.
+    streams          batches that compute at once; `threads` inside each of them
+    in_flight        batches handed over at once where batches take turns: the next is padded while one computes
+    memory_fraction  part of the free memory that batches may take
+    memory_bytes     most device memory that a provider may take, where the provider knows such a limit
+    timeout_s        seconds without a finished batch after which the device counts as hung
     """
 
     model: Model
     target: Target
     packing: Packing
-    config: EngineTable
+    streams: int
+    threads: int
     in_flight: int = 2
-
-    @property
-    def streams(self) -> int:
-        """Batches that compute at once."""
-        side_by_side = self.target.provider.runs == "cores"
-        return (self.config.streams or usable_cores()) if side_by_side else 1
-
-    @property
-    def threads(self) -> int:
-        """Threads inside each batch."""
-        return self.config.threads or max(1, usable_cores() // self.streams)
+    memory_fraction: float = 0.85
+    memory_bytes: int | None = None
+    timeout_s: float = 300.0
 
     @property
     def lanes(self) -> int:
@@ -43,40 +36,17 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
         return self.streams if self.target.provider.runs == "cores" else self.in_flight
 
 
-def to_bytes(spec: EngineSpec) -> bytes:
-    """A spec for another process on this machine."""
-    return msgspec.msgpack.encode(spec, enc_hook=_plain)
-
-
-def from_bytes(data: bytes) -> EngineSpec:
-    """The spec of `to_bytes`."""
-    parts = msgspec.msgpack.decode(data)
-    convert = msgspec.convert
+def spec_for(model: Model, target: Target, wish: EngineTable, packing: Packing | None = None) -> EngineSpec:
+    """Decide by the catalogue and the machine what the user leaves open; `packing` replaces the catalogue's."""
+    cores = usable_cores()
+    streams = (wish.streams or cores) if target.provider.runs == "cores" else 1
     return EngineSpec(
-        model=_model(parts["model"]),
-        target=convert(parts["target"], Target),
-        packing=convert(parts["packing"], Packing),
-        config=convert(parts["config"], EngineTable),
-        in_flight=parts["in_flight"],
-    )
-
-
-def _plain(array: object) -> dict[str, Any]:
-    if not isinstance(array, np.ndarray):
-        raise NotImplementedError(f"a spec holds no {type(array).__name__}")
-    return {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
-
-
-def _array(plain: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(plain["data"], plain["dtype"]).reshape(plain["shape"])
-
-
-def _model(plain: dict[str, Any]) -> Model:
-    """Its types name NumPy's only for type checkers, so that msgspec cannot read them."""
-    canaries = plain["canaries"]
-    tokens = Tokens(**{name: _array(value) for name, value in canaries["tokens"].items()})
-    return structs.replace(
-        Model(**plain),
-        graphs={name: msgspec.convert(graph, Graph) for name, graph in plain["graphs"].items()},
-        canaries=Canaries(tokens=tokens, vectors=_array(canaries["vectors"])),
+        model=model,
+        target=target,
+        packing=packing or packing_for(target.provider, model, wish),
+        streams=streams,
+        threads=wish.threads or max(1, cores // streams),
+        memory_fraction=wish.memory_fraction,
+        memory_bytes=wish.memory_bytes,
+        timeout_s=wish.timeout_s,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from msgspec import Struct
 
 from embedmill.base.config import EngineTable
@@ -9,7 +11,7 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.records import Bucket, Model, Packing
 from embedmill.engine.availability import require
 from embedmill.engine.catalogue.entry import Exact, Ladder, Precision, Provider
-from embedmill.engine.devices import Device, devices_of, select_device
+from embedmill.engine.devices import Device, select_device
 from embedmill.engine.machine.machine import Machine
 
 
@@ -28,35 +30,37 @@ class Target(Struct, frozen=True, kw_only=True):
         return f"{self.provider.name} {self.precision}{where}"
 
 
-def aim(provider: Provider, config: EngineTable, machine: Machine) -> Target:
-    """The target of a provider that was named.
+def aim(
+    provider: Provider, wish: EngineTable, machine: Machine, list_devices: Callable[[Provider], Sequence[Device]]
+) -> Target:
+    """Aim at a provider that was named; `list_devices` says which devices there are.
 
     Raises DeviceError where the provider, its device or the precision is not there.
     """
     require(provider, machine)
-    device = select_device(provider, devices_of(provider), config.device)
+    device = select_device(provider, list_devices(provider), wish.device)
     return Target(
         provider=provider,
-        precision=_precision(provider, config),
+        precision=_precision(provider, wish),
         device=device,
         chosen="asked for",
     )
 
 
-def _precision(provider: Provider, config: EngineTable) -> Precision:
-    if config.precision == "auto":
+def _precision(provider: Provider, wish: EngineTable) -> Precision:
+    if wish.precision == "auto":
         return next(iter(provider.precisions))
-    if config.precision not in provider.precisions:
+    if wish.precision not in provider.precisions:
         known = ", ".join(provider.precisions)
         raise DeviceError(
-            f"{provider.name} does not compute in {config.precision}; `engine.precision` (--precision) can be {known}"
+            f"{provider.name} does not compute in {wish.precision}; `engine.precision` (--precision) can be {known}"
         )
-    return config.precision
+    return wish.precision
 
 
-def packing_for(provider: Provider, model: Model, config: EngineTable) -> Packing:
+def packing_for(provider: Provider, model: Model, wish: EngineTable) -> Packing:
     """The shapes that a provider takes of a model's texts."""
-    budget = config.budget_tokens or provider.shapes.budget_tokens
+    budget = wish.budget_tokens or provider.shapes.budget_tokens
     if isinstance(provider.shapes, Exact):
         return Packing(budget_tokens=budget)
     return Packing(budget_tokens=budget, buckets=_buckets(provider.shapes, model, budget))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import statistics
-import tempfile
 from pathlib import Path
 
 import msgspec
 
-from embedmill import source
 from embedmill.base.config import EngineTable, RunConfig
 from embedmill.base.environment import version
 from embedmill.base.errors import DeviceError, InputError
@@ -20,13 +18,10 @@ from embedmill.engine.availability import require
 from embedmill.engine.catalogue import AUTO, find_provider
 from embedmill.engine.catalogue.cpu import CPU
 from embedmill.engine.machine.machine import Machine, this_machine
-from embedmill.jobs.job import sample_of
-from embedmill.jobs.models import find_bundle
-from embedmill.model.bundle import Bundle, check_files
+from embedmill.jobs.job import Job
 from embedmill.report.bench import BenchResult, ProviderBench
 from embedmill.report.bench_chart import bench_chart
-from embedmill.source.plan import plan
-from embedmill.tune.figures import FigureRequest
+from embedmill.tune.figures import PEAK_SIZES, FigureRequest, Reference
 from embedmill.tune.provider import candidates_of, trial_words
 from embedmill.tune.trial import Measurement, try_provider
 
@@ -44,13 +39,14 @@ def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emu
     if chart is not None:
         local.check_writable(chart)
     machine = this_machine()
-    bundle = find_bundle(config.model)
-    model = bundle.model(config.text)
-    engines = _engines(model, config.engine, machine)
-    tokens = _documents(config, model, texts)
-    check_files(bundle)
-    LOG.info("measuring %d documents by turns with: %s", len(tokens.truncated), ", ".join(map(_name, engines)))
-    trials = _measure(bundle, config, engines, tokens, rounds, real_only=not emulated)
+    job = Job(config)
+    wishes = _wishes(job.model, config.engine, machine)
+    tokens = thinned(job.sample(job.plan()).tokens, texts)
+    if len(tokens.truncated) == 0:
+        raise InputError("the input holds no text to measure with; name another with --input")
+    job.check_model()
+    LOG.info("measuring %d documents by turns with: %s", len(tokens.truncated), ", ".join(map(_name, wishes)))
+    trials = _measure(job.model, wishes, tokens, rounds, real_only=not emulated)
     measured = _compared(trials)
     if not any(one.documents for one in measured):
         reasons = "; ".join(f"{one.provider} {one.precision}: {one.words}" for one in measured)
@@ -58,7 +54,7 @@ def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emu
     found = BenchResult(
         version=version(),
         machine=machine,
-        model=model.name,
+        model=job.model.name,
         documents=len(tokens.truncated),
         tokens=int(tokens.lengths.sum()),
         rounds=rounds,
@@ -71,7 +67,7 @@ def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emu
     return found
 
 
-def _engines(model: Model, engine: EngineTable, machine: Machine) -> list[EngineTable]:
+def _wishes(model: Model, engine: EngineTable, machine: Machine) -> list[EngineTable]:
     """What is measured: the CPU in float32 first, which the others are held against."""
     if engine.provider != AUTO:
         require(find_provider(engine.provider), machine)
@@ -93,36 +89,23 @@ def _name(engine: EngineTable) -> str:
     return f"{engine.provider} {engine.precision}"
 
 
-def _documents(config: RunConfig, model: Model, texts: int) -> Tokens:
-    files = source.discover(config.input)
-    tokens = thinned(sample_of(config, model, files, plan(config, files)).tokens, texts)
-    if len(tokens.truncated) == 0:
-        raise InputError("the input holds no text to measure with; name another with --input")
-    return tokens
-
-
 def _measure(
-    bundle: Bundle, config: RunConfig, engines: list[EngineTable], tokens: Tokens, rounds: int, *, real_only: bool
+    model: Model, wishes: list[EngineTable], tokens: Tokens, rounds: int, *, real_only: bool
 ) -> list[list[Measurement]]:
-    """The trials of each, by turns, so that a drift of the machine hits all alike; one that fails is left out then."""
-    trials: list[list[Measurement]] = [[] for _ in engines]
-    with tempfile.TemporaryDirectory(prefix="embedmill-bench-", ignore_cleanup_errors=True) as folder:
-        for number in range(rounds):
-            for engine, earlier in zip(engines, trials, strict=True):
-                if earlier and not earlier[-1].works:
-                    continue
-                wanted = FigureRequest(folder=folder, reference=number == 0 and engine is engines[0], peak=number == 0)
-                trial = try_provider(
-                    bundle.folder,
-                    config.text,
-                    engine,
-                    tokens,
-                    real_only=real_only,
-                    deadline_s=_DEADLINE_S,
-                    wanted=wanted,
-                )
-                LOG.info("round %d of %d: %s", number + 1, rounds, trial_words(trial))
-                earlier.append(trial)
+    """Measure each by turns, so that a drift of the machine hits all alike; a provider that fails is left out then."""
+    trials: list[list[Measurement]] = [[] for _ in wishes]
+    reference = Reference()
+    for number in range(rounds):
+        for wish, earlier in zip(wishes, trials, strict=True):
+            if earlier and not earlier[-1].works:
+                continue
+            first = number == 0
+            request = FigureRequest(
+                reference=reference, is_reference=first and wish is wishes[0], sizes=PEAK_SIZES if first else ()
+            )
+            trial = try_provider(model, wish, tokens, real_only=real_only, deadline_s=_DEADLINE_S, request=request)
+            LOG.info("round %d of %d: %s", number + 1, rounds, trial_words(trial))
+            earlier.append(trial)
     return trials
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,10 +14,9 @@ from embedmill.base.records import FloatArray, Work
 from embedmill.batch.pack import pack
 from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.engine import Engine
-from embedmill.engine.runners.messages import RunnerOptions
+from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import EngineSpec
-from embedmill.engine.target import packing_for
+from embedmill.engine.spec import spec_for
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import check_files
 from embedmill.tune.provider import choose_target
@@ -42,16 +40,11 @@ class Embedder:
         bundle = find_bundle(model)
         check_files(bundle)
         self.model = bundle.model(text)
-        target = choose_target(bundle, self.model, text, engine, lambda: self.model.canaries.tokens, texts=0)
-        self._packing = packing_for(target.provider, self.model, engine)
-        self._tokeniser = Tokeniser(
-            Path(self.model.tokenizer),
-            max_tokens=self.model.max_tokens,
-            prompt=self.model.prompt,
-            lowercase=self.model.lowercase,
-        )
-        spec = EngineSpec(model=self.model, target=target, packing=self._packing, config=engine)
-        self._engine = Engine(runner_for(spec, RunnerOptions(watched=False), said=LOG.warning))
+        target = choose_target(self.model, engine, lambda: self.model.canaries.tokens, texts=0)
+        spec = spec_for(self.model, target, engine)
+        self._packing = spec.packing
+        self._tokeniser = Tokeniser.of(self.model)
+        self._engine = Engine(runner_for(spec, RunnerOptions(watched=False), notify=LOG.warning))
 
     def __enter__(self) -> Self:
         return self

@@ -7,23 +7,19 @@ import time
 from functools import cache
 
 import numpy as np
-from msgspec import Struct
 
-from embedmill import source
 from embedmill.base.config import RunConfig
-from embedmill.base.records import BoolArray, IntArray, Model, Prepared, Shard, Work
-from embedmill.batch.prepare import Preparation
+from embedmill.base.records import IntArray, Model, Work
+from embedmill.batch.pack import pack
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import peak_memory_bytes
-from embedmill.jobs.job import sample_of
-from embedmill.jobs.models import find_bundle
+from embedmill.jobs.job import Job
 from embedmill.report.plan import PlanResult
-from embedmill.source.plan import plan
-from embedmill.tune.batches import engine_of, settings_for
-from embedmill.tune.provider import choose_target
+from embedmill.tune.batches import engine_of
 
 LOG = logging.getLogger("embedmill")
-_SAMPLE_SHARDS = 8
+# The three that settings are measured with are among them.
+_SAMPLE_SHARDS = 9
 _TIMED_TOKENS = 24_000
 # A row's id, hash and counts, and Parquet's own share of it, after compression.
 _FACTS_BYTES = 90
@@ -32,77 +28,48 @@ _SHARDS_HELD = 3
 _EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
-class _Sample(Struct, frozen=True, kw_only=True):
-    """Facts of some shards: `lengths` int64 [passages] in tokens, `truncated` bool [passages]."""
-
-    rows: int
-    rejected: int
-    lengths: IntArray
-    truncated: BoolArray
-    works: list[Work]
-
-
 def plan_run(config: RunConfig) -> PlanResult:
     """Plan a job, read and tokenise a few of its shards, and time some of their batches.
 
     Raises the errors that a run would, ConfigError to DeviceError.
     """
-    bundle = find_bundle(config.model)
-    model = bundle.model(config.text)
-    files = source.discover(config.input)
-    shards = plan(config, files)
+    job = Job(config)
+    shards = job.plan()
     rows = sum(shard.rows for shard in shards)
-    sample = cache(lambda: sample_of(config, model, files, shards))
-    target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
-    settings = settings_for(bundle, model, config.text, config.engine, target, sample, rows=0)
-    with Preparation(config, model, files, settings.packing) as preparation:
-        seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
-    with engine_of(model, settings, LOG.info) as engine:
-        speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)
-    passages = round(rows * len(seen.lengths) / max(seen.rows, 1))
-    tokens = float(seen.lengths.mean()) if len(seen.lengths) else 0.0
+    settings = job.settings(cache(lambda: job.sample(shards)), rows=rows, measured=False)
+    sampled = list(job.sampled(shards, _SAMPLE_SHARDS))
+    works = [Work(tokens=one.tokens, batches=pack(one.tokens.lengths, settings.spec.packing)) for _, one in sampled]
+    with engine_of(settings, LOG.info) as engine:
+        speed = _tokens_per_s(engine, works, settings.spec.packing.budget_tokens)
+    sampled_rows = sum(documents.rows_read for documents, _ in sampled)
+    lengths = np.concatenate([np.empty(0, np.int64), *(one.tokens.lengths[one.number] for _, one in sampled)])
+    truncated = np.concatenate([np.empty(0, np.bool_), *(one.tokens.truncated[one.number] for _, one in sampled)])
+    passages = round(rows * len(lengths) / max(sampled_rows, 1))
+    tokens = float(lengths.mean()) if len(lengths) else 0.0
     return PlanResult(
-        files=len(files),
-        input_bytes=sum(file.size_bytes for file in files),
+        files=len(job.files),
+        input_bytes=sum(file.size_bytes for file in job.files),
         rows=rows,
         shards=len(shards),
-        sampled_rows=seen.rows,
-        rejected_share=seen.rejected / max(seen.rows, 1),
+        sampled_rows=sampled_rows,
+        rejected_share=sum(len(documents.rejected) for documents, _ in sampled) / max(sampled_rows, 1),
         passages=passages,
         tokens_mean=tokens,
-        truncated_share=float(seen.truncated.mean()) if len(seen.truncated) else 0.0,
-        padding_share=_padding(seen.works),
-        histogram=_histogram(seen.lengths),
+        truncated_share=float(truncated.mean()) if len(truncated) else 0.0,
+        padding_share=_padding(works),
+        histogram=_histogram(lengths),
         provider=engine.provider,
         streams=engine.streams,
         speed_tokens_s=speed,
         seconds=passages * tokens / speed if speed else 0.0,
-        memory_bytes=peak_memory_bytes() + _SHARDS_HELD * _shard_bytes(config, model),
-        output_bytes=passages * (model.dim * 4 + _FACTS_BYTES),
+        memory_bytes=peak_memory_bytes() + _SHARDS_HELD * _shard_bytes(config, job.model),
+        output_bytes=passages * (job.model.dim * 4 + _FACTS_BYTES),
     )
 
 
 def _padding(works: list[Work]) -> float:
     padded = sum(work.padded_tokens for work in works)
     return padded / max(sum(int(work.tokens.offsets[-1]) for work in works), 1) - 1
-
-
-def _spread(shards: list[Shard]) -> list[Shard]:
-    """A few shards, evenly spaced over the input."""
-    numbers = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), _SAMPLE_SHARDS)).round().astype(int))
-    return [shards[number] for number in numbers]
-
-
-def _sample(prepared: list[Prepared]) -> _Sample:
-    lengths: list[IntArray] = [shard.work.tokens.lengths[shard.number] for shard in prepared]
-    truncated: list[BoolArray] = [shard.work.tokens.truncated[shard.number] for shard in prepared]
-    return _Sample(
-        rows=sum(shard.documents.rows_read for shard in prepared),
-        rejected=sum(len(shard.documents.rejected) for shard in prepared),
-        lengths=np.concatenate([np.empty(0, np.int64), *lengths]),
-        truncated=np.concatenate([np.empty(0, np.bool_), *truncated]),
-        works=[shard.work for shard in prepared],
-    )
 
 
 def _tokens_per_s(engine: Engine, works: list[Work], budget_tokens: int) -> float:

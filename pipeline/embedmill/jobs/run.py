@@ -1,50 +1,27 @@
-"""The conductor: config -> plan -> source -> text -> batch -> engine -> sink -> report."""
+"""The job of `embedmill run`: config -> source -> batch -> engine -> sink -> report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.environment import environment, version
 from embedmill.base.errors import TooManyQuarantined
-from embedmill.base.prefetch import Prefetch
-from embedmill.base.records import (
-    Batch,
-    FloatArray,
-    Model,
-    Prepared,
-    Shard,
-    Stages,
-    Totals,
-)
+from embedmill.base.records import FloatArray, Model, Prepared, Stages, Totals
 from embedmill.base.results import EngineFacts, Manifest
-from embedmill.batch.prepare import Preparation
-from embedmill.batch.tokens import Sample
-from embedmill.engine.engine import Engine
-from embedmill.engine.runners.base import Cancelled
-from embedmill.jobs.job import sample_of
-from embedmill.jobs.models import find_bundle
+from embedmill.jobs.executors.local import embedding
+from embedmill.jobs.job import Job
 from embedmill.jobs.report import page_of
-from embedmill.model.bundle import Bundle, check_files
 from embedmill.report.progress import Progress
 from embedmill.report.run import RunResult
 from embedmill.sink.fingerprint import fingerprint
-from embedmill.sink.folder import (
-    OutputJob,
-    check_conservation,
-    read_manifest,
-    shard_files,
-    total,
-)
+from embedmill.sink.folder import OutputJob, check_conservation, read_manifest, shard_files, total
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.shard import entry_of, output_table, read_ids, shard_bytes
-from embedmill.source.plan import plan
-from embedmill.tune.batches import Settings, engine_of, note_rate, settings_for
-from embedmill.tune.provider import choose_target
+from embedmill.tune.batches import note_rate
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
@@ -55,28 +32,26 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     """
     started = time.monotonic()
     with Ledger(Path(config.output.path)) as ledger:
-        bundle = find_bundle(config.model)
-        model = bundle.model(config.text)
-        files = source.discover(config.input)
-        job_fingerprint = fingerprint(config, model.identity, files)
+        job = Job(config)
+        job_fingerprint = fingerprint(config, job.model.identity, job.files)
         ledger.check_fingerprint(job_fingerprint)
         if ledger.job is None:
-            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=files, shards=plan(config, files)))
+            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=job.files, shards=job.plan()))
         before = total(ledger.entries.values())
         stages, engine = Stages(), None
         if ledger.pending():
-            check_files(bundle)
-            engine = _embed_pending(config, bundle, model, ledger, stages, quiet=quiet)
+            job.check_model()
+            engine = _embed_pending(job, ledger, stages, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
-            manifest = _manifest(ledger, model, stages, engine)
+            manifest = _manifest(ledger, job.model, stages, engine)
             ledger.complete(manifest, page_of(ledger, manifest))
         totals = total(ledger.entries.values())
     _check_quarantine(config, totals)
     return RunResult(
         output=config.output.path,
-        model=model.name,
-        identity=model.identity,
+        model=job.model.name,
+        identity=job.model.identity,
         totals=totals,
         rows_before=before.rows_read,
         engine=engine,
@@ -84,87 +59,40 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     )
 
 
-def _embed_pending(
-    config: RunConfig, bundle: Bundle, model: Model, ledger: Ledger, stages: Stages, *, quiet: bool
-) -> EngineFacts:
-    """Prepare ahead, compute, and commit, all at the same time, shard by shard."""
-    assert ledger.job is not None
-    files, pending = ledger.job.files, ledger.pending()
-    rows = sum(shard.rows for shard in ledger.job.shards)
+def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> EngineFacts:
+    """Embed and commit, shard by shard, what is not committed yet."""
+    pending = ledger.pending()
+    rows = ledger.planned_rows
     done = rows - sum(shard.rows for shard in pending)
-    sample = cache(lambda: sample_of(config, model, files, pending))
-    settings = _settings(config, bundle, model, sample, rows=rows - done)
+    settings = job.settings(cache(lambda: job.sample(pending)), rows=rows - done)
     if settings.tuning is not None:
         ledger.write_tuning(settings.tuning)
     with (
-        Preparation(config, model, files, settings.packing) as preparation,
         Progress(total_rows=rows, done_rows=done, quiet=quiet) as progress,
+        embedding(job, settings, pending, _committed_ids(ledger), progress, stages) as (engine, embedded),
     ):
-        if preparation.finds_duplicates:
-            for entry in ledger.entries.values():
-                preparation.remember(read_ids(ledger.folder / entry.file))
-        with (
-            _preparing(preparation, pending, stages) as prepared,
-            engine_of(model, settings, progress.say) as engine,
-            _computing(engine, prepared, progress) as embedded,
-        ):
-            progress.say(
-                f"embedding {rows - done} rows with {model.name}, {engine.target.label}"
-                f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
-            )
-            for shard, vectors in embedded:
-                began = time.monotonic()
-                _commit(config, model, ledger, shard, vectors)
-                stages.write += time.monotonic() - began
-                progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
-            stages.compute, stages.streams = engine.busy_s, engine.streams
-            note_rate(settings, tokens=engine.tokens, busy_s=engine.busy_s, streams=engine.streams)
-            return engine.facts()
-
-
-def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[[], Sample], *, rows: int) -> Settings:
-    """Where and how so many rows like those of `sample` are embedded."""
-    target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
-    return settings_for(bundle, model, config.text, config.engine, target, sample, rows=rows)
-
-
-def _preparing(preparation: Preparation, pending: list[Shard], stages: Stages) -> Prefetch[Prepared]:
-    """The next shard is read, tokenised and packed while one computes."""
-
-    def stop_if_left() -> None:
-        if ahead.closed:
-            raise Cancelled
-
-    def prepared() -> Iterator[Prepared]:
-        for shard in pending:
+        progress.say(
+            f"embedding {rows - done} rows with {job.model.name}, {engine.target.label}"
+            f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
+        )
+        for shard, vectors in embedded:
             began = time.monotonic()
-            ready = preparation.prepare(shard, between=stop_if_left)
-            stages.prepare += time.monotonic() - began
-            yield ready
-
-    ahead = Prefetch(prepared(), depth=1, name="prepare")
-    return ahead
-
-
-def _computing(
-    engine: Engine, prepared: Prefetch[Prepared], progress: Progress
-) -> Prefetch[tuple[Prepared, FloatArray]]:
-    """The next shard computes while one is written."""
-
-    def count(shard: Prepared, batch: Batch) -> None:
-        tokens = int(shard.work.tokens.lengths[batch.rows].sum())
-        share = tokens / int(shard.work.tokens.offsets[-1])
-        progress.advance(share * shard.documents.rows_read, tokens)
-
-    def stop() -> None:
-        engine.cancel()
-        prepared.close()
-
-    works = ((shard, shard.work) for shard in prepared)
-    return Prefetch(engine.embed(works, on_batch=count), depth=1, name="compute", on_close=stop)
+            _commit(job, ledger, shard, vectors)
+            stages.write += time.monotonic() - began
+            progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
+        stages.compute, stages.streams = engine.busy_s, engine.streams
+        note_rate(settings, tokens=engine.tokens, busy_s=engine.busy_s)
+        return engine.facts()
 
 
-def _commit(config: RunConfig, model: Model, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:
+def _committed_ids(ledger: Ledger) -> Iterator[list[str]]:
+    """Yield the ids of each committed shard; a later row with one of them is a duplicate."""
+    for entry in ledger.entries.values():
+        yield read_ids(ledger.folder / entry.file)
+
+
+def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:
+    model, config = job.model, job.config
     table = output_table(shard, vectors, chunked=config.text.chunk_tokens > 0)
     metadata = {
         "identity": model.identity,
@@ -179,10 +107,10 @@ def _commit(config: RunConfig, model: Model, ledger: Ledger, shard: Prepared, ve
 
 
 def _manifest(ledger: Ledger, model: Model, stages: Stages, engine: EngineFacts | None) -> Manifest:
-    """Raises ConservationError if the totals do not add up to the plan."""
+    """Build the manifest. Raises ConservationError if the totals do not add up to the plan."""
     assert ledger.job is not None
     totals = total(ledger.entries.values())
-    check_conservation(totals, planned=sum(shard.rows for shard in ledger.job.shards))
+    check_conservation(totals, planned=ledger.planned_rows)
     return Manifest(
         version=version(),
         identity=model.identity,

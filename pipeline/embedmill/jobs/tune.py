@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConfigError, InputError, OutputError
 from embedmill.base.files import local
 from embedmill.base.home import write_record
 from embedmill.base.results import Tuning
-from embedmill.jobs.job import sample_of
-from embedmill.jobs.models import find_bundle
-from embedmill.model.bundle import check_files
+from embedmill.jobs.job import Job
 from embedmill.report.page import STYLE
 from embedmill.report.tuning import trial_words, tuning_page
-from embedmill.source.plan import plan
 from embedmill.tune.batches import TuningJob
 from embedmill.tune.kept import disturbed
 from embedmill.tune.provider import choose_target
@@ -35,23 +31,20 @@ def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None =
     """
     if chart is not None and not chart.parent.is_dir():
         raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")
-    bundle = find_bundle(config.model)
-    check_files(bundle)
-    model = bundle.model(config.text)
-    files = source.discover(config.input)
-    shards = plan(config, files)
-    tokens = sample_of(config, model, files, shards).tokens
+    job = Job(config)
+    job.check_model()
+    shards = job.plan()
+    tokens = job.sample(shards).tokens
     if not len(tokens.truncated):
         raise InputError("there is no text to tune with: the input has no rows that can be embedded")
-    rows = sum(shard.rows for shard in shards)
-    target = choose_target(bundle, model, config.text, config.engine, lambda: tokens, texts=rows)
-    job = TuningJob(bundle, model, config.text, config.engine, target, tokens)
-    if not is_open(job.space):
+    target = choose_target(job.model, config.engine, lambda: tokens, texts=sum(shard.rows for shard in shards))
+    tuning_job = TuningJob(job.model, config.engine, target, tokens)
+    if not is_open(tuning_job.space):
         raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
-    with job.measurer() as measurer:
-        limits = Limits(ceiling_bytes=job.ceiling_bytes, time_s=time_s or job.time_s)
-        tuning = job.tuned(measurer, limits, say=lambda number, trial: LOG.info(trial_words(number, trial)))
-    write_record(job.path, tuning)
+    with tuning_job.measurer() as measurer:
+        limits = Limits(ceiling_bytes=tuning_job.ceiling_bytes, time_s=time_s or tuning_job.time_s)
+        tuning = tuning_job.tuned(measurer, limits, say=lambda number, trial: LOG.info(trial_words(number, trial)))
+    write_record(tuning_job.path, tuning)
     if disturbed(tuning):
         LOG.warning(
             "other programs used the processor meanwhile (trials got %.0f %% of it): runs go on with what the catalogue"

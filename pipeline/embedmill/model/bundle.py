@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
-from embedmill.base.files.digest import sha256_of
+from embedmill.base.files.digest import first_mismatch, sha256_of
 from embedmill.base.records import Canaries, Graph, Model
 from embedmill.model.canaries import read_canaries, write_canaries
 from embedmill.model.names import check_names
@@ -72,13 +72,15 @@ class Bundle(Struct, frozen=True, kw_only=True):
         return Model(
             name=self.card.name,
             identity=self._identity(prompt, max_tokens),
+            folder=str(self.folder),
+            files=self.card.files,
             graphs={
-                flavour: Graph(path=str(self.folder / graph.file), opset=graph.opset, optimise=graph.optimise)
+                flavour: Graph(file=graph.file, opset=graph.opset, optimise=graph.optimise)
                 for flavour, graph in self.card.graphs.items()
             },
             weights_bytes=max(_size(self.folder / name) for name in self.card.files),
             canaries=read_canaries(self.folder) if canaries is None else canaries,
-            tokenizer=str(self.folder / TOKENIZER),
+            tokenizer=TOKENIZER,
             dim=self.card.dim,
             pad_id=self.card.pad_id,
             max_tokens=max_tokens,
@@ -145,10 +147,9 @@ def is_stale(folder: Path) -> bool:
 
 def check_files(bundle: Bundle) -> None:
     """Compare every file with its recorded sha256. Raises ModelError naming the one that differs."""
-    for name, recorded in bundle.card.files.items():
-        path = bundle.folder / name
-        if not path.is_file() or sha256_of([path]) != recorded:
-            raise ModelError(f"{path} is missing or damaged (sha256 differs); add the model again")
+    path = first_mismatch(bundle.folder, bundle.card.files)
+    if path is not None:
+        raise ModelError(f"{path} is missing or damaged (sha256 differs); add the model again")
 
 
 def add_canaries(bundle: Bundle, canaries: Canaries) -> Bundle:

@@ -99,6 +99,11 @@ class Ledger:
                 field=field,
             )
 
+    @property
+    def planned_rows(self) -> int:
+        """Rows of all shards of the plan; 0 before the job has begun."""
+        return sum(shard.rows for shard in self.job.shards) if self.job is not None else 0
+
     def pending(self) -> list[Shard]:
         """The shards that are not committed yet, in order."""
         shards = self.job.shards if self.job is not None else []

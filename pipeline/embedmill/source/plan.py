@@ -66,7 +66,6 @@ def _extend(pieces: list[Piece], piece: Piece) -> None:
         pieces.append(piece)
 
 
-def plan(config: RunConfig, files: list[InputFile]) -> list[Shard]:
+def plan(files: list[InputFile], config: RunConfig, columns: source.ResolvedColumns) -> list[Shard]:
     """The fixed list of shards. Raises InputError for unreadable files and missing columns."""
-    source.resolve(files, config)
     return list(cut(source.survey(files, config), config.shard))

@@ -41,6 +41,11 @@ class Reader:
         self._number = -1
         self._open: OpenFile | None = None
 
+    @property
+    def finds_duplicates(self) -> bool:
+        """Whether ids are compared with those of rows before."""
+        return self._seen is not None
+
     def __enter__(self) -> Self:
         return self
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.home import home_folder, key_of, read_record, write_record
-from embedmill.base.records import Model, Packing, Tokens
+from embedmill.base.records import Model, Tokens
 from embedmill.base.results import TrialFacts, Tuning
 from embedmill.batch.tokens import Sample, length_profile, thinned, with_longest
 from embedmill.engine.availability import availability_of
@@ -25,13 +25,12 @@ from embedmill.engine.machine.machine import Machine, this_machine
 from embedmill.engine.machine.memory import ceiling
 from embedmill.engine.memory.attach import probe_of
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import EngineSpec
+from embedmill.engine.spec import EngineSpec, spec_for
 from embedmill.engine.target import Target, packing_for
-from embedmill.model.bundle import Bundle
 from embedmill.tune.kept import holds
-from embedmill.tune.measure import Measurer
 from embedmill.tune.search import Limits, Observation, Pick, Trial, Tuner
 from embedmill.tune.space import default_trial, is_open, space_of
+from embedmill.tune.trial import Measurer
 
 LOG = logging.getLogger("embedmill")
 # Texts that trials run: the largest batches are filled a few times.
@@ -51,38 +50,28 @@ _RATE_S = 20.0
 class Settings(Struct, frozen=True, kw_only=True):
     """How a run makes and runs its batches; `tuning` and the file `kept` that holds it where it was found by trials."""
 
-    target: Target
-    packing: Packing
-    engine: EngineTable
-    in_flight: int = 2
+    spec: EngineSpec
     tuning: Tuning | None = None
     kept: Path | None = None
 
 
 def settings_for(
-    bundle: Bundle,
-    model: Model,
-    text: TextTable,
-    engine: EngineTable,
-    target: Target,
-    sample: Callable[[], Sample],
-    *,
-    rows: int,
+    model: Model, engine: EngineTable, target: Target, sample: Callable[[], Sample], *, rows: int, chunked: bool
 ) -> Settings:
     """What a run of so many rows uses: what was kept for texts like its own; where nothing was and the run is long,
     what a short tuning finds; else what the catalogue says. `rows` 0: nothing is measured."""
-    default = Settings(target=target, packing=packing_for(target.provider, model, engine), engine=engine)
+    default = Settings(spec=spec_for(model, target, engine))
     emulated = target.device is not None and target.device.emulated
     if not engine.tune or emulated or not is_open(space_of(target, model, engine)):
         return default
-    most = math.inf if text.chunk_tokens and rows else rows * model.max_tokens
+    most = math.inf if chunked and rows else rows * model.max_tokens
     if not _folder(model, engine, target).is_dir() and most < _WORTH_TOKENS:
         return default
     seen = sample()
     tokens = seen.tokens
     if not len(tokens.truncated):
         return default
-    job = TuningJob(bundle, model, text, engine, target, tokens)
+    job = TuningJob(model, engine, target, tokens)
     tuning = read_record(job.path, Tuning)
     if tuning is not None and holds(tuning, job.ceiling_bytes):
         return job.settings(tuning)
@@ -94,20 +83,14 @@ def settings_for(
     return job.settings(found) if holds(found, job.ceiling_bytes) else default
 
 
-def engine_of(model: Model, settings: Settings, said: Callable[[str], None]) -> Engine:
-    """The engine that embeds so; `said` is told in words when batches shrink or grow, and when a device was lost."""
-    spec = EngineSpec(
-        model=model,
-        target=settings.target,
-        packing=settings.packing,
-        config=settings.engine,
-        in_flight=settings.in_flight,
-    )
-    return Engine(runner_for(spec, said=said))
+def engine_of(settings: Settings, notify: Callable[[str], None]) -> Engine:
+    """Open the engine; `notify` gets a sentence when batches shrink or grow, and when a device was lost."""
+    return Engine(runner_for(settings.spec, notify=notify))
 
 
-def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -> None:
+def note_rate(settings: Settings, *, tokens: int, busy_s: float) -> None:
     """Remember how fast a run embedded with what was tuned, so that a change of the machine is noticed."""
+    streams = settings.spec.streams
     if settings.tuning is None or settings.kept is None or busy_s < _RATE_S * streams:
         return
     rates = [*settings.tuning.rates, tokens * streams / busy_s][-_RUNS_KEPT:]
@@ -117,11 +100,8 @@ def note_rate(settings: Settings, *, tokens: int, busy_s: float, streams: int) -
 class TuningJob:
     """What is tuned: a target, a model and texts like those of the job."""
 
-    def __init__(
-        self, bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, target: Target, tokens: Tokens
-    ) -> None:
-        self._bundle, self._model, self._text, self._engine = bundle, model, text, engine
-        self._target = target
+    def __init__(self, model: Model, engine: EngineTable, target: Target, tokens: Tokens) -> None:
+        self._model, self._engine, self._target = model, engine, target
         self.profile = length_profile(tokens.lengths)
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)
@@ -132,9 +112,7 @@ class TuningJob:
 
     def measurer(self) -> Measurer:
         """What runs its trials."""
-        device = self._engine.device if self._target.device is None else str(self._target.device.index)
-        asked = structs.replace(self._engine, provider=self._target.provider.name, device=device)
-        return Measurer(self._bundle.folder, self._text, asked, self.tokens)
+        return Measurer(spec_for(self._model, self._target, self._engine), self.tokens)
 
     def tuned(
         self,
@@ -158,14 +136,13 @@ class TuningJob:
     def settings(self, tuning: Tuning) -> Settings:
         """What a run uses of it."""
         precision = next(mode.precision for mode in self.space.modes if mode.precision == tuning.precision)
-        return Settings(
-            target=structs.replace(self._target, precision=precision),
-            packing=tuning.packing,
-            engine=structs.replace(self._engine, streams=tuning.streams, threads=tuning.threads),
+        spec = structs.replace(
+            spec_for(self._model, structs.replace(self._target, precision=precision), self._engine, tuning.packing),
+            streams=tuning.streams,
+            threads=tuning.threads,
             in_flight=tuning.in_flight,
-            tuning=tuning,
-            kept=self.path,
         )
+        return Settings(spec=spec, tuning=tuning, kept=self.path)
 
     def tokens_per_s(self, measurer: Measurer) -> float:
         """Useful tokens per second of the catalogue's own choice, 0.0 where it fails; the first of two runs is cold."""

@@ -1,45 +1,54 @@
-"""What `embedmill bench` measures of a provider beside its rates; a part of the trial, in its process."""
+"""Figures of `embedmill bench` beside the rates: cost, fidelity, memory, and the device's peak."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from embedmill.base.errors import DeviceError
-
-if TYPE_CHECKING:
-    from embedmill.base.records import FloatArray, Model, Work
-    from embedmill.engine.memory.usage import PeakUsage
-    from embedmill.engine.target import Target
+from embedmill.base.records import FloatArray, Work
+from embedmill.engine.memory.usage import PeakUsage
+from embedmill.engine.runners.process import ProcessRunner
+from embedmill.engine.sessions.canary import cosines_of
+from embedmill.model.flops import cost_of
+from embedmill.model.matrix_peak import peak_flops, write_peak
 
 # Square matrices: small ones stay in a CPU's caches, large ones fill a GPU.
-_PEAK_SIZES = (256, 512, 1024, 2048, 4096)
+PEAK_SIZES = (256, 512, 1024, 2048, 4096)
+# The next size, 8 times the work, is run only where a run of it would end in this time.
+_NEXT_S = 1.0
+_PRODUCTS_S = 120.0
+
+
+class Reference:
+    """Vectors of the reference provider, float32 [texts, dim]; None until its trial has run."""
+
+    def __init__(self) -> None:
+        self.vectors: FloatArray | None = None
 
 
 class FigureRequest(Struct, frozen=True, kw_only=True):
-    """What to measure: `folder` holds what the trials of a bench share; a `reference` writes the vectors there that
-    the others are compared with; `peak` is the matrix peak, which takes seconds."""
+    """Request for figures.
 
-    folder: str
-    reference: bool
-    peak: bool
+    `reference` are the vectors to compare with, which the trial itself gives where it `is_reference`; `sizes` are the
+    matrices of the matrix peak, which takes seconds (none: it is not measured).
+    """
 
-    @property
-    def vectors(self) -> Path:
-        """The reference, float32 [texts, dim] in NumPy's format."""
-        return Path(self.folder) / "vectors.npy"
+    reference: Reference
+    is_reference: bool
+    sizes: tuple[int, ...] = ()
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """What was measured; None where it is not known.
+    """Figures of one provider; None where a figure is not known.
 
     texts, tokens, padded_tokens  of one pass
     flops                         operations that its tokens cost without padding (model/flops.py)
-    cosine                        the least of a text to its reference
-    memory_bytes                  at most from before the session was opened to the end of the first pass
-    memory_words                  what is to be said of it: why it is not known, or whose else it is
+    cosine                        least cosine of a text to the reference
+    memory_bytes                  most from before the session was opened to the end of the first pass
+    memory_words                  why memory is not known, or whose use is counted too
     peak_flops_per_s              of matrix products alone; `peak_words` says why it is not known
     """
 
@@ -55,60 +64,52 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 def figures_of(
-    wanted: FigureRequest,
-    target: Target,
-    model: Model,
-    work: Work,
-    rows: list[int],
-    vectors: FloatArray,
-    taken: PeakUsage,
+    request: FigureRequest, runner: ProcessRunner, work: Work, rows: list[int], vectors: FloatArray, usage: PeakUsage
 ) -> Figures:
-    """The figures of a pass that gave `vectors` float32 [texts, dim] for the texts `rows` of the bench."""
-    from embedmill.model.flops import cost_of
-
+    """Gather the figures of a pass that gave `vectors` float32 [texts, dim] for the texts `rows` of the bench."""
+    model = runner.spec.model
     unfused = model.graphs.get("unfused")
-    cost = cost_of(Path(unfused.path)) if unfused is not None else None
-    peak, words = _peak(wanted, target, model)
+    cost = cost_of(model.path(unfused.file)) if unfused is not None else None
+    peak, words = _peak(request.sizes, runner)
     return Figures(
         texts=len(rows),
         tokens=int(work.tokens.lengths.sum()),
         padded_tokens=work.padded_tokens,
         flops=cost.flops(work.tokens.lengths) if cost is not None else None,
-        cosine=_cosine(wanted, rows, vectors),
-        memory_bytes=taken.peak_bytes,
-        memory_words=taken.words,
+        cosine=_cosine(request, vectors, rows),
+        memory_bytes=usage.peak_bytes,
+        memory_words=usage.words,
         peak_flops_per_s=peak,
         peak_words=words,
     )
 
 
-def _cosine(wanted: FigureRequest, rows: list[int], vectors: FloatArray) -> float | None:
-    """The least cosine to the reference; None where there is none, or where this is it."""
-    import numpy as np
-
-    from embedmill.engine.sessions.canary import cosines_of
-
-    if wanted.reference:
-        np.save(wanted.vectors, vectors, allow_pickle=False)
+def _cosine(request: FigureRequest, vectors: FloatArray, rows: list[int]) -> float | None:
+    """Compare vectors with the reference: the least cosine; None for the reference itself, and without one."""
+    if request.is_reference:
+        request.reference.vectors = vectors
         return None
-    if not wanted.vectors.is_file():
-        return None
-    return float(cosines_of(vectors, np.load(wanted.vectors, allow_pickle=False)[rows]).min())
+    known = request.reference.vectors
+    return None if known is None else float(cosines_of(vectors, known[rows]).min())
 
 
-def _peak(wanted: FigureRequest, target: Target, model: Model) -> tuple[float | None, str]:
-    """Operations per second of matrix products, or why they are not known."""
-    from embedmill.engine.sessions.matrix_peak import matrix_peak
-    from embedmill.model.matrix_peak import peak_flops, write_peak
-
-    if not wanted.peak:
+def _peak(sizes: tuple[int, ...], runner: ProcessRunner) -> tuple[float | None, str]:
+    """Measure operations per second of matrix products; or why they are not known."""
+    target = runner.spec.target
+    if not sizes:
         return None, "it was not asked for"
     if target.device is not None and target.device.emulated:
         return None, "the device is emulated"
     half = target.provider.precisions[target.precision].graph.endswith("-fp16")
+    best = 0.0
     try:
-        return matrix_peak(
-            target, model, _PEAK_SIZES, lambda size: write_peak(Path(wanted.folder), size, half=half), peak_flops
-        ), ""
+        with tempfile.TemporaryDirectory(prefix="embedmill-peak-", ignore_cleanup_errors=True) as folder:
+            for size in sizes:
+                graph = write_peak(Path(folder), size, half=half)
+                seconds = runner.multiply(graph.read_bytes(), timeout_s=_PRODUCTS_S)
+                best = max(best, peak_flops(size) / seconds)
+                if 8 * seconds > _NEXT_S:
+                    break
     except DeviceError as error:
         return None, str(error)
+    return best, ""

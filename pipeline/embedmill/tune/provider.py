@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from embedmill.base.config import EngineTable, TextTable
+from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.home import home_folder, key_of, read_record, write_record
 from embedmill.base.records import Model, Tokens
@@ -19,8 +20,9 @@ from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Precision, Provider
 from embedmill.engine.machine.machine import Machine, this_machine
+from embedmill.engine.runners.client import DEVICES_S
+from embedmill.engine.runners.start import list_devices
 from embedmill.engine.target import Target, aim
-from embedmill.model.bundle import Bundle
 from embedmill.tune.trial import Measurement, try_provider
 
 LOG = logging.getLogger("embedmill")
@@ -46,9 +48,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     version: str
 
 
-def choose_target(
-    bundle: Bundle, model: Model, text: TextTable, engine: EngineTable, sample: Callable[[], Tokens], *, texts: int
-) -> Target:
+def choose_target(model: Model, engine: EngineTable, sample: Callable[[], Tokens], *, texts: int) -> Target:
     """The provider that was asked for, or with `auto` the fastest of those that work here.
 
     With several candidates they are measured on the texts of `sample` (each in a process of its own), and what
@@ -57,11 +57,11 @@ def choose_target(
     """
     machine = this_machine()
     if engine.provider != AUTO:
-        return aim(find_provider(engine.provider), engine, machine)
+        return _aimed(engine, machine)
     candidates = candidates_of(model, engine, machine)
     if len(candidates) == 1:
         return msgspec.structs.replace(
-            aim(candidates[0].provider, engine, machine), chosen="the only provider installed here"
+            _aimed(engine, machine, candidates[0].provider), chosen="the only provider installed here"
         )
     path = home_folder() / "choices" / f"{_key(model, engine, candidates, machine)}.json"
     kept = _kept(path)
@@ -74,12 +74,12 @@ def choose_target(
             LOG.warning("what was chosen before does not hold any more (%s)", error)
     if texts < WORTH_MEASURING:
         return msgspec.structs.replace(
-            aim(candidates[-1].provider, engine, machine), chosen="the job is too small to measure providers for"
+            _aimed(engine, machine, candidates[-1].provider), chosen="the job is too small to measure providers for"
         )
     tokens = thinned(sample(), SAMPLE_TEXTS)
     if len(tokens.truncated) == 0:
         tokens = model.canaries.tokens
-    choice = ProviderChoice(measured=date.today(), trials=_measure(bundle, text, engine, candidates, tokens))
+    choice = ProviderChoice(measured=date.today(), trials=_measure(model, engine, candidates, tokens))
     write_record(path, choice)
     return _fastest(choice, engine, machine)
 
@@ -105,14 +105,17 @@ def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[C
     return found
 
 
-def _measure(
-    bundle: Bundle, text: TextTable, engine: EngineTable, candidates: list[Candidate], tokens: Tokens
-) -> list[Measurement]:
+def _aimed(engine: EngineTable, machine: Machine, provider: Provider | None = None) -> Target:
+    provider = provider or find_provider(engine.provider)
+    return aim(provider, engine, machine, partial(list_devices, timeout_s=min(engine.timeout_s, DEVICES_S)))
+
+
+def _measure(model: Model, engine: EngineTable, candidates: list[Candidate], tokens: Tokens) -> list[Measurement]:
     """A trial of each, in a process of its own: what a driver does there does not touch this one."""
     trials = []
     for candidate in candidates:
         asked = msgspec.structs.replace(engine, provider=candidate.provider.name, precision=candidate.precision)
-        trial = try_provider(bundle.folder, text, asked, tokens, real_only=True)
+        trial = try_provider(model, asked, tokens, real_only=True)
         LOG.info("measured %s", trial_words(trial))
         trials.append(trial)
     return trials
@@ -127,7 +130,7 @@ def _fastest(choice: ProviderChoice, engine: EngineTable, machine: Machine) -> T
     best = max(working, key=lambda trial: trial.documents_per_s)
     device = engine.device if best.device is None else str(best.device.index)
     asked = msgspec.structs.replace(engine, precision=best.precision, device=device)
-    target = aim(find_provider(best.provider), asked, machine)
+    target = _aimed(asked, machine, find_provider(best.provider))
     chosen = f"the fastest of those measured on {choice.measured}: {figures}"
     return msgspec.structs.replace(target, chosen=chosen)
 

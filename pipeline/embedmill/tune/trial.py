@@ -1,59 +1,52 @@
-"""One provider tried in a process of its own, so that a driver that crashes or hangs takes nothing else along.
+"""Trials: a provider, or batches of one kind, measured through the runner that a run would use.
 
-`main` is that process: the conductor of a few batches.
+Every trial computes in a host process, so that a driver that crashes or hangs ends the trial and nothing else.
 """
 
 from __future__ import annotations
 
-import tempfile
+import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from embedmill.base.config import EngineTable, TextTable
-from embedmill.base.errors import DeviceError, PipelineError
-from embedmill.base.process.child import leave_no_trace, run_child
-from embedmill.batch.tokens import read_tokens, take, write_tokens
-from embedmill.engine.devices import Device, devices_of
+from embedmill.base.config import EngineTable
+from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory, PipelineError
+from embedmill.base.records import Model, Packing, Tokens, Work
+from embedmill.batch.pack import pack
+from embedmill.batch.tokens import take
+from embedmill.engine.availability import require
+from embedmill.engine.catalogue import find_provider
+from embedmill.engine.devices import Device
+from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
-from embedmill.tune.figures import FigureRequest, Figures
+from embedmill.engine.memory.usage import PeakUsage
+from embedmill.engine.runners.base import RunnerOptions
+from embedmill.engine.runners.client import HostClient
+from embedmill.engine.runners.messages import Timed
+from embedmill.engine.runners.process import ProcessRunner
+from embedmill.engine.spec import EngineSpec, spec_for
+from embedmill.engine.target import Target, aim
+from embedmill.tune.figures import FigureRequest, Figures, figures_of
+from embedmill.tune.search.types import OUT_OF_MEMORY, Observation, Trial
 
-if TYPE_CHECKING:
-    from embedmill.base.records import Packing, Tokens, Work
-    from embedmill.engine.engine import Engine
-    from embedmill.engine.machine.memory import Probe
-    from embedmill.engine.target import Target
-
-# A trial's timed passes go on for so long, so that a pass of a few milliseconds is no figure.
+# Timed passes go on for so long, because a pass of a few milliseconds is no figure.
 _TIMED_S = 1.5
 DEADLINE_S = 180.0
-_EMULATED_TEXTS = 2
-_EMULATED_TOKENS = 64
-
-
-class Request(Struct, frozen=True, kw_only=True):
-    """What a trial runs: a bundle's folder, the job's text and engine options, and a file of tokens.
-
-    On an emulated device, which is too slow for more, it runs the few shortest texts, or with `real_only` none.
-    `wanted` are figures beside the rates.
-    """
-
-    bundle: str
-    text: TextTable
-    engine: EngineTable
-    tokens: str
-    real_only: bool
-    wanted: FigureRequest | None = None
+# An emulated device is too slow for more.
+_EMULATED_TEXTS, _EMULATED_TOKENS = 2, 64
+# A session may have to be compiled first; a trial of the tuner is a few seconds.
+_OPEN_S, _RUN_S = 300.0, 120.0
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """What came of it. `words` is empty where it worked, else the reason.
+    """Result of a provider's trial. `words` is empty where the provider works, else the reason.
 
-    `devices` are all that the provider saw, `device` the one that was tried; rates are per second of warm
-    batches; nodes are those of its worst session; `seconds` is the whole trial; `figures` are there if wanted.
+    `devices` are all of the provider's, `device` the one that was tried; rates are per second of warm
+    batches; nodes are those of the worst session; `seconds` is the whole trial; `figures` are there if requested.
     """
 
     provider: str
@@ -71,124 +64,87 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
     @property
     def works(self) -> bool:
-        """Whether it computed, and truly."""
+        """Whether the provider computed, and correctly."""
         return not self.words
 
 
 def try_provider(
-    bundle: Path,
-    text: TextTable,
-    engine: EngineTable,
+    model: Model,
+    wish: EngineTable,
     tokens: Tokens,
     *,
     real_only: bool,
     deadline_s: float = DEADLINE_S,
-    wanted: FigureRequest | None = None,
+    timed_s: float = _TIMED_S,
+    request: FigureRequest | None = None,
 ) -> Measurement:
-    """Embed `tokens` with the provider and precision that `engine` names, in a child process.
+    """Embed `tokens` with the provider and precision that `wish` names, for `timed_s` seconds once warm.
 
-    Never raises for what a provider does: an error, a crash and a hang are told in the trial's `words`.
+    An emulated device runs the few shortest texts, or with `real_only` none. Never raises for what a provider does:
+    an error, a crash and a hang are told in the measurement's `words`.
     """
-    with tempfile.TemporaryDirectory(prefix="embedmill-trial-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        write_tokens(folder / "tokens.npz", tokens)
-        request = Request(
-            bundle=str(bundle),
-            text=text,
-            engine=engine,
-            tokens=str(folder / "tokens.npz"),
-            real_only=real_only,
-            wanted=wanted,
-        )
-        (folder / "request.json").write_bytes(msgspec.json.encode(request))
-        result = folder / "result.json"
-        ended = run_child("embedmill.tune.trial", str(folder / "request.json"), str(result), timeout_s=deadline_s)
-        try:
-            if not ended.words:
-                return msgspec.json.decode(result.read_bytes(), type=Measurement)
-        except (OSError, msgspec.DecodeError):
-            pass
-    words = f"its process {ended.words or 'ended without a result'}"
-    return Measurement(provider=engine.provider, precision=engine.precision, words=words)
-
-
-def run_trial(request: Request) -> Measurement:
-    """The child's work: open the bundle, embed the tokens, time it warm. Errors become the trial's words."""
-    from embedmill.engine.catalogue import find_provider
-    from embedmill.engine.target import aim
-
-    engine, began, devices = request.engine, time.monotonic(), list[Device]()
+    began, devices = time.monotonic(), list[Device]()
     try:
-        provider = find_provider(engine.provider)
-        devices = devices_of(provider)
-        target = aim(provider, engine, this_machine())
-        if request.real_only and target.device is not None and target.device.emulated:
-            raise DeviceError(f"this machine only emulates it ({target.device.name})")
-        measured = _measure(request, target)
+        provider, machine = find_provider(wish.provider), this_machine()
+        require(provider, machine)
+        with _host_until(model, deadline_s) as host:
+            devices = host.devices(provider)
+            target = aim(provider, wish, machine, lambda _: devices)
+            if real_only and _emulated(target):
+                raise DeviceError(f"this machine only emulates it ({target.device.name if target.device else ''})")
+            found = _measured(model, target, wish, tokens, host, timed_s, deadline_s, request)
     except PipelineError as error:
-        measured = Measurement(provider=engine.provider, precision=engine.precision, words=str(error))
-    return msgspec.structs.replace(measured, devices=devices, seconds=time.monotonic() - began)
+        found = Measurement(provider=wish.provider, precision=wish.precision, words=str(error))
+    return structs.replace(found, devices=devices, seconds=time.monotonic() - began)
 
 
-def _measure(request: Request, target: Target) -> Measurement:
-    from embedmill.engine.engine import Engine
-    from embedmill.engine.memory.usage import PeakMemory
-    from embedmill.engine.runners.local import LocalRunner
-    from embedmill.engine.sessions.compiled import ContextCache
-    from embedmill.engine.spec import EngineSpec
-    from embedmill.engine.target import packing_for
-    from embedmill.model.bundle import check_files, open_bundle
-    from embedmill.tune.figures import figures_of
+@contextmanager
+def _host_until(model: Model, deadline_s: float) -> Iterator[HostClient]:
+    """Start a host that is ended after so many seconds, whatever computes there."""
+    with HostClient(model.folder) as host:
+        late = DeviceLost(f"its process did not answer in {deadline_s:g} s")
+        timer = threading.Timer(deadline_s, host.end, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield host
+        finally:
+            timer.cancel()
 
-    bundle = open_bundle(Path(request.bundle))
-    check_files(bundle)
-    model, options = bundle.model(request.text), request.engine
-    tokens = read_tokens(Path(request.tokens))
+
+def _measured(
+    model: Model,
+    target: Target,
+    wish: EngineTable,
+    tokens: Tokens,
+    host: HostClient,
+    timed_s: float,
+    deadline_s: float,
+    request: FigureRequest | None,
+) -> Measurement:
     rows = list(range(len(tokens.truncated)))
-    if target.device is not None and target.device.emulated:
-        rows, options = _shortest(tokens), msgspec.structs.replace(options, budget_tokens=_EMULATED_TOKENS)
-        tokens = take(tokens, rows)
-    packing = packing_for(target.provider, model, options)
-    spec = EngineSpec(model=model, target=target, packing=packing, config=options)
-    work = _work(tokens, packing)
-    with (
-        PeakMemory(_probe(request, target)) as memory,
-        Engine(LocalRunner(spec, contexts=ContextCache())) as engine,
-    ):
+    if _emulated(target):
+        rows = [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
+        tokens, wish = take(tokens, rows), structs.replace(wish, budget_tokens=_EMULATED_TOKENS)
+    spec = structs.replace(spec_for(model, target, wish), timeout_s=deadline_s)
+    work = Work(tokens=tokens, batches=pack(tokens.lengths, spec.packing))
+    options = RunnerOptions(watched=False, measured=request is not None, attempts=1)
+    runner = ProcessRunner(spec, options, lambda _: None, host=host)
+    with Engine(runner) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
-        memory.stop()
-        passes, seconds = _time(engine, work)
-    wanted = request.wanted
-    figures = figures_of(wanted, target, model, work, rows, vectors, memory.taken()) if wanted is not None else None
-    return _told(engine, work, passes, seconds, figures)
-
-
-def _work(tokens: Tokens, packing: Packing) -> Work:
-    from embedmill.base.records import Work
-    from embedmill.batch.pack import pack
-
-    return Work(tokens=tokens, batches=pack(tokens.lengths, packing))
-
-
-def _probe(request: Request, target: Target) -> Probe:
-    """What looks at the memory that the trial takes; where no figures are wanted, nothing."""
-    from embedmill.engine.machine.memory.reading import UnknownProbe
-    from embedmill.engine.memory.attach import probe_of
-
-    if request.wanted is None:
-        return UnknownProbe("no one", "it was not asked for")
-    return probe_of(target)
-
-
-def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figures | None) -> Measurement:
-    facts, lengths = engine.facts(), work.tokens.lengths
+        peak = runner.peak() if request is not None else None
+        timed = timed_passes(engine, runner, work, timed_s, timeout_s=deadline_s)
+        figures = None
+        if request is not None:
+            figures = figures_of(request, runner, work, rows, vectors, peak or PeakUsage(peak_bytes=None))
+        facts = engine.facts()
     worst = min(facts.sessions, key=lambda session: session.nodes_placed - session.nodes)
     return Measurement(
         provider=facts.provider,
         precision=facts.precision,
-        device=engine.target.device,
-        documents_per_s=len(lengths) * passes / seconds,
-        tokens_per_s=float(lengths.sum()) * passes / seconds,
+        device=target.device,
+        documents_per_s=len(rows) * timed.passes / timed.seconds,
+        tokens_per_s=float(tokens.lengths.sum()) * timed.passes / timed.seconds,
         canary_cosine=min(session.canary_cosine for session in facts.sessions),
         nodes_placed=worst.nodes_placed,
         nodes=worst.nodes,
@@ -196,23 +152,94 @@ def _told(engine: Engine, work: Work, passes: int, seconds: float, figures: Figu
     )
 
 
-def _shortest(tokens: Tokens) -> list[int]:
-    """The few shortest texts."""
-    return [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
+def timed_passes(engine: Engine, runner: ProcessRunner, work: Work, at_least_s: float, *, timeout_s: float) -> Timed:
+    """Time passes over a work where a run would compute it.
 
-
-def _time(engine: Engine, work: Work) -> tuple[int, float]:
-    """Passes over the work, and the seconds they took; all sessions are open by now."""
-    started = time.perf_counter()
-    passes = 0
-    while passes == 0 or time.perf_counter() - started < _TIMED_S:
+    Sessions of an isolated provider are reached over the pipe, as in a run; those of the CPU are in the process that
+    computes, so the host itself times them.
+    """
+    if not runner.spec.target.provider.ort.isolated:
+        return runner.time(work, at_least_s, timeout_s=timeout_s)
+    passes, began = 0, time.perf_counter()
+    while passes == 0 or time.perf_counter() - began < at_least_s:
         list(engine.embed([(0, work)]))
         passes += 1
-    return passes, time.perf_counter() - started
+    seconds, memory = time.perf_counter() - began, runner.facts().memory
+    whole = memory is None or not memory.changes
+    return Timed(-1, passes, seconds, 0.0, whole, runner.peak())
 
 
-def main(request: str, result: str) -> None:
-    """The child: read a request, and write what came of it."""
-    leave_no_trace()
-    trial = run_trial(msgspec.json.decode(Path(request).read_bytes(), type=Request))
-    Path(result).write_bytes(msgspec.json.encode(trial))
+class Measurer:
+    """Runner of a tuner's trials, one session open at a time; a context manager."""
+
+    def __init__(self, spec: EngineSpec, tokens: Tokens, *, open_s: float = _OPEN_S, run_s: float = _RUN_S) -> None:
+        """Trials change precision, streams, threads, batches in flight and shapes of `spec`."""
+        self._spec = structs.replace(spec, timeout_s=run_s)
+        self._tokens = tokens
+        self._open_s, self._run_s = open_s, run_s
+        self._engine: Engine | None = None
+        self._runner: ProcessRunner | None = None
+        self._session: tuple[object, ...] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def observe(self, trial: Trial) -> Observation:
+        """Run a trial. An error of any kind becomes the observation's `failure`."""
+        mode, began = trial.knobs.mode, time.monotonic()
+        wanted = (trial.knobs.session, mode.streams, mode.threads, mode.in_flight)
+        open_s, ceiling_bytes = 0.0, None
+        try:
+            if wanted != self._session:
+                ceiling_bytes = self._open(trial)
+                open_s, self._session = time.monotonic() - began, wanted
+            return structs.replace(self._ran(trial), open_seconds=open_s, ceiling_bytes=ceiling_bytes)
+        except PipelineError as error:
+            self._close()
+            failure = OUT_OF_MEMORY if isinstance(error, OutOfMemory) else str(error)
+            return Observation(seconds=time.monotonic() - began, failure=failure)
+
+    def _open(self, trial: Trial) -> int | None:
+        """Open the session of a trial in a new process: the bytes of memory that are there for it."""
+        self._close()
+        mode, bucket = trial.knobs.mode, trial.knobs.bucket
+        spec = structs.replace(
+            self._spec,
+            target=structs.replace(self._spec.target, precision=mode.precision),
+            packing=Packing(budget_tokens=1, buckets=() if bucket is None else (bucket,)),
+            streams=mode.streams,
+            threads=mode.threads,
+            in_flight=mode.in_flight,
+        )
+        options = RunnerOptions(watched=False, measured=True, eager=True, attempts=1)
+        self._runner = ProcessRunner(spec, options, lambda _: None)
+        self._engine = Engine(self._runner).__enter__()
+        return self._runner.open(self._open_s)
+
+    def _ran(self, trial: Trial) -> Observation:
+        assert self._engine is not None
+        assert self._runner is not None
+        work = Work(tokens=self._tokens, batches=list(trial.batches))
+        timed = timed_passes(self._engine, self._runner, work, 0.0, timeout_s=self._run_s)
+        if not timed.whole:
+            raise OutOfMemory("a batch was cut because memory was short")
+        spec = self._runner.spec
+        cores = spec.streams * spec.threads if spec.target.provider.runs == "cores" else 0
+        return Observation(
+            seconds=timed.seconds,
+            peak_bytes=None if timed.peak is None else timed.peak.peak_bytes,
+            failure=None,
+            processor_share=timed.processor_s / (timed.seconds * cores) if cores else None,
+        )
+
+    def _close(self) -> None:
+        engine, self._engine, self._runner, self._session = self._engine, None, None, None
+        if engine is not None:
+            engine.__exit__()
+
+
+def _emulated(target: Target) -> bool:
+    return target.device is not None and target.device.emulated

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,51 +16,63 @@ from embedmill.base.process.worker import Worker, WorkerEnded
 MODULE = "tests.base.process.workers"
 
 
-def test_it_answers_one_question_after_another() -> None:
-    with Worker(MODULE, "ready") as worker:
-        assert worker.hear(timeout_s=30) == b"ready"
-        assert [worker.ask(word, timeout_s=30) for word in (b"one", b"two", b"one")] == [b"ONE", b"TWO", b"ONE"]
+@pytest.fixture
+def frames() -> queue.Queue[bytes | None]:
+    """What was heard."""
+    return queue.Queue()
 
 
-def test_what_native_code_prints_is_no_answer() -> None:
+@pytest.fixture
+def worker(frames: queue.Queue[bytes | None]) -> Iterator[Worker]:
+    """A process that has said the first word."""
     with Worker(MODULE, "ready") as worker:
-        worker.hear(timeout_s=30)
-        assert worker.ask(b"noise", timeout_s=30) == b"NOISE"
-        assert worker.ask(b"more", timeout_s=30) == b"MORE"
+        worker.listen(frames.put)
+        assert frames.get(timeout=30) == b"ready"
+        yield worker
+    assert children() == []
+
+
+def test_it_answers_one_question_after_another(worker: Worker, frames: queue.Queue[bytes | None]) -> None:
+    for word in (b"one", b"two", b"one"):
+        worker.send(word)
+    assert [frames.get(timeout=30) for _ in range(3)] == [b"ONE", b"TWO", b"ONE"]
+
+
+def test_what_native_code_prints_is_no_answer(worker: Worker, frames: queue.Queue[bytes | None]) -> None:
+    worker.send(b"noise")
+    worker.send(b"more")
+    assert [frames.get(timeout=30) for _ in range(2)] == [b"NOISE", b"MORE"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
     ("word", "words"),
     [
-        (b"crash", r"crashed with signal 11 \(SIGSEGV\)"),
+        (b"crash", "crashed with signal 11 (SIGSEGV)"),
         (b"fail", "ended with code 1: RuntimeError: the driver said no"),
         (b"leave", "ended without an answer"),
     ],
 )
-def test_an_end_is_named(word: bytes, words: str) -> None:
-    with Worker(MODULE, "ready") as worker:
-        worker.hear(timeout_s=30)
-        with pytest.raises(WorkerEnded, match=words):
-            worker.ask(word, timeout_s=30)
-        with pytest.raises(WorkerEnded):
-            worker.ask(b"again", timeout_s=30)
+def test_an_end_is_named(worker: Worker, frames: queue.Queue[bytes | None], word: bytes, words: str) -> None:
+    worker.send(word)
+    assert frames.get(timeout=30) is None
+    assert worker.ending() == words
+    with pytest.raises(WorkerEnded):
+        worker.send(b"again")
 
 
-def test_a_hang_ends_at_its_deadline_and_leaves_no_process() -> None:
-    with Worker(MODULE, "ready") as worker:
-        worker.hear(timeout_s=30)
-        begun = time.monotonic()
-        with pytest.raises(WorkerEnded, match=r"did not answer in 0\.5 s"):
-            worker.ask(b"hang", timeout_s=0.5)
-        assert time.monotonic() - begun < 10
-        assert children() == []
+def test_a_process_that_ends_at_once_is_heard_of(frames: queue.Queue[bytes | None]) -> None:
+    with Worker("tests.base.process.absent") as worker:
+        time.sleep(0.5)
+        worker.listen(frames.put)
+        assert frames.get(timeout=30) is None
+        assert "No module named 'tests.base.process.absent'" in worker.ending()
 
 
-def test_leaving_the_context_ends_the_process() -> None:
-    with Worker(MODULE, "ready") as worker:
-        worker.hear(timeout_s=30)
-        assert len(children()) == 1
+def test_a_process_that_hangs_can_be_ended(worker: Worker, frames: queue.Queue[bytes | None]) -> None:
+    worker.send(b"hang")
+    worker.end()
+    assert frames.get(timeout=10) is None
     assert children() == []
 
 

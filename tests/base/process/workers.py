@@ -7,12 +7,15 @@ import signal
 import sys
 import time
 
-from embedmill.base.process.worker import answer
+from embedmill.base.process.worker import ParentPipe
 
 
 def main(greeting: str) -> None:
     """Say the greeting, then do as told."""
-    answer(greeting.encode, reply)
+    with ParentPipe() as parent:
+        parent.say(greeting.encode())
+        for question in parent.questions():
+            parent.say(reply(question))
 
 
 def reply(question: bytes) -> bytes:

@@ -7,7 +7,6 @@ import sys
 import pytest
 from msgspec import structs
 
-from embedmill.base.config import EngineTable
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.devices import devices_of
 from embedmill.engine.machine.memory import DeviceFacts
@@ -54,11 +53,11 @@ def test_a_provider_for_several_kinds_of_devices_takes_the_machines_memory_on_th
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the source is Linux's")
 def test_the_cpu_is_watched_with_the_fraction_of_the_job() -> None:
-    with guard_for(target_of(CPU), EngineTable(memory_fraction=0.5), print) as guard:
+    with guard_for(target_of(CPU), 0.5, print) as guard:
         facts = guard.facts()
     assert facts is not None
     assert facts.reserve_bytes
-    half = guard_for(target_of(CPU), EngineTable(memory_fraction=0.9), print)
+    half = guard_for(target_of(CPU), 0.9, print)
     with half:
         other = half.facts()
     assert other is not None

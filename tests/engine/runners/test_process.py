@@ -24,10 +24,10 @@ from embedmill.base.results import EngineFacts
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.engine import Engine
-from embedmill.engine.runners.base import Cancelled
-from embedmill.engine.runners.messages import RunnerOptions
+from embedmill.engine.runners.base import Cancelled, RunnerOptions
+from embedmill.engine.runners.messages import decode_spec, encode_spec
 from embedmill.engine.runners.process import ProcessRunner
-from embedmill.engine.spec import EngineSpec, from_bytes, to_bytes
+from embedmill.engine.spec import spec_for
 from tests.base.process.test_worker import children
 from tests.support.scripted_process import SCRIPT
 from tests.support.works import canaries_of, fixed, model, provider_of, target_of, vector_of, work_of
@@ -54,14 +54,9 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> S
 
     def begin(*, packing: Packing = PACKING, timeout_s: float = 300, in_flight: int = 2, **script: object) -> Engine:
         monkeypatch.setenv(SCRIPT, json.dumps({"folder": str(tmp_path), **script}))
-        spec = EngineSpec(
-            model=model(),
-            target=target_of(MOON),
-            packing=packing,
-            config=EngineTable(timeout_s=timeout_s, threads=1),
-            in_flight=in_flight,
-        )
-        return Engine(ProcessRunner(spec, MODULE, RunnerOptions(watched=False), said.append))
+        spec = spec_for(model(), target_of(MOON), EngineTable(timeout_s=timeout_s, threads=1), packing)
+        spec = structs.replace(spec, in_flight=in_flight)
+        return Engine(ProcessRunner(spec, RunnerOptions(watched=False), said.append, module=MODULE))
 
     return begin
 
@@ -214,8 +209,8 @@ def test_a_parent_that_is_killed_takes_its_process_along(tmp_path: Path) -> None
         import json, os
         os.environ["{SCRIPT}"] = json.dumps({{"folder": {str(tmp_path)!r}, "faults": {{"0": "hang"}}}})
         from tests.engine.runners.test_process import *
-        spec = EngineSpec(model=model(), target=target_of(MOON), packing=PACKING, config=EngineTable(threads=1))
-        with Engine(ProcessRunner(spec, MODULE, RunnerOptions(watched=False), print)) as engine:
+        spec = spec_for(model(), target_of(MOON), EngineTable(threads=1), PACKING)
+        with Engine(ProcessRunner(spec, RunnerOptions(watched=False), print, module=MODULE)) as engine:
             list(engine.embed([("work", work_of(TEXTS, PACKING))]))
     """)
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
@@ -233,14 +228,15 @@ def test_a_process_that_cannot_start_is_a_lost_device(scene: Scene, monkeypatch:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
-def test_a_setup_is_the_same_in_another_process(provider: Provider) -> None:
+def test_a_specification_is_the_same_in_another_process(provider: Provider) -> None:
     known = model(canaries=canaries_of([[1, 2], [3]], [[0.6, 0.8], [1, 0]]), graphs=("fused", "unfused"))
     target = structs.replace(target_of(), provider=provider)
-    spec = EngineSpec(
-        model=known, target=target, packing=fixed((8, 4), (4, 8)), config=EngineTable(streams=3), in_flight=4
-    )
-    found = from_bytes(to_bytes(spec))
-    assert (found.target, found.packing, found.config, found.in_flight) == (target, spec.packing, spec.config, 4)
+    wish = EngineTable(streams=3, memory_bytes=1 << 30, memory_fraction=0.5, timeout_s=7)
+    spec = structs.replace(spec_for(known, target, wish, fixed((8, 4), (4, 8))), in_flight=4)
+    found = decode_spec(encode_spec(spec))
+    assert found.model.folder == ""
+    found = structs.replace(found, model=structs.replace(found.model, folder=known.folder))
+    assert structs.replace(found, model=known) == spec
     assert structs.replace(found.model, canaries=known.canaries) == known
     for mine, theirs in (
         (found.model.canaries.vectors, known.canaries.vectors),
@@ -252,4 +248,4 @@ def test_a_setup_is_the_same_in_another_process(provider: Provider) -> None:
 
 
 def test_only_the_cpu_computes_in_the_process_of_the_run() -> None:
-    assert [provider.name for provider in PROVIDERS if not provider.apart] == ["cpu"]
+    assert [provider.name for provider in PROVIDERS if not provider.ort.isolated] == ["cpu"]

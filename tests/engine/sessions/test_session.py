@@ -21,7 +21,7 @@ from tests.support.fake_devices import device_of
 from tests.support.fake_runtime import STRICT
 from tests.support.plans import batch_of, plan_of
 from tests.support.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
-from tests.support.works import CPU, model, provider_of, tokens_of, with_graph
+from tests.support.works import CPU, model, provider_of, tokens_of, with_graph, with_ort
 
 
 def open_session(graph: Path, provider: Provider = CPU, *, pad_id: int = 0) -> Session:
@@ -122,7 +122,7 @@ def test_bound_inputs_and_outputs_give_the_same_vectors(
 ) -> None:
     bundle = build(tiny_model, tmp_path / "bundle")
     expected = run(bundle, "fused")
-    session = Session(plan_of(bundle.folder / "fused.onnx"), structs.replace(CPU, bound=True), pad_id=0)
+    session = Session(plan_of(bundle.folder / "fused.onnx"), with_ort(CPU, bound=True), pad_id=0)
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *_: pytest.fail("it was not bound"))
     for _ in range(2):
         found = session.run(tokens_of(TEXTS), batch_of(0, 1, 2, sequence=12, size=5))
@@ -131,7 +131,7 @@ def test_bound_inputs_and_outputs_give_the_same_vectors(
 
 def test_a_bound_batch_that_fails_is_a_device_error(tiny_model: Path, tmp_path: Path) -> None:
     graph = build(tiny_model, tmp_path / "bundle").folder / "fused.onnx"
-    session = Session(plan_of(graph), structs.replace(CPU, bound=True), pad_id=0)
+    session = Session(plan_of(graph), with_ort(CPU, bound=True), pad_id=0)
     with pytest.raises(DeviceError, match="cpu failed on a batch of 1 x 2 tokens"):
         session.run(tokens_of([[2, 10_000]]), batch_of(0, sequence=2))
 

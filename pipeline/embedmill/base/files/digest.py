@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _BLOCK_BYTES = 1 << 20
@@ -17,3 +17,12 @@ def sha256_of(paths: Iterable[Path]) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def first_mismatch(folder: Path, digests: Mapping[str, str]) -> Path | None:
+    """Compare files of a folder with their sha256 by name: the first one that is missing or differs."""
+    for name, recorded in digests.items():
+        path = folder / name
+        if not path.is_file() or sha256_of([path]) != recorded:
+            return path
+    return None

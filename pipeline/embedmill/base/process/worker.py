@@ -6,7 +6,6 @@ Questions and answers are frames: four bytes of length, then so many bytes.
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
 import sys
 import tempfile
@@ -28,9 +27,8 @@ class WorkerEnded(Exception):
 class Worker:
     """Runs `main(*arguments)` of a module, which speaks through a `ParentPipe`; a context manager."""
 
-    def __init__(self, module: str, *arguments: str, heard: Callable[[bytes | None], None] | None = None) -> None:
-        """`heard` is told each frame, in a thread of its own, and None when there will be no more; without it they
-        are kept for `hear`. Raises WorkerEnded where no process can be started."""
+    def __init__(self, module: str, *arguments: str) -> None:
+        """Start the process; nothing is read before `listen`. Raises WorkerEnded where no process can be started."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._child = subprocess.Popen(
@@ -39,10 +37,12 @@ class Worker:
         except OSError as error:
             self._errors.close()
             raise WorkerEnded(f"a process could not be started: {error.strerror}") from error
-        self._answers: queue.Queue[bytes | None] = queue.Queue()
-        self._heard = heard or self._answers.put
         self._sending = threading.Lock()
-        self._reader = threading.Thread(target=self._read, name="worker-answers", daemon=True)
+        self._reader: threading.Thread | None = None
+
+    def listen(self, heard: Callable[[bytes | None], None]) -> None:
+        """Pass each frame to `heard`, in a thread of its own, and None when there will be no more."""
+        self._reader = threading.Thread(target=self._read, args=[heard], name="worker-answers", daemon=True)
         self._reader.start()
 
     def __enter__(self) -> Self:
@@ -50,7 +50,8 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        self._reader.join(_GRACE_S)
+        if self._reader is not None:
+            self._reader.join(_GRACE_S)
         with self._sending:
             for pipe in (self._child.stdin, self._child.stdout):
                 if pipe is not None:
@@ -66,22 +67,6 @@ class Worker:
         except (OSError, ValueError) as error:
             raise WorkerEnded(self.ending()) from error
 
-    def hear(self, *, timeout_s: float) -> bytes:
-        """What the process says next. Raises WorkerEnded where it says nothing in `timeout_s` seconds."""
-        try:
-            answer = self._answers.get(timeout=timeout_s)
-        except queue.Empty as error:
-            self.end()
-            raise WorkerEnded(f"did not answer in {timeout_s:g} s") from error
-        if answer is None:
-            raise WorkerEnded(self.ending())
-        return answer
-
-    def ask(self, question: bytes, *, timeout_s: float) -> bytes:
-        """The answer to a question. Raises WorkerEnded as `send` and `hear` do."""
-        self.send(question)
-        return self.hear(timeout_s=timeout_s)
-
     def end(self) -> None:
         """Kill the process if it has not ended."""
         end_child(self._child)
@@ -96,14 +81,14 @@ class Worker:
             said = [] if self._errors.closed else lines_of(self._errors)
         return ending(self._child.returncode or 0, said) or "ended without an answer"
 
-    def _read(self) -> None:
+    def _read(self, heard: Callable[[bytes | None], None]) -> None:
         assert self._child.stdout is not None
         try:
             for frame in _frames(self._child.stdout):
-                self._heard(frame)
+                heard(frame)
         except (OSError, ValueError):
             pass
-        self._heard(None)
+        heard(None)
 
 
 class ParentPipe:
@@ -131,14 +116,6 @@ class ParentPipe:
         """Send a frame; several threads may."""
         with self._saying:
             _write(self._out, frame)
-
-
-def answer(first: Callable[[], bytes], reply: Callable[[bytes], bytes]) -> None:
-    """For a child: say what `first` gives, then `reply` to every question until there are no more."""
-    with ParentPipe() as parent:
-        parent.say(first())
-        for question in parent.questions():
-            parent.say(reply(question))
 
 
 def _write(pipe: IO[bytes], frame: bytes) -> None:

@@ -1,12 +1,16 @@
 """The CPU, everywhere."""
 
-from embedmill.engine.catalogue.entry import Exact, GraphChoice, Provider
+from embedmill.engine.catalogue.entry import Exact, GraphChoice, OnnxRuntime, Provider
 from embedmill.engine.catalogue.runtimes import LINUX, MACOS, WINDOWS
 
 CPU = Provider(
     name="cpu",
     drives="the CPU",
-    ort_name="CPUExecutionProvider",
+    endpoint=OnnxRuntime(
+        name="CPUExecutionProvider",
+        isolated=False,
+        strict=False,
+    ),
     distributions=(LINUX, MACOS, *WINDOWS),
     kinds=("cpu",),
     # Another order of sums between processors moves a cosine by some 1e-7.
@@ -14,5 +18,4 @@ CPU = Provider(
     shapes=Exact(budget_tokens=512),
     runs="cores",
     memory="host",
-    apart=False,
 )

@@ -1,6 +1,14 @@
 """CUDA: NVIDIA GPUs under Linux and Windows."""
 
-from embedmill.engine.catalogue.entry import DeviceChoice, Distribution, Exact, Fault, GraphChoice, Provider
+from embedmill.engine.catalogue.entry import (
+    DeviceChoice,
+    Distribution,
+    Exact,
+    Fault,
+    GraphChoice,
+    OnnxRuntime,
+    Provider,
+)
 
 # The package brings a runtime of its own in place of the one that is there.
 _INSTALL = 'install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
@@ -8,30 +16,32 @@ _INSTALL = 'install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
 CUDA = Provider(
     name="cuda",
     drives="NVIDIA GPUs",
-    ort_name="CUDAExecutionProvider",
+    endpoint=OnnxRuntime(
+        name="CUDAExecutionProvider",
+        device=DeviceChoice(option="device_id", metadata="device_id"),
+        options={"arena_extend_strategy": "kSameAsRequested"},
+        # The provider itself leaves the arithmetic on shapes to the CPU, where the shapes are.
+        on_cpu=frozenset({"Shape", "Gather", "Slice", "Concat", "Unsqueeze"}),
+        memory_limit="gpu_mem_limit",
+        preload=True,
+        bound=True,
+        faults=(
+            Fault(pattern=r"CUDA (failure|error) 2\b|CUBLAS_STATUS_ALLOC_FAILED", meaning="out of memory"),
+            Fault(pattern=r"CUDA (failure|error) (46|700|719)\b", meaning="device lost"),
+            Fault(pattern=r"CUDA (failure|error) 35\b", meaning="driver too old"),
+        ),
+    ),
     distributions=(
         Distribution(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
         Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
     ),
     note="it needs an NVIDIA driver",
     kinds=("gpu",),
-    device=DeviceChoice(option="device_id", metadata="device_id"),
     precisions={
         "fp32": GraphChoice(graph="fused", floor=0.99999, options={"use_tf32": "0"}),
         "fp16": GraphChoice(graph="fused-fp16", floor=0.999),
     },
     shapes=Exact(budget_tokens=16384),
-    options={"arena_extend_strategy": "kSameAsRequested"},
-    # The provider itself leaves the arithmetic on shapes to the CPU, where the shapes are.
-    on_cpu=frozenset({"Shape", "Gather", "Slice", "Concat", "Unsqueeze"}),
-    memory_limit="gpu_mem_limit",
     runs="one",
     memory="nvml",
-    preload=True,
-    bound=True,
-    faults=(
-        Fault(pattern=r"CUDA (failure|error) 2\b|CUBLAS_STATUS_ALLOC_FAILED", meaning="out of memory"),
-        Fault(pattern=r"CUDA (failure|error) (46|700|719)\b", meaning="device lost"),
-        Fault(pattern=r"CUDA (failure|error) 35\b", meaning="driver too old"),
-    ),
 )

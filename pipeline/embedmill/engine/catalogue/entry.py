@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from embedmill.base.errors import DeviceError
+
 System = Literal["Windows", "Linux", "Darwin"]
 Architecture = Literal["x86_64", "arm64"]
 DeviceKind = Literal["cpu", "gpu", "npu"]
@@ -77,45 +79,28 @@ class DeviceChoice(Struct, frozen=True, kw_only=True):
     default: dict[str, str] = {}
 
 
-class Provider(Struct, frozen=True, kw_only=True):
-    """One execution provider.
+class OnnxRuntime(Struct, frozen=True, tag=True, kw_only=True):
+    """Endpoint: an execution provider of ONNX Runtime.
 
-    name, drives     what users call it, and what it runs on
-    ort_name         ONNX Runtime's name
-    distributions            systems and architectures where it exists; `note` adds what a user elsewhere must know,
-                     `wsl` why it cannot work under WSL2, wheel or not
-    plugin           None where it is built into the package that brings ONNX Runtime
-    kinds            device kinds it was made for, the preferred first; on another kind it is emulated
-    precisions       graph and floor by precision, the default first
-    opset            the highest opset of ONNX whose operators it knows; None: that of the runtime
-    shapes           shape policy
-    session          session config entries; `options` provider options, `emulated` more of them on emulated devices
-    runs             cores: batches side by side, one per core; one: one at a time per session;
-                     adapter: one at a time per adapter, opening sessions included
+    name             ONNX Runtime's name
+    plugin           None where the package that brings ONNX Runtime has the provider built in
+    opset            highest opset of ONNX with known operators; None: that of the runtime
+    device           how a device is named to the provider; None: by the runtime's own list
+    session          session config entries; `options` provider options, `emulated` more options on emulated devices
+    memory_pattern   whether the runtime may plan memory ahead
     strict           no node may fall to the CPU, except operators in `on_cpu`
-    memory_limit     the provider option that takes `engine.memory_bytes`
-    memory           who reports the device's memory; vendor: whoever does for the maker of the GPU
+    memory_limit     provider option for `engine.memory_bytes`
     faults           codes of known failures, beside those of the runtime itself (`runtimes.FAULTS`)
-    preload          the libraries it needs lie in Python packages and are loaded first
-    compiled         sessions compile to a context that is kept and loaded again
-    apart            a run's sessions are in a process of their own: one whose device is lost, or whose driver
-                     crashes or hangs, is followed by a new one
+    preload          libraries lie in Python packages and are loaded first
+    compiled         sessions compile to a context that is cached and loaded again
     bound            inputs and outputs are bound, so that nothing else is copied
+    isolated         sessions of a run get a process of their own, replaced when a device is lost or a driver
+                     crashes or hangs
     """
 
     name: str
-    drives: str
-    ort_name: str
-    distributions: tuple[Distribution, ...]
-    kinds: tuple[DeviceKind, ...]
-    precisions: dict[Precision, GraphChoice]
-    shapes: Exact | Ladder
-    runs: Literal["cores", "one", "adapter"]
-    memory: Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
-    note: str = ""
-    wsl: str = ""
-    opset: int | None = None
     plugin: Plugin | None = None
+    opset: int | None = None
     device: DeviceChoice | None = None
     session: dict[str, str] = {}
     options: dict[str, str] = {}
@@ -127,5 +112,48 @@ class Provider(Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
     preload: bool = False
     compiled: bool = False
-    apart: bool = True
     bound: bool = False
+    isolated: bool = True
+
+
+class Bridge(Struct, frozen=True, tag=True, kw_only=True):
+    """Endpoint: an embedmill worker on another host."""
+
+
+class Cloud(Struct, frozen=True, tag=True, kw_only=True):
+    """Endpoint: an embedding service, paid by use."""
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """Catalogue entry: what every provider has, and one kind of endpoint.
+
+    name, drives     what users call the provider, and what computes there
+    endpoint         where batches go
+    distributions    systems and architectures with a package; `note` adds what a user elsewhere must know,
+                     `wsl` why WSL2 is out, wheel or not
+    kinds            device kinds in order of preference; any other kind is emulated
+    precisions       graph and floor by precision, the default first
+    shapes           shape policy
+    runs             cores: batches side by side, one per core; one: one at a time per session;
+                     adapter: one at a time per adapter, opening sessions included
+    memory           source of memory readings; vendor: that of the GPU's maker
+    """
+
+    name: str
+    drives: str
+    endpoint: OnnxRuntime | Bridge | Cloud
+    distributions: tuple[Distribution, ...]
+    kinds: tuple[DeviceKind, ...]
+    precisions: dict[Precision, GraphChoice]
+    shapes: Exact | Ladder
+    runs: Literal["cores", "one", "adapter"]
+    memory: Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
+    note: str = ""
+    wsl: str = ""
+
+    @property
+    def ort(self) -> OnnxRuntime:
+        """ONNX Runtime's part of the entry. Raises DeviceError where the endpoint is another."""
+        if isinstance(self.endpoint, OnnxRuntime):
+            return self.endpoint
+        raise DeviceError(f"{self.name} does not compute through ONNX Runtime on this machine")

@@ -2,7 +2,7 @@
 
 import json
 
-from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, Plugin, Provider
+from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
 
 _INSTALL = "install onnxruntime-ep-openvino"
 _PACKAGE = "onnxruntime-ep-openvino"
@@ -16,12 +16,20 @@ def _hint(precision: str) -> dict[str, str]:
 OPENVINO = Provider(
     name="openvino",
     drives="Intel GPUs, NPUs and CPUs",
-    ort_name="OpenVINOExecutionProvider",
+    endpoint=OnnxRuntime(
+        name="OpenVINOExecutionProvider",
+        plugin=Plugin(module="onnxruntime_ep_openvino"),
+        faults=(
+            Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),
+            Fault(pattern=r"ZE_RESULT_ERROR_OUT_OF_(HOST|DEVICE)_MEMORY", meaning="out of memory"),
+            Fault(pattern=r"ZE_RESULT_ERROR_DEVICE_LOST", meaning="device lost"),
+            Fault(pattern=r"ZE_RESULT_ERROR_UNSUPPORTED_VERSION", meaning="driver too old"),
+        ),
+    ),
     distributions=(
         Distribution(system="Linux", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
         Distribution(system="Windows", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
     ),
-    plugin=Plugin(module="onnxruntime_ep_openvino"),
     kinds=("gpu", "npu", "cpu"),
     precisions={
         "fp32": GraphChoice(graph="unfused", floor=0.99999, options=_hint("f32")),
@@ -30,10 +38,4 @@ OPENVINO = Provider(
     shapes=Ladder(budget_tokens=4096, sequences=(32, 64, 128, 256, 512), most_rows=128),
     runs="one",
     memory="vendor",
-    faults=(
-        Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),
-        Fault(pattern=r"ZE_RESULT_ERROR_OUT_OF_(HOST|DEVICE)_MEMORY", meaning="out of memory"),
-        Fault(pattern=r"ZE_RESULT_ERROR_DEVICE_LOST", meaning="device lost"),
-        Fault(pattern=r"ZE_RESULT_ERROR_UNSUPPORTED_VERSION", meaning="driver too old"),
-    ),
 )

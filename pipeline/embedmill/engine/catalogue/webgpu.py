@@ -1,6 +1,6 @@
 """WebGPU: GPUs through Vulkan (Linux), Direct3D 12 (Windows) or Metal (macOS)."""
 
-from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, Plugin, Provider
+from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
 
 _INSTALL = "install onnxruntime-ep-webgpu"
 _PACKAGE = "onnxruntime-ep-webgpu"
@@ -8,14 +8,23 @@ _PACKAGE = "onnxruntime-ep-webgpu"
 WEBGPU = Provider(
     name="webgpu",
     drives="GPUs through Vulkan, Direct3D 12 or Metal",
-    ort_name="WebGpuExecutionProvider",
+    endpoint=OnnxRuntime(
+        name="WebGpuExecutionProvider",
+        plugin=Plugin(module="onnxruntime_ep_webgpu"),
+        # Else token ids and the lookup of their embeddings stay on the CPU.
+        options={"enableInt64": "1"},
+        faults=(
+            Fault(pattern=r"VK_ERROR_OUT_OF_(DEVICE|HOST)_MEMORY|8007000E", meaning="out of memory"),
+            Fault(pattern=r"VK_ERROR_DEVICE_LOST|887A000[567]", meaning="device lost"),
+            Fault(pattern=r"VK_ERROR_INCOMPATIBLE_DRIVER|887A0004", meaning="driver too old"),
+        ),
+    ),
     distributions=(
         Distribution(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
         Distribution(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
         Distribution(system="Darwin", architectures=("arm64",), package=_PACKAGE, install=_INSTALL),
     ),
     note="on Linux it needs libvulkan.so.1 and a Vulkan driver",
-    plugin=Plugin(module="onnxruntime_ep_webgpu"),
     kinds=("gpu",),
     # Attention with a mask has no kernel there (microsoft/onnxruntime pull request 26766).
     precisions={
@@ -23,14 +32,7 @@ WEBGPU = Provider(
         "fp16": GraphChoice(graph="unfused-fp16", floor=0.999),
     },
     shapes=Ladder(budget_tokens=8192, sequences=(32, 64, 128, 256, 512), most_rows=256),
-    # Else token ids and the lookup of their embeddings stay on the CPU.
-    options={"enableInt64": "1"},
     # All sessions share one Dawn device: two at once corrupted the heap (onnxruntime-ep-webgpu 0.4.0).
     runs="adapter",
     memory="vendor",
-    faults=(
-        Fault(pattern=r"VK_ERROR_OUT_OF_(DEVICE|HOST)_MEMORY|8007000E", meaning="out of memory"),
-        Fault(pattern=r"VK_ERROR_DEVICE_LOST|887A000[567]", meaning="device lost"),
-        Fault(pattern=r"VK_ERROR_INCOMPATIBLE_DRIVER|887A0004", meaning="driver too old"),
-    ),
 )

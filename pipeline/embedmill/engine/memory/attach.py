@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embedmill.base.config import EngineTable
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.machine.memory import DeviceFacts, MemorySource, Probe, probe_for
@@ -12,11 +11,11 @@ from embedmill.engine.memory.guard import Guard
 from embedmill.engine.target import Target
 
 
-def guard_for(target: Target, config: EngineTable, on_change: Callable[[str], None]) -> Guard:
+def guard_for(target: Target, fraction: float, on_change: Callable[[str], None]) -> Guard:
     """The guard of a run on a target; `on_change` is told each change of the batches in words."""
     return Guard(
         probe_of(target),
-        fraction=config.memory_fraction,
+        fraction=fraction,
         device=has_its_own_memory(target),
         on_change=on_change,
     )
@@ -43,10 +42,10 @@ def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:
 
     Without a device listed, a provider that counts them itself (CUDA) takes its first.
     """
-    counts = provider.memory == "nvml" and provider.device is not None
+    counts = provider.memory == "nvml" and provider.ort.device is not None
     if device is None:
         return DeviceFacts(cuda_index=0 if counts else None)
-    told = device.metadata.get(provider.device.metadata, "") if provider.device is not None else ""
+    told = device.metadata.get(provider.ort.device.metadata, "") if provider.ort.device is not None else ""
     number = int(told) if told.isdecimal() else device.index
     return DeviceFacts(
         luid=int(device.luid) if device.luid.isdecimal() else None,

@@ -1,4 +1,4 @@
-"""What every runner is: the protocol, its facts, its cancellation."""
+"""Protocol of runners, their facts and their options."""
 
 from __future__ import annotations
 
@@ -10,49 +10,69 @@ from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.base.results import MemoryFacts, SessionFacts
 from embedmill.engine.spec import EngineSpec
 
+# Losses of a device in a row after which it is given up.
+ATTEMPTS = 4
+
 
 class Cancelled(Exception):
-    """The engine was told to stop; not an error of the user's."""
+    """Raised where work was cancelled; no error of the user's."""
 
 
 class RunnerFacts(Struct, frozen=True, kw_only=True):
-    """The sessions that were opened, the memory that was watched, and how often and why the device was lost."""
+    """Facts of a runner: sessions that were opened, memory that was watched, and why the device was lost each time."""
 
     sessions: list[SessionFacts] = []
     memory: MemoryFacts | None = None
     losses: list[str] = []
 
 
+class RunnerOptions(Struct, frozen=True, kw_only=True):
+    """Options of a runner that change no vector.
+
+    watched     batches shrink when memory gets scarce
+    measured    peak memory is sampled, from before the first session is opened
+    eager       every fixed shape is opened at once, not at its first batch
+    most_scale  scale above which no batch runs
+    attempts    losses of the device in a row after which a process runner gives up
+    """
+
+    watched: bool = True
+    measured: bool = False
+    eager: bool = False
+    most_scale: float = 1.0
+    attempts: int = ATTEMPTS
+
+
 class Runner(Protocol):
-    """A runner: it computes single batches, `spec.lanes` of them at once; a context manager."""
+    """Runner of single batches, `spec.lanes` of them at once; a context manager."""
 
     spec: EngineSpec
 
     def __enter__(self) -> Self:
-        """What computes is watched from here."""
+        """Begin to watch memory."""
         ...
 
     def __exit__(self, *_: object) -> None:
-        """And is let go of here."""
+        """Let go of sessions, probes and processes."""
         ...
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError, or Cancelled after `cancel`."""
+        """Compute one batch: float32 [texts, dim]. Raises DeviceError, or Cancelled after `cancel`."""
         ...
 
     def hung(self, seconds: float) -> None:
-        """No batch has ended for so long. Raises DeviceError unless the work can go on in spite of it."""
+        """Handle a device without a finished batch for `seconds`. Raises DeviceError where work cannot go on."""
         ...
 
     def cancel(self) -> None:
-        """Run no other batch, nor the rest of one."""
+        """Start no other batch, nor the rest of one."""
         ...
 
     @property
     def busy_s(self) -> float:
-        """Seconds that batches have computed, summed over streams."""
+        """Seconds of computing so far, summed over streams."""
         ...
 
     def facts(self) -> RunnerFacts:
-        """What computed so far."""
+        """Return the facts so far."""
         ...

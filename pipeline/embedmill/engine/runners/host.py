@@ -1,97 +1,221 @@
-"""What a process of sessions does: it runs batches as its parent asks."""
+"""Host of sessions: the process at the far end of a runner, which lists devices, opens a specification and computes."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
-from embedmill.base.errors import DeviceError, PipelineError
+from embedmill.base.errors import ModelError, PipelineError
+from embedmill.base.files import local
+from embedmill.base.files.digest import first_mismatch
+from embedmill.base.home import home_folder, key_of
 from embedmill.base.process.worker import ParentPipe
-from embedmill.base.records import Batch, Tokens
-from embedmill.base.results import SessionFacts
-from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.runners.messages import Asked, AskedFacts, Done, Facts, Failed, Opening, RunnerOptions, Said
-from embedmill.engine.spec import EngineSpec, from_bytes
+from embedmill.base.records import Batch
+from embedmill.engine.devices import devices_of
+from embedmill.engine.machine.memory import ceiling
+from embedmill.engine.memory.attach import probe_of
+from embedmill.engine.memory.usage import PeakMemory, PeakUsage
+from embedmill.engine.runners import messages
+from embedmill.engine.runners.base import RunnerOptions
+from embedmill.engine.runners.local import LocalRunner, open_local
+from embedmill.engine.sessions.matrix_peak import fastest_product
+from embedmill.engine.spec import EngineSpec
+
+Asked = TypeVar("Asked", bound=messages.Message)
+Answer = TypeVar("Answer", bound=messages.Reply | None)
+Opener = Callable[[EngineSpec, RunnerOptions, Callable[[str], None]], LocalRunner]
 
 
-def serve(make: Callable[[EngineSpec, RunnerOptions, Callable[[str], None]], LocalRunner]) -> None:
-    """The process: run what the parent asks, several batches at once, until it wants no more.
+def main(*folders: str) -> None:
+    """Serve a parent process; bundles are looked for in `folders`, then among received ones."""
+    serve(open_local, [Path(folder) for folder in folders])
 
-    `make` gives the runner of a spec, which tells its last argument what people should know.
-    """
+
+def serve(open_runner: Opener, folders: Sequence[Path] = ()) -> None:
+    """Answer requests, several batches at once, until the parent wants no more."""
     with ParentPipe() as parent:
-        questions = parent.questions()
-        opening = msgspec.msgpack.decode(next(questions), type=Opening)
-        say = partial(_say, parent)
-        spec = from_bytes(opening.spec)
-        try:
-            runner = make(spec, opening.options, lambda words: say(Said(words)))
-        except PipelineError as error:
-            say(Failed(-1, type(error).__name__, str(error)))
-            next(questions, None)
-            return
-        with runner, ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream") as pool:
-            served = _Served(runner)
-            for question in questions:
-                match msgspec.msgpack.decode(question, type=Asked | AskedFacts):
-                    case AskedFacts():
-                        say(Facts(runner.facts()))
-                    case asked:
-                        pool.submit(served.run, asked).add_done_callback(partial(_answered, say))
-            # What computes is no one's any more, and may not even end.
-            os._exit(0)
+        host = _Host(open_runner, Bundles(folders), lambda reply: _say(parent, reply))
+        for frame in parent.questions():
+            host.answer(messages.decode_request(frame))
+        # What still computes is no one's any more, and may not even end.
+        os._exit(0)
 
 
-class _Served:
-    """The process's runner, as batches ask for it."""
+class Bundles:
+    """Folders of model files on the host, found by digest; received files are kept for the next time."""
 
-    def __init__(self, runner: LocalRunner) -> None:
-        self._runner = runner
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._received: dict[str, bytearray] = {}
+
+    def find(self, files: dict[str, str]) -> Path | None:
+        """Find the folder that holds files of these sha256 by name; each is read and compared.
+
+        Raises ModelError where a folder has all the names and another content, or a name is no plain file name.
+        """
+        for name in files:
+            if Path(name).name != name or name in ("", ".", ".."):
+                raise ModelError(f"{name!r} cannot be a model's file")
+        for folder in (*self._folders, self._place(files)):
+            if all((folder / name).is_file() for name in files):
+                mismatch = first_mismatch(folder, files)
+                if mismatch is not None:
+                    raise ModelError(f"{mismatch} is missing or damaged (sha256 differs); add the model again")
+                return folder
+        return None
+
+    def receive(self, part: messages.SendFile) -> None:
+        """Take a part of a file."""
+        self._received.setdefault(part.name, bytearray()).extend(part.data)
+
+    def keep(self, files: dict[str, str]) -> Path:
+        """Publish what was received as a folder. Raises ModelError where a digest differs, OutputError for the disk."""
+        place = self._place(files)
+        local.make_folder(place.parent)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent, ignore_cleanup_errors=True) as scratch:
+            folder = Path(scratch) / "bundle"
+            folder.mkdir()
+            for name in files:
+                (folder / name).write_bytes(self._received.pop(name, b""))
+            if first_mismatch(folder, files) is not None:
+                raise ModelError("the model's files were not received whole; run the same command again")
+            local.publish_folder(folder, place)
+        return place
+
+    @staticmethod
+    def _place(files: dict[str, str]) -> Path:
+        return home_folder() / "received" / key_of(files)
+
+
+class _Host:
+    """State of the process: what is open, and how requests are answered."""
+
+    def __init__(self, open_runner: Opener, bundles: Bundles, say: Callable[[messages.Reply], None]) -> None:
+        self._open_runner, self._bundles, self._say = open_runner, bundles, say
+        self._waiting: messages.Open | None = None
+        self._runner: LocalRunner | None = None
+        self._pool = ThreadPoolExecutor(1)
+        self._memory: PeakMemory | None = None
         self._lock = threading.Lock()
-        self._told = 0
+        self._reported = 0
 
-    def run(self, asked: Asked) -> Done | Failed:
-        """A batch, and what became of it."""
-        lengths = np.frombuffer(asked.lengths, np.int64)
-        tokens = Tokens(
-            ids=np.frombuffer(asked.ids, np.int32),
-            offsets=np.cumsum([0, *lengths], dtype=np.int64),
-            truncated=np.zeros(len(lengths), np.bool_),
-        )
-        batch = Batch(rows=np.arange(len(lengths)), size=asked.size, sequence=asked.sequence)
+    def answer(self, request: messages.Request) -> None:
+        """Answer at once, or in a thread of the pool where sessions compute."""
+        match request:
+            case messages.Run():
+                self._pool.submit(self._guarded, self._run, request).add_done_callback(self._settle)
+            case messages.Time():
+                # Not in the pool, whose threads compute the passes.
+                self._say(self._guarded(self._time, request))
+            case messages.Multiply():
+                self._say(self._guarded(self._multiply, request))
+            case messages.ListDevices(number, provider):
+                self._say(self._guarded(lambda _: messages.Devices(number, devices_of(provider)), request))
+            case messages.Open():
+                self._say(self._guarded(self._open, request))
+            case messages.SendFile():
+                reply = self._guarded(self._receive, request)
+                if reply is not None:
+                    self._say(reply)
+            case messages.GetFacts(number):
+                self._say(
+                    self._guarded(lambda _: messages.Facts(number, self._opened().facts(), self._peak()), request)
+                )
+
+    def _guarded(self, answer: Callable[[Asked], Answer], request: Asked) -> Answer | messages.Failed:
         try:
-            vectors = self._runner.run(tokens, batch)
-        except DeviceError as error:
-            return Failed(asked.number, type(error).__name__, str(error))
-        return Done(asked.number, vectors.tobytes(), self._runner.busy_s, self._opened())
+            return answer(request)
+        except PipelineError as error:
+            return messages.Failed(request.number, type(error).__name__, str(error))
 
-    def _opened(self) -> list[SessionFacts]:
-        """The sessions that were opened since it was asked."""
+    def _open(self, request: messages.Open) -> messages.Reply:
+        spec = messages.decode_spec(request.spec)
+        folder = self._bundles.find(spec.model.files)
+        if folder is None:
+            self._waiting = request
+            return messages.MissingFiles(request.number, list(spec.model.files))
+        spec = structs.replace(spec, model=structs.replace(spec.model, folder=str(folder)))
+        most = None
+        if request.options.measured:
+            probe = probe_of(spec.target)
+            most = ceiling(probe.read(), spec.memory_fraction)
+            self._memory = PeakMemory(probe).__enter__()
+        self._pool = ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream")
+        self._runner = self._open_runner(
+            spec, request.options, lambda text: self._say(messages.Notice(-1, text))
+        ).__enter__()
+        if request.options.eager:
+            for bucket in spec.packing.buckets:
+                self._runner.open(bucket)
+        return messages.Opened(request.number, most)
+
+    def _receive(self, part: messages.SendFile) -> messages.Reply | None:
+        """Take a part of a file; open what waits for it after the last."""
+        self._bundles.receive(part)
+        if not part.last or self._waiting is None:
+            return None
+        waiting, self._waiting = self._waiting, None
+        self._bundles.keep(messages.decode_spec(waiting.spec).model.files)
+        return self._open(waiting)
+
+    def _run(self, request: messages.Run) -> messages.Reply:
+        tokens = messages.decode_tokens(request.ids, request.lengths)
+        batch = Batch(rows=np.arange(len(tokens.truncated)), size=request.size, sequence=request.sequence)
+        runner = self._opened()
+        vectors = runner.run(tokens, batch)
         with self._lock:
-            sessions = self._runner.sessions[self._told :]
-            self._told += len(sessions)
-        return sessions
+            sessions = runner.sessions[self._reported :]
+            self._reported += len(sessions)
+        return messages.Done(request.number, vectors.tobytes(), runner.busy_s, sessions)
+
+    def _time(self, request: messages.Time) -> messages.Reply:
+        """Time passes as a run in this process computes: all batches of a pass are handed over at once."""
+        work, runner = messages.timed_work(request), self._opened()
+        passes, began, processor_began = 0, time.perf_counter(), time.process_time()
+        while passes == 0 or time.perf_counter() - began < request.seconds:
+            for _ in self._pool.map(lambda batch: runner.run(work.tokens, batch), work.batches):
+                pass
+            passes += 1
+        seconds, processor_s = time.perf_counter() - began, time.process_time() - processor_began
+        return messages.Timed(request.number, passes, seconds, processor_s, not runner.shrank, self._peak())
+
+    def _multiply(self, request: messages.Multiply) -> messages.Reply:
+        runner = self._opened()
+        with tempfile.TemporaryDirectory(prefix="embedmill-products-", ignore_cleanup_errors=True) as folder:
+            graph = Path(folder) / "products.onnx"
+            graph.write_bytes(request.graph)
+            return messages.Multiplied(request.number, fastest_product(runner.spec.model, runner.spec.target, graph))
+
+    def _opened(self) -> LocalRunner:
+        assert self._runner is not None, "nothing is open"
+        return self._runner
+
+    def _peak(self) -> PeakUsage | None:
+        return None if self._memory is None else self._memory.taken()
+
+    def _settle(self, future: Future[messages.Reply]) -> None:
+        """Send the answer of a thread. A defect of this program ends the process, and its parent says so."""
+        error = future.exception()
+        if error is not None:
+            traceback.print_exception(error)
+            os._exit(1)
+        self._say(future.result())
 
 
-def _say(parent: ParentPipe, what: Done | Failed | Said | Facts) -> None:
+def _say(parent: ParentPipe, reply: messages.Reply) -> None:
     try:
-        parent.say(msgspec.msgpack.encode(what))
+        parent.say(msgspec.msgpack.encode(reply))
     except OSError:
-        # The parent has ended: so does this.
+        # The parent has ended: so does this process.
         os._exit(1)
-
-
-def _answered(say: Callable[[Done | Failed], None], future: Future[Done | Failed]) -> None:
-    """Send the answer. What is no one's fault but this program's ends the process, which its parent then tells."""
-    error = future.exception()
-    if error is not None:
-        traceback.print_exception(error)
-        os._exit(1)
-    say(future.result())

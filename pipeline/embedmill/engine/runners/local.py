@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from embedmill.base.errors import DeviceError, OutOfMemory
 from embedmill.base.records import Batch, Bucket, FloatArray, Tokens
 from embedmill.base.results import SessionFacts
-from embedmill.engine.memory.attach import has_its_own_memory
+from embedmill.engine.memory.attach import guard_for, has_its_own_memory
 from embedmill.engine.memory.guard import Guard
-from embedmill.engine.runners.base import Cancelled, RunnerFacts
+from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
 from embedmill.engine.runners.gate import SharedLock
 from embedmill.engine.runners.split import part_at, parts, rows_at
 from embedmill.engine.sessions.compiled import ContextCache
@@ -49,7 +50,7 @@ class LocalRunner:
             spec.model,
             spec.target,
             threads=spec.threads,
-            memory_bytes=spec.config.memory_bytes,
+            memory_bytes=spec.memory_bytes,
             contexts=contexts,
             on_run=self._ran,
         )
@@ -114,6 +115,12 @@ class LocalRunner:
         """The sessions that were opened, in their order."""
         return list(self._sessions.facts)
 
+    @property
+    def shrank(self) -> bool:
+        """Whether batches were cut because memory was short."""
+        memory = self._guard.facts()
+        return memory is not None and bool(memory.changes)
+
     def facts(self) -> RunnerFacts:
         """See Runs."""
         return RunnerFacts(sessions=self.sessions, memory=self._guard.facts())
@@ -171,3 +178,12 @@ class LocalRunner:
         shape = (batch.size, batch.sequence)
         alike = shape if self._fixed else tuple(side.bit_length() for side in shape)
         self._guard.ran(alike, seconds / (batch.size * batch.sequence))
+
+
+def open_local(spec: EngineSpec, options: RunnerOptions, notify: Callable[[str], None]) -> LocalRunner:
+    """Open a runner in this process; `notify` gets a sentence when batches shrink or grow.
+
+    Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
+    """
+    guard = guard_for(spec.target, spec.memory_fraction, notify) if options.watched else None
+    return LocalRunner(spec, contexts=ContextCache(), guard=guard, most_scale=options.most_scale)

@@ -1,47 +1,52 @@
-"""The conductor of runners: in this process, or in one of their own, whose `main` this is."""
+"""Choice of a runner: in this process, or at the far end of a pipe."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from embedmill.engine.memory.attach import guard_for
-from embedmill.engine.runners.base import Runner
-from embedmill.engine.runners.host import serve
-from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.runners.messages import RunnerOptions
+from embedmill.base.errors import DeviceError, DeviceLost
+from embedmill.engine.catalogue.entry import OnnxRuntime, Provider
+from embedmill.engine.devices import Device, devices_of
+from embedmill.engine.runners.base import ATTEMPTS, Runner, RunnerOptions
+from embedmill.engine.runners.client import DEVICES_S, HostClient
+from embedmill.engine.runners.local import open_local
 from embedmill.engine.runners.process import ProcessRunner
-from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.spec import EngineSpec
-from embedmill.model.bundle import check_files, open_bundle
 
 _USUAL = RunnerOptions()
 
 
-def runner_for(spec: EngineSpec, options: RunnerOptions = _USUAL, *, said: Callable[[str], None]) -> Runner:
-    """What computes a spec: where its provider says so, a process of its own.
+def runner_for(spec: EngineSpec, options: RunnerOptions = _USUAL, *, notify: Callable[[str], None]) -> Runner:
+    """Start the runner of a specification, by the kind of its provider's endpoint.
 
-    `said` is told in words when batches shrink or grow, and when a device was lost. Raises DeviceError where the
+    `notify` gets a sentence when batches shrink or grow, and when a device was lost. Raises DeviceError where the
     provider cannot run the model's graph, or runs it wrongly; a process of its own says so at the first batch.
     """
-    if spec.target.provider.apart:
-        return ProcessRunner(spec, __name__, options, said)
-    return _runner(spec, options, said)
+    match spec.target.provider.endpoint:
+        case OnnxRuntime(isolated=False):
+            return open_local(spec, options, notify)
+        case OnnxRuntime():
+            return ProcessRunner(spec, options, notify)
+        case endpoint:
+            raise DeviceError(f"{spec.target.provider.name}: no runner reaches a {type(endpoint).__name__.lower()} yet")
 
 
-def _runner(spec: EngineSpec, options: RunnerOptions, said: Callable[[str], None]) -> LocalRunner:
-    guard = guard_for(spec.target, spec.config, said) if options.watched else None
-    contexts = ContextCache(Path(options.contexts) if options.contexts else None)
-    return LocalRunner(spec, contexts=contexts, guard=guard, most_scale=options.most_scale)
+def list_devices(provider: Provider, *, timeout_s: float = DEVICES_S, attempts: int = ATTEMPTS) -> list[Device]:
+    """List a provider's devices in the runtime's order, where its sessions would be.
 
-
-def _proved_runner(spec: EngineSpec, options: RunnerOptions, said: Callable[[str], None]) -> LocalRunner:
-    """In a process of its own: the files may have changed since the run began, which compared them too."""
-    graph = next(iter(spec.model.graphs.values()))
-    check_files(open_bundle(Path(graph.path).parent))
-    return _runner(spec, options, said)
-
-
-def main() -> None:
-    """The process."""
-    serve(_proved_runner)
+    A library that crashes or hangs while it loads takes its own process along and not this one; a new process tries
+    again. Raises DeviceError.
+    """
+    if not provider.ort.isolated:
+        return devices_of(provider)
+    for attempt in range(1, attempts + 1):
+        try:
+            with HostClient() as host:
+                return host.devices(provider, timeout_s=timeout_s)
+        except DeviceLost as lost:
+            if attempt == attempts:
+                raise DeviceLost(
+                    f"{provider.name} was lost {attempts} times in a row while its devices were listed, each time in a"
+                    f" new process: {lost}; choose another --provider, or see `embedmill doctor`"
+                ) from lost
+    return []

@@ -9,7 +9,6 @@ from embedmill.base.records import Bucket, Model
 from embedmill.engine.catalogue.entry import DeviceChoice, Precision, Provider
 from embedmill.engine.devices import Device
 
-CPU_NAME = "CPUExecutionProvider"
 STRICT = "session.disable_cpu_ep_fallback"
 
 
@@ -49,20 +48,21 @@ def plan_session(
             f"{model.name} has no {choice.graph} graph, which {provider.name} needs for {precision};"
             f" it has: {', '.join(sorted(model.graphs))}; choose another with engine.precision (--precision)"
         )
-    if provider.opset is not None and graph.opset > provider.opset:
+    ort = provider.ort
+    if ort.opset is not None and graph.opset > ort.opset:
         raise ModelError(
             f"{model.name} uses operators of opset {graph.opset}, and {provider.name} knows them up to"
-            f" {provider.opset}; export it again with opset {provider.opset} or lower, or choose another --provider"
+            f" {ort.opset}; export it again with opset {ort.opset} or lower, or choose another --provider"
         )
-    strict = provider.strict and not provider.on_cpu and provider.ort_name != CPU_NAME
+    strict = ort.strict and not ort.on_cpu
     return SessionPlan(
         model=model.identity,
-        graph=graph.path,
+        graph=str(model.path(graph.file)),
         optimise=graph.optimise,
         threads=threads,
-        memory_pattern=provider.memory_pattern,
+        memory_pattern=ort.memory_pattern,
         strict=strict,
-        session=provider.session | ({STRICT: "1"} if strict else {}),
+        session=ort.session | ({STRICT: "1"} if strict else {}),
         options=_provider_options(provider, precision, device, memory_bytes),
         free={} if bucket is None else {"batch": bucket.rows, "sequence": bucket.sequence},
     )
@@ -71,14 +71,15 @@ def plan_session(
 def _provider_options(
     provider: Provider, precision: Precision, device: Device | None, memory_bytes: int | None
 ) -> dict[str, str]:
-    options = provider.options | provider.precisions[precision].options
+    ort = provider.ort
+    options = ort.options | provider.precisions[precision].options
     if device is not None and device.emulated:
-        options = options | provider.emulated
-    if provider.device is not None:
-        named = {} if device is None else {provider.device.option: _number(device, provider.device)}
-        options = options | (named or provider.device.default)
-    if memory_bytes is not None and provider.memory_limit is not None:
-        options = options | {provider.memory_limit: str(memory_bytes)}
+        options = options | ort.emulated
+    if ort.device is not None:
+        named = {} if device is None else {ort.device.option: _number(device, ort.device)}
+        options = options | (named or ort.device.default)
+    if memory_bytes is not None and ort.memory_limit is not None:
+        options = options | {ort.memory_limit: str(memory_bytes)}
     return options
 
 

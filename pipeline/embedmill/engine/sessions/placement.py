@@ -26,10 +26,10 @@ def stray_words(placed: Placement, provider: Provider) -> str:
     """What is wrong with a placement, in words; empty where every node is where it should be."""
     if not placed:
         return ""
-    if not any(name == provider.ort_name for name, _ in placed):
+    if not any(name == provider.ort.name for name, _ in placed):
         return f"it took none of the {sum(placed.values())} nodes"
-    strays = {kind: count for (name, kind), count in placed.items() if name != provider.ort_name}
-    listed = ", ".join(f"{count} x {kind}" for kind, count in sorted(strays.items()) if kind not in provider.on_cpu)
+    strays = {kind: count for (name, kind), count in placed.items() if name != provider.ort.name}
+    listed = ", ".join(f"{count} x {kind}" for kind, count in sorted(strays.items()) if kind not in provider.ort.on_cpu)
     if not listed:
         return ""
     flavours = " or ".join(dict.fromkeys(choice.graph for choice in provider.precisions.values()))

@@ -73,13 +73,13 @@ class Session:
         }
         self._turn = locks[provider.runs]
         with self._turn:
-            if provider.compiled and contexts is not None:
+            if provider.ort.compiled and contexts is not None:
                 self._session, self.context = _open_compiled(plan, provider, device, contexts)
             else:
                 self._session = _open(plan, provider, device)
             placed = placement(self._session)
         self.nodes = sum(placed.values())
-        self.nodes_placed = sum(count for (name, _), count in placed.items() if name == provider.ort_name)
+        self.nodes_placed = sum(count for (name, _), count in placed.items() if name == provider.ort.name)
         if words := stray_words(placed, provider):
             raise DeviceError(f"{provider.name} cannot run {plan.graph}: {words}")
 
@@ -100,7 +100,7 @@ class Session:
         try:
             with self._turn:
                 began = time.perf_counter()
-                output = self._bound(inputs) if self._provider.bound else self._plain(inputs)
+                output = self._bound(inputs) if self._provider.ort.bound else self._plain(inputs)
                 took = time.perf_counter() - began
         except RUNTIME_ERRORS as error:
             raise _kind_of(self._provider, error)(
@@ -158,7 +158,7 @@ def _meaning(provider: Provider, error: Exception) -> Meaning | None:
     if isinstance(error, MemoryError):
         return "out of memory"
     said = str(error)
-    return next((fault.meaning for fault in (*provider.faults, *FAULTS) if re.search(fault.pattern, said)), None)
+    return next((fault.meaning for fault in (*provider.ort.faults, *FAULTS) if re.search(fault.pattern, said)), None)
 
 
 def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:
@@ -200,7 +200,7 @@ def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.I
         raise _kind_of(provider, error)(
             f"{provider.name} cannot run {plan.graph}: {_strays(plan, provider, device) or explain(provider, error)}"
         ) from error
-    if provider.ort_name not in session.get_providers():
+    if provider.ort.name not in session.get_providers():
         raise DeviceError(f"{provider.name} was asked for, and ONNX Runtime opened the session without it")
     return session
 
@@ -209,15 +209,15 @@ def _attach(
     options: ort.SessionOptions, plan: SessionPlan, provider: Provider, device: Device | None
 ) -> dict[str, Any]:
     """Name the provider: a plugin by its device in `options`, a built-in one by the arguments returned."""
-    if provider.plugin is None:
-        if provider.ort_name not in ort.get_available_providers():
+    if provider.ort.plugin is None:
+        if provider.ort.name not in ort.get_available_providers():
             raise DeviceError(
                 f"this ONNX Runtime ({ort.__version__}) has no {provider.name} provider; install the build that has"
                 " it (`embedmill doctor` has the line), or choose another with --provider"
             )
-        if provider.preload:
+        if provider.ort.preload:
             ort.preload_dlls()
-        return {"providers": [(provider.ort_name, plan.options)]}
+        return {"providers": [(provider.ort.name, plan.options)]}
     found = runtime_devices(provider)
     if not found:
         raise DeviceError(

@@ -1,0 +1,180 @@
+"""Client of a host process: the near end of the wire protocol."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from copy import copy
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from embedmill.base.errors import DeviceError, DeviceLost, ModelError, OutOfMemory, OutputError
+from embedmill.base.process.worker import Worker, WorkerEnded
+from embedmill.base.records import Batch, FloatArray, Tokens, Work
+from embedmill.base.results import SessionFacts
+from embedmill.engine.catalogue.entry import Provider
+from embedmill.engine.devices import Device
+from embedmill.engine.memory.usage import PeakUsage
+from embedmill.engine.runners import messages
+from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
+from embedmill.engine.spec import EngineSpec
+
+HOST = "embedmill.engine.runners.host"
+_FACTS_S = 5.0
+# Loading a plugin library with its driver takes seconds, on a cold disk many.
+DEVICES_S = 120.0
+_PART_BYTES = 4 << 20
+_ERRORS = {kind.__name__: kind for kind in (DeviceError, OutOfMemory, DeviceLost, ModelError, OutputError)}
+
+
+def _ignore(_: str) -> None:
+    """Drop a notice."""
+
+
+class HostClient:
+    """Near end of one host process, from its start to its end; requests without a reply then fail. Thread-safe."""
+
+    def __init__(self, *folders: str, notify: Callable[[str], None] = _ignore, module: str = HOST) -> None:
+        """`folders` hold bundles that the host may open. Raises DeviceLost where no process can be started."""
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Future[messages.Reply]] = {}
+        self._asked = 0
+        self._over: Exception | None = None
+        self._model_folder = Path()
+        self.busy_s = 0.0
+        self.sessions: list[SessionFacts] = []
+        try:
+            self._worker = Worker(module, *folders)
+        except WorkerEnded as error:
+            raise DeviceLost(f"its process {error}") from error
+        self._worker.listen(self._hear)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close(Cancelled())
+
+    def devices(self, provider: Provider, *, timeout_s: float = DEVICES_S) -> list[Device]:
+        """List a provider's devices in the runtime's order. Raises DeviceError."""
+        reply = self.reply(self.ask(lambda number: messages.ListDevices(number, provider)), timeout_s)
+        assert isinstance(reply, messages.Devices)
+        return reply.devices
+
+    def open(self, spec: EngineSpec, options: RunnerOptions) -> Future[messages.Reply]:
+        """Open a specification without waiting; files that the host lacks are sent. messages.Reply: Opened."""
+        self._model_folder = Path(spec.model.folder)
+        return self.ask(lambda number: messages.Open(number, messages.encode_spec(spec), options))
+
+    def run(self, tokens: Tokens, batch: Batch, dim: int) -> FloatArray:
+        """Compute a batch: float32 [texts, dim]. Raises as the far runner; DeviceLost where the process ends."""
+        ids, lengths = messages.encode_rows(tokens, batch.rows)
+        reply = self.ask(lambda number: messages.Run(number, ids, lengths, batch.size, batch.sequence)).result()
+        assert isinstance(reply, messages.Done)
+        return np.frombuffer(reply.vectors, np.float32).reshape(-1, dim)
+
+    def time(self, work: Work, seconds: float, *, timeout_s: float) -> messages.Timed:
+        """Time passes over a work at the far end, for at least `seconds`. Raises as `run` does."""
+        reply = self.reply(self.ask(lambda number: messages.time_request(number, work, seconds)), timeout_s)
+        assert isinstance(reply, messages.Timed)
+        return reply
+
+    def multiply(self, graph: bytes, *, timeout_s: float) -> float:
+        """Seconds of the fastest run of a graph of matrix products. Raises as `run` does."""
+        reply = self.reply(self.ask(lambda number: messages.Multiply(number, graph)), timeout_s)
+        assert isinstance(reply, messages.Multiplied)
+        return reply.seconds
+
+    def facts(self) -> tuple[RunnerFacts, PeakUsage | None]:
+        """Facts and peak memory; of a process that does not answer, the sessions that it opened."""
+        try:
+            reply = self.ask(messages.GetFacts).result(_FACTS_S)
+        except (TooLate, DeviceError, Cancelled):
+            return RunnerFacts(sessions=self.sessions), None
+        assert isinstance(reply, messages.Facts)
+        return reply.facts, reply.peak
+
+    def ask(self, request: Callable[[int], messages.Request]) -> Future[messages.Reply]:
+        """Send a request, made with its number; the future of its reply."""
+        future: Future[messages.Reply] = Future()
+        with self._lock:
+            if self._over is not None:
+                future.set_exception(copy(self._over))
+                return future
+            number, self._asked = self._asked, self._asked + 1
+            self._waiting[number] = future
+        self._send(request(number))
+        return future
+
+    def reply(self, future: Future[messages.Reply], timeout_s: float) -> messages.Reply:
+        """Wait for a reply; ends the process and raises DeviceLost where none comes in time."""
+        try:
+            return future.result(timeout_s)
+        except TooLate:
+            self.end(DeviceLost(f"its process did not answer in {timeout_s:g} s"))
+            return future.result()
+
+    def end(self, why: Exception) -> None:
+        """Kill the process; open requests fail with `why`."""
+        self._fail(why)
+        self._worker.end()
+
+    def close(self, why: Exception) -> None:
+        """End the process, and let go of its pipes."""
+        self.end(why)
+        self._worker.__exit__()
+
+    def _send(self, request: messages.Request) -> None:
+        try:
+            self._worker.send(msgspec.msgpack.encode(request))
+        except WorkerEnded:
+            # The thread that reads hears of the end, and fails what waits.
+            return
+
+    def _hear(self, frame: bytes | None) -> None:
+        if self._over is not None:
+            return
+        if frame is None:
+            self._fail(DeviceLost(f"its process {self._worker.ending()}"))
+            return
+        match messages.decode_reply(frame):
+            case messages.Notice(_, text):
+                self._notify(text)
+            case messages.MissingFiles(number, names):
+                self._send_files(number, names)
+            case messages.Failed(number, error, message):
+                self._settled(number).set_exception(_ERRORS.get(error, DeviceError)(message))
+            case reply:
+                if isinstance(reply, messages.Done):
+                    self.busy_s = reply.busy_s
+                    self.sessions += reply.sessions
+                self._settled(reply.number).set_result(reply)
+
+    def _send_files(self, number: int, names: list[str]) -> None:
+        parts: list[tuple[str, bytes]] = []
+        for name in names:
+            with (self._model_folder / name).open("rb") as file:
+                while block := file.read(_PART_BYTES):
+                    for before in parts:
+                        self._send(messages.SendFile(number, *before, False))
+                    parts = [(name, block)]
+        for last in parts:
+            self._send(messages.SendFile(number, *last, True))
+
+    def _settled(self, number: int) -> Future[messages.Reply]:
+        """Take the future of a request; one that failed meanwhile has none, and a new one is dropped."""
+        with self._lock:
+            return self._waiting.pop(number, Future())
+
+    def _fail(self, why: Exception) -> None:
+        with self._lock:
+            self._over = self._over or why
+            waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            future.set_exception(copy(self._over))
