@@ -325,5 +325,5 @@ class TestCheck:
     @pytest.mark.parametrize("name", ["absent/file", "file/below", "."])
     def test_a_place_that_cannot_is_told(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match=r"cannot be written: .*; name another place"):
+        with pytest.raises(OutputError, match=r"cannot be written: .*; choose another place"):
             local.check_writable(tmp_path / name)
