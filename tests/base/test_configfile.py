@@ -1,4 +1,4 @@
-"""Loading a config: defaults, files, overrides, and errors that name the key."""
+"""Loading a config: defaults, files, overrides, named errors."""
 
 from __future__ import annotations
 

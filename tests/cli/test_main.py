@@ -23,7 +23,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 def commands(group: click.Group = cli, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group with its words, as ("model", "add")."""
+    """Yield commands and groups by path, as ("model", "add")."""
     for name, command in group.commands.items():
         yield (*words, name), command
         if isinstance(command, click.Group):

@@ -1,4 +1,4 @@
-"""Options of a job: the config file, then short options, then --set."""
+"""Options of a job: file, short options, --set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedmill.cli.options import job_config, job_options
 
 
 def config_of(*arguments: str | Path) -> RunConfig:
-    """The config that a command gets from its arguments."""
+    """Return the config of a command with arguments."""
     found: list[RunConfig] = []
 
     @click.command()

@@ -1,4 +1,4 @@
-"""The memory section of a report: figures, plot and scale changes."""
+"""The memory section of a report: figures, plot, changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model is described with its recipe and prompts."""
+"""A model is described with recipe and prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan is described with its estimates and a histogram."""
+"""A plan is described with estimates and a histogram."""
 
 from __future__ import annotations
 

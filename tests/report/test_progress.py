@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines elsewhere, nothing where quiet."""
+"""Progress: a bar on terminals, lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """A clock that moves when a test moves it."""
+    """A clock that tests move."""
 
     def __init__(self) -> None:
         self.now = 100.0

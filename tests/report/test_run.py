@@ -1,4 +1,4 @@
-"""The summary of a run: work, output, omitted rows, losses and memory."""
+"""The summary of a run: work, output, losses, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing beside it and shows whatever the data says as text."""
+"""The report is one standalone page that escapes all data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rejected(reason: str, row: int = 1, file: str = "a.jsonl") -> Rejected:
 
 
 class Page(HTMLParser):
-    """The tags of a page, those left open, and its words."""
+    """Parsed page: tags, open tags and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

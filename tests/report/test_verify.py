@@ -1,4 +1,4 @@
-"""A verification is described with its counts and problems."""
+"""A verification is described with counts and problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is half committed, and what is committed is found again."""
+"""Commits are atomic, and found again by a resume."""
 
 from __future__ import annotations
 

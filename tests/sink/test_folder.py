@@ -41,7 +41,7 @@ pieces = st.lists(
 
 @st.composite
 def sound_entries(draw: st.DrawFn) -> Entry:
-    """Entries that account for every row of their pieces."""
+    """Draw entries that account for every row."""
     parts = tuple(draw(pieces))
     rows = sum(piece.rows for piece in parts)
     quarantined = draw(st.integers(0, rows))

@@ -167,6 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stop.ignore()
 
 
+def entry_point() -> None:
+    """Run the `embedmill` command and exit."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit, which would wait for threads that are still in native code.
+    os._exit(code)
+
+
 def _exit_code(error: BaseException, *, as_json: bool) -> int:
     """Print an error, return the exit code; re-raise defects."""
     match error:
@@ -193,12 +202,3 @@ def _print_error(kind: str, message: str, exit_code: int, *, as_json: bool) -> i
     text = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
     click.echo(text, err=True)
     return exit_code
-
-
-def entry_point() -> None:
-    """Run the `embedmill` command and exit."""
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit, which would wait for threads that are still in native code.
-    os._exit(code)

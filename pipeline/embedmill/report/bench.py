@@ -76,6 +76,11 @@ def bench_summary(found: BenchResult) -> str:
     return "\n".join([_heading(found), "", *_table(found), "", *_notes(found), found.verdict])
 
 
+def label(one: ProviderBench) -> str:
+    """Return provider and precision."""
+    return f"{one.provider} {one.precision}"
+
+
 def _heading(found: BenchResult) -> str:
     mean = found.tokens / max(found.documents, 1)
     rounds = f"{found.rounds} round{'s' * (found.rounds != 1)}"
@@ -107,11 +112,6 @@ def _row(one: ProviderBench) -> tuple[str, ...]:
         _UNKNOWN if one.memory_bytes is None else size(one.memory_bytes),
         "reference" if one.reference else _UNKNOWN if one.cosine is None else f"{one.cosine:.7f}",
     )
-
-
-def label(one: ProviderBench) -> str:
-    """Return provider and precision."""
-    return f"{one.provider} {one.precision}"
 
 
 def _notes(found: BenchResult) -> Iterator[str]:

@@ -63,6 +63,26 @@ def svg(plot: Plot) -> str:
     )
 
 
+def ticks(most: float) -> list[float]:
+    """Return about five round values from 0 past `most`."""
+    most = most if most > _LEAST else 1.0
+    raw = most / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: a value that rounding put just above a step still takes that step.
+    step = next(one * power for one in _STEPS if one * power >= raw * 0.999)
+    return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def short_number(value: float) -> str:
+    """Format 12000 as 12k, 2048 as 2048."""
+    # Thousands from 10,000 on: batch sizes are powers of two, which people know by their digits.
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            scale = 1e3 if name == "k" else unit
+            return f"{value / scale:.3g}{name}"
+    return f"{value:.4g}"
+
+
 class _Axes:
     """Axes: from values to pixels."""
 
@@ -134,23 +154,3 @@ class _Axes:
     def cross(self, x: float) -> str:
         left, bottom = self.x(x), _HEIGHT - _BOTTOM
         return f"<path d='M{left - 4:.1f} {bottom - 9}l8 8m0-8l-8 8' stroke='#d00000' stroke-width='1.5'/>"
-
-
-def ticks(most: float) -> list[float]:
-    """Return about five round values from 0 past `most`."""
-    most = most if most > _LEAST else 1.0
-    raw = most / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    # 0.999: a value that rounding put just above a step still takes that step.
-    step = next(one * power for one in _STEPS if one * power >= raw * 0.999)
-    return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]
-
-
-def short_number(value: float) -> str:
-    """Format 12000 as 12k, 2048 as 2048."""
-    # Thousands from 10,000 on: batch sizes are powers of two, which people know by their digits.
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= unit:
-            scale = 1e3 if name == "k" else unit
-            return f"{value / scale:.3g}{name}"
-    return f"{value:.4g}"

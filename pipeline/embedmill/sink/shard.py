@@ -22,6 +22,48 @@ _VECTOR_LEAF = f"{VECTOR}.list.element"
 _METADATA_PREFIX = "embed."
 
 
+def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> pa.Table:
+    """Build a shard's table from `vectors`, float32 [distinct texts, dim]."""
+    passages, tokens, number = prepared.passages, prepared.work.tokens, prepared.number
+    document = pa.array(passages.document)
+    columns: dict[str, Any] = {
+        "id": pa.array(prepared.documents.ids, pa.string()).take(document),
+        "n_tokens": pa.array(tokens.lengths[number], pa.int32()),
+        "truncated": pa.array(tokens.truncated[number]),
+        "text_hash": pa.array(prepared.hashes, pa.string()),
+    }
+    if chunked:
+        columns |= {
+            "chunk": pa.array(passages.chunk, pa.int32()),
+            "char_start": pa.array(passages.start, pa.int64()),
+            "char_end": pa.array(passages.stop, pa.int64()),
+        }
+    carried = prepared.documents.carried
+    return shard_table(columns, vectors[number], carried.take(document) if carried.num_columns else carried)
+
+
+def entry_of(prepared: Prepared, *, identity: str) -> Entry:
+    """Build the ledger entry, still without sizes and hashes."""
+    documents, tokens = prepared.documents, prepared.work.tokens
+    return Entry(
+        ordinal=prepared.shard.ordinal,
+        file=f"part-{prepared.shard.ordinal:05d}.parquet",
+        pieces=prepared.shard.pieces,
+        rows_read=documents.rows_read,
+        rows_written=len(documents.ids),
+        rows_quarantined=len(documents.rejected),
+        rows_skipped=documents.rows_skipped,
+        vectors=len(prepared.number),
+        tokens=int(tokens.offsets[-1]),
+        padded_tokens=prepared.work.padded_tokens,
+        truncated=int(tokens.truncated[prepared.number].sum()),
+        bytes=0,
+        sha256="",
+        quarantine_sha256="",
+        identity=identity,
+    )
+
+
 def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:
     """Build the output table: keys, `embedding`, facts, carried columns.
 
@@ -69,45 +111,3 @@ def _leaves(schema: pa.Schema) -> list[str]:
     pq.write_table(schema.empty_table(), sink)
     parquet = pq.ParquetFile(sink.getvalue()).schema
     return [parquet.column(number).path for number in range(len(parquet))]
-
-
-def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> pa.Table:
-    """Build a shard's table from `vectors`, float32 [distinct texts, dim]."""
-    passages, tokens, number = prepared.passages, prepared.work.tokens, prepared.number
-    document = pa.array(passages.document)
-    columns: dict[str, Any] = {
-        "id": pa.array(prepared.documents.ids, pa.string()).take(document),
-        "n_tokens": pa.array(tokens.lengths[number], pa.int32()),
-        "truncated": pa.array(tokens.truncated[number]),
-        "text_hash": pa.array(prepared.hashes, pa.string()),
-    }
-    if chunked:
-        columns |= {
-            "chunk": pa.array(passages.chunk, pa.int32()),
-            "char_start": pa.array(passages.start, pa.int64()),
-            "char_end": pa.array(passages.stop, pa.int64()),
-        }
-    carried = prepared.documents.carried
-    return shard_table(columns, vectors[number], carried.take(document) if carried.num_columns else carried)
-
-
-def entry_of(prepared: Prepared, *, identity: str) -> Entry:
-    """Build the ledger entry, still without sizes and hashes."""
-    documents, tokens = prepared.documents, prepared.work.tokens
-    return Entry(
-        ordinal=prepared.shard.ordinal,
-        file=f"part-{prepared.shard.ordinal:05d}.parquet",
-        pieces=prepared.shard.pieces,
-        rows_read=documents.rows_read,
-        rows_written=len(documents.ids),
-        rows_quarantined=len(documents.rejected),
-        rows_skipped=documents.rows_skipped,
-        vectors=len(prepared.number),
-        tokens=int(tokens.offsets[-1]),
-        padded_tokens=prepared.work.padded_tokens,
-        truncated=int(tokens.truncated[prepared.number].sum()),
-        bytes=0,
-        sha256="",
-        quarantine_sha256="",
-        identity=identity,
-    )
