@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from embedmill.base.records import Stages, Totals
+from embedmill.base.records import Stages
 from embedmill.base.results import Change, EngineFacts, MemoryFacts
 from embedmill.report.run import RunResult, run_summary
+from tests.support.outputs import TOTALS
 
-TOTALS = Totals(
-    shards=2,
-    rows_read=100,
-    rows_written=90,
-    rows_quarantined=7,
-    rows_skipped=3,
-    vectors=90,
-    tokens=10_000,
-    padded_tokens=10_100,
-    truncated=9,
-    bytes=1 << 20,
-)
 RESULT = RunResult(
     output="out",
     model="tiny",

@@ -6,22 +6,9 @@ from typing import Any
 
 import pytest
 
-from embedmill.base.records import Totals
 from embedmill.report.verify import verify_summary
 from embedmill.sink.verify import VerifyResult
-
-TOTALS = Totals(
-    shards=2,
-    rows_read=100,
-    rows_written=90,
-    rows_quarantined=7,
-    rows_skipped=3,
-    vectors=90,
-    tokens=10_000,
-    padded_tokens=10_100,
-    truncated=9,
-    bytes=1 << 20,
-)
+from tests.support.outputs import TOTALS
 
 
 @pytest.mark.parametrize(

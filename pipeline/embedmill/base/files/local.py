@@ -19,6 +19,7 @@ from embedmill.base.errors import Corrupt, OutputError
 
 # A quota that is used up reports EDQUOT instead.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# FAT, some network and some container file systems.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -47,16 +48,13 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None
 
 
 def publish_folder(folder: Path, path: Path) -> bool:
-    """Sync and rename a folder; False if `path` exists already.
-
-    Raises OutputError.
-    """
+    """Sync and rename a folder, unless `path` exists. Raises OutputError."""
     with _failing_clearly(path):
         for file in folder.iterdir():
             # rb+: Windows does not sync a file that is open for reading only.
             with file.open("rb+") as synced:
                 os.fsync(synced.fileno())
-        sync_folder(folder)
+        _sync_folder(folder)
         try:
             folder.rename(path)
         except OSError as error:
@@ -64,7 +62,7 @@ def publish_folder(folder: Path, path: Path) -> bool:
             if path.is_dir():
                 return False
             raise error
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
         return True
 
 
@@ -86,10 +84,10 @@ def make_folder(path: Path) -> None:
         # A process killed before its sync may have created the last one that exists. A folder above it
         # that cannot be read belongs to somebody else, and was not created by us.
         with contextlib.suppress(PermissionError):
-            sync_folder((missing[-1].parent if missing else path).parent)
+            _sync_folder((missing[-1].parent if missing else path).parent)
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            sync_folder(folder.parent)
+            _sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:
@@ -104,10 +102,10 @@ def remove(path: Path) -> None:
 def sync_names(folder: Path) -> None:
     """Sync names left by another process. Raises OutputError."""
     with _failing_clearly(folder):
-        sync_folder(folder)
+        _sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Raises OSError."""
     # Windows cannot sync a folder; NTFS journals names.
     if os.name == "nt":
@@ -122,7 +120,7 @@ def sync_folder(folder: Path) -> None:
 def _sync_name(path: Path) -> None:
     """Sync the name of a file, or remove the file."""
     try:
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
     except OSError:
         # Never retried: the kernel may have dropped the pages, and a later fsync succeeds without them ("fsyncgate").
         with contextlib.suppress(OSError):
@@ -141,6 +139,7 @@ def _temporary(scratch: Path, data: bytes | memoryview) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield path
     finally:
+        # os.replace has moved the file away.
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
