@@ -129,8 +129,8 @@ def test_what_is_seen_and_what_could_not_be_looked_at_is_shown(tried: Any, bundl
     seen = Adapter(seen_by="drm", name="NVIDIA 2684", kind="gpu", integrated=False, memory_bytes=24 << 30)
     found = structs.replace(examine(bundle), adapters=[seen], unseen=["vulkan: crashed with signal 11"])
     shown = doctor_summary(found)
-    assert "seen        NVIDIA 2684 (discrete gpu, 24.0 GiB; by drm)" in shown
-    assert "not seen    vulkan: crashed with signal 11" in shown
+    assert "adapters    NVIDIA 2684 (discrete gpu, 24.0 GiB; reported by drm)" in shown
+    assert "not read    vulkan: crashed with signal 11" in shown
     assert "no GPU or NPU" in doctor_summary(structs.replace(found, adapters=[]))
 
 

@@ -200,7 +200,7 @@ def test_a_resumed_run_reads_only_the_rest(job: Job, tmp_path: Path, capsys: pyt
     assert f"embedding {ROWS - committed} rows" in told.err
     assert f"{committed} are committed" in told.err
     assert told.out.startswith(f"embedded {ROWS - committed} rows")
-    assert f"({committed} were there before)" in told.out
+    assert f"({committed} were committed before)" in told.out
 
 
 def test_duplicates_of_rows_that_an_earlier_run_committed_are_found(job: Job, tmp_path: Path, tiny_model: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_batch_for_which_there_is_no_memory_runs_in_parts(tmp_path: Path, tiny
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "batches shrink from full size to 1/4: there was no memory for a batch of 4096 x 32 tokens" in done.stderr
-    assert "memory got scarce: batches shrank to 1/" in done.stdout
+    assert "memory ran short: batches shrank to 1/" in done.stdout
     assert verify(tmp_path / "out").problems == []
     assert_close(vectors_of(tmp_path / "out"), embedded(tiny_model, texts_of(rows)))
     memory = memory_of(tmp_path / "out")

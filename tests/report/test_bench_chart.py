@@ -1,4 +1,4 @@
-"""The chart of a bench: a bar for each provider that works, its spread, and words that can be read."""
+"""The chart of a bench: bars, whiskers and readable labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page says what memory there was, and what a run did for want of it."""
+"""The memory section of a report: figures, plot, changes."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def test_a_run_that_was_not_watched_has_no_section() -> None:
     assert memory_section(None) == ""
 
 
-def test_what_was_seen_is_one_sentence() -> None:
+def test_memory_is_described_in_one_sentence() -> None:
     assert (
-        "NVML: at most 6.0 GiB in use by all processes, at least 2.0 GiB free of 8.0 GiB; 1.0 GiB should stay free"
-        " (1,200 looks, 3 of them in vain); GPU is lost (3 times)."
+        "NVML: at most 6.0 GiB in use by all processes, at least 2.0 GiB free of 8.0 GiB; reserve 1.0 GiB"
+        " (1,200 samples, 3 of them failed); GPU is lost (3 times)."
     ) in memory_section(facts())
 
 
-def test_memory_that_no_one_tells_of_is_not_known() -> None:
+def test_memory_without_a_figure_is_unknown() -> None:
     nothing = facts(
         most_used_bytes=None, least_free_bytes=None, ceiling_bytes=None, reserve_bytes=None, reasons={}, series=[]
     )
-    assert memory_section(nothing) == "<h3>Memory</h3><p>Not known (NVML, 1,200 looks).</p>"
+    assert memory_section(nothing) == "<h3>Memory</h3><p>Unknown (NVML, 1,200 samples).</p>"
 
 
 def test_each_change_is_a_row_of_a_table() -> None:
@@ -55,7 +55,7 @@ def test_each_change_is_a_row_of_a_table() -> None:
     assert "<table>" not in memory_section(facts())
 
 
-def test_the_line_begins_anew_where_nothing_was_known() -> None:
+def test_the_line_has_a_gap_where_memory_was_unknown() -> None:
     series = [
         Point(at_s=float(at), used_bytes=used, free_bytes=4 * GIB)
         for at, used in enumerate((GIB, 2 * GIB, None, 2 * GIB, GIB))
@@ -65,5 +65,5 @@ def test_the_line_begins_anew_where_nothing_was_known() -> None:
     assert free.startswith("M0.0 4.0 L180.0 4.0")
 
 
-def test_one_look_is_no_line() -> None:
+def test_one_sample_is_no_line() -> None:
     assert "<svg" not in memory_section(facts(series=[Point(at_s=0.0, used_bytes=GIB, free_bytes=GIB)]))

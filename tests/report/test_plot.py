@@ -1,4 +1,4 @@
-"""Plots are whole SVG, and every value is where it belongs."""
+"""Plots are well-formed SVG with correct positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing beside it and shows whatever the data says as text."""
+"""The report is one standalone page that escapes all data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rejected(reason: str, row: int = 1, file: str = "a.jsonl") -> Rejected:
 
 
 class Page(HTMLParser):
-    """The tags of a page, those left open, and its words."""
+    """Parsed page: tags, open tags and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def test_the_page_tells_what_computed_how_it_was_chosen_and_what_its_canaries_sa
 
 def test_the_page_tells_why_the_device_was_lost() -> None:
     words = Page(html_report(manifest(engine=engine(losses=["887A0005", "it hung"])), [])).words
-    assert "Lost 2 timesA new process went on each time.887A0005it hung" in words
+    assert "Lost 2 timesA new process continued each time.887A0005it hung" in words
     assert "Lost" not in Page(html_report(manifest(engine=engine()), [])).words
 
 

@@ -1,4 +1,4 @@
-"""The fingerprint: which options a resume may change, and how a difference is told."""
+"""The fingerprint: options that a resume may change, differences."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
 from embedmill.sink.ledger import Ledger
@@ -94,13 +95,13 @@ class TestOwner:
     ) -> None:
         first, second = Ledger(tmp_path / "out"), Ledger(tmp_path / "out")
         first.__enter__()
-        acquire = second._acquire
+        acquire = FileLock.acquire
 
-        def acquire_after_the_owner_left() -> None:
+        def acquire_after_the_owner_left(lock: FileLock, timeout: float) -> object:
             first.__exit__()
-            acquire()
+            return acquire(lock, timeout)
 
-        monkeypatch.setattr(second, "_acquire", acquire_after_the_owner_left)
+        monkeypatch.setattr(FileLock, "acquire", acquire_after_the_owner_left)
         with second:
             second.begin(make_job())
 

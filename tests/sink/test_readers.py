@@ -1,4 +1,4 @@
-"""What others read from an output: DuckDB and pandas see the same rows and the same vectors."""
+"""DuckDB, pandas and Arrow read the same rows and vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.tiny_model import HIDDEN
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Fifty rows in five parts, two of them in quarantine."""
+    """Write 51 rows in five parts, and two in quarantine."""
     folder = tmp_path_factory.mktemp("an output's folder")
     bad: list[Row] = [{"id": "null", "text": None}, {"id": "empty", "text": ""}]
     source = write_jsonl(folder / "a.jsonl", [*make_rows(50), *bad, {"id": "größe 漢字", "text": "stone"}])
@@ -29,7 +29,7 @@ def output(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 def in_duckdb(columns: str, output: Path) -> list[tuple[Any, ...]]:
-    """What a SELECT of the parts gives, in their order."""
+    """Select columns of all parts."""
     parts = str(output / "*.parquet").replace("'", "''")
     table = f"read_parquet('{parts}', filename = true, file_row_number = true)"
     with duckdb.connect() as database:

@@ -1,4 +1,4 @@
-"""One shard as a Parquet file: its columns, its checksums, and what is left out for the vectors."""
+"""Shards as Parquet files: columns, checksums, encoding of vectors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def written(table: pa.Table, *, compression: str = "zstd") -> pq.ParquetFile:
 
 
 def leaves(file: pq.ParquetFile) -> dict[str, Any]:
-    """The column chunks of the first row group by their path."""
+    """Return column chunks of the first row group by path."""
     group = file.metadata.row_group(0)
     return {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
 

@@ -1,4 +1,4 @@
-"""A sound output has no problems; every kind of damage is found, in words, and nothing raises."""
+"""Every kind of damage is reported, and nothing raises."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def recommit(folder: Path, data: bytes | memoryview, **entry: Any) -> Path:
-    """An output of one shard whose part holds `data`, with the hash of that in its ledger."""
+    """Write a one-shard output of `data` with a matching hash."""
     with Ledger(folder) as ledger:
         ledger.begin(make_job(1))
         ledger.commit(make_entry(0, **entry), memoryview(data), [])
@@ -76,7 +76,7 @@ def test_an_output_can_be_checked_while_a_run_owns_it(output: Path) -> None:
 
 @pytest.mark.parametrize("start", [0, 100])
 def test_a_flipped_bit_anywhere_in_a_part_is_found(output: Path, start: int) -> None:
-    """100 places of the whole file; 100 of its footer, where a reader can stumble in many ways."""
+    # 100 places of the whole file; 100 of the footer, which a reader trusts most.
     data = (output / PART).read_bytes()
     draw = random.Random(SEED + start)
     first = 0 if start == 0 else len(data) - int.from_bytes(data[-8:-4], "little") - 8

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard, Stages
+from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard, Stages, Totals
 from embedmill.base.results import Manifest
 from embedmill.sink.folder import OutputJob, shard_files, total
 from embedmill.sink.ledger import Ledger
@@ -17,6 +17,20 @@ DIM = 4
 ROWS = 6
 IDENTITY = "1d" * 32
 FINGERPRINT = {"model.identity": IDENTITY, "columns.text": "text", "shard.rows": ROWS}
+
+# Counts of an output with written, quarantined, skipped and truncated rows.
+TOTALS = Totals(
+    shards=2,
+    rows_read=100,
+    rows_written=90,
+    rows_quarantined=7,
+    rows_skipped=3,
+    vectors=90,
+    tokens=10_000,
+    padded_tokens=10_100,
+    truncated=9,
+    bytes=1 << 20,
+)
 
 # A resume may change where the input and the output lie, how the job computes and what it tolerates. The
 # model counts by its identity and the input by its files.

@@ -1,4 +1,4 @@
-"""From a TOML file and `--set` options to a checked RunConfig."""
+"""Loading and checking of configurations: TOML files and `--set` options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedmill.base.errors import ConfigError
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config of a TOML file (None: the defaults), changed by `KEY=VALUE` overrides.
+    """Load a TOML file (None: the defaults) and `KEY=VALUE` overrides.
 
     Raises ConfigError naming the file, the key and the nearest valid one.
     """
@@ -28,7 +28,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 
 def parse_config(values: dict[str, Any], *, place: str) -> RunConfig:
-    """A RunConfig from nested plain values; `place` is named in the ConfigError that a bad one raises."""
+    """Check nested plain values into a RunConfig.
+
+    Raises ConfigError naming `place`, where the values come from.
+    """
     _refuse_unknown(values, RunConfig, prefix="", place=place)
     try:
         config = msgspec.convert(values, RunConfig)
@@ -43,13 +46,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such config file; copy configs/default.toml to begin one") from error
+        raise ConfigError(f"{path}: no such config file; copy configs/default.toml to start one") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: nested too deeply, or with a number that is too long; mend it") from error
+        # Not TOMLDecodeError: an integer of more than 4,300 digits, which Python refuses to parse.
+        raise ConfigError(f"{path}: nested too deeply, or holds a number that is too long") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -67,7 +71,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _toml_value(text: str) -> Any:
-    """The TOML value that `text` spells, or `text` itself where it spells none (a bare word or path)."""
+    """Parse a TOML value, else return the text."""
+    # A bare word or path needs no quotes on the command line.
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -75,6 +80,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _refuse_unknown(values: dict[str, Any], table: type[Table], *, prefix: str, place: str) -> None:
+    # msgspec refuses unknown keys as well, but cannot suggest the nearest one.
     known = {field.name: field.type for field in msgspec.structs.fields(table)}
     for key, value in values.items():
         if key not in known:
@@ -94,7 +100,8 @@ def _suggestion(key: str, prefix: str, known: Iterable[str]) -> str:
 
 
 def _readable(message: str) -> str:
-    """A msgspec validation message as `` `table.key`: what is wrong ``."""
+    """Turn a msgspec message into `` `table.key`: problem ``."""
+    # msgspec puts the place last: "Expected `int`, got `str` - at `$.shard.rows`".
     match = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
     if match is None:
         return message
@@ -103,21 +110,21 @@ def _readable(message: str) -> str:
 
 
 def _check(config: RunConfig, place: str) -> None:
-    """The rules that span more than one key."""
+    """Check the rules that span several keys."""
     text, columns = config.text, config.columns
     if any("\0" in name for name in (config.model, config.output.path, *config.input.paths)):
-        raise ConfigError(f"{place}: a path holds a NUL character; no file can be called that")
+        raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
     if text.prompt is not None and text.prompt_name is not None:
-        raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; keep one")
+        raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; use one")
     if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:
         raise ConfigError(f"{place}: `text.chunk_overlap` must be smaller than `text.chunk_tokens`")
     if text.chunk_overlap and not text.chunk_tokens:
         raise ConfigError(f"{place}: `text.chunk_overlap` needs `text.chunk_tokens`")
     reserved = set(columns.carry) & OUTPUT_COLUMNS
     if reserved:
-        raise ConfigError(f"{place}: `columns.carry` names {sorted(reserved)[0]!r}, an output column's own name")
+        raise ConfigError(f"{place}: `columns.carry` names {sorted(reserved)[0]!r}, which is an output column")
     if len(set(columns.carry)) != len(columns.carry):
         raise ConfigError(f"{place}: `columns.carry` names a column twice")
     stray = set(columns.types) - set(columns.carry)
     if stray:
-        raise ConfigError(f"{place}: `columns.types` has {sorted(stray)[0]!r}, which `columns.carry` lacks")
+        raise ConfigError(f"{place}: `columns.types` names {sorted(stray)[0]!r}, which is not in `columns.carry`")

@@ -1,25 +1,25 @@
-"""Every error a user can meet, in one tree; each class carries its process exit code.
+"""Errors shown to users, with the exit code of each.
 
 PipelineError
 ├── ConfigError             2   the configuration or the command line is wrong
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
 ├── DeviceError             5   a provider cannot be used, or a session failed
-│   ├── OutOfMemory             there is no memory for a batch, or for anything else
-│   └── DeviceLost              the device was reset, or the process that drives it ended or hung
+│   ├── OutOfMemory             no memory for a batch, or for anything else
+│   └── DeviceLost              the device was reset, or the worker process ended or hung
 ├── OutputError             6   the output folder cannot be used
 │   ├── Locked                  another run owns the output folder
 │   ├── FingerprintMismatch     the folder holds the output of another job
 │   └── Corrupt                 a committed file is missing or damaged
 ├── TooManyQuarantined      7   the run finished, with more bad rows than allowed
-└── ConservationError       1   rows went missing inside the program: a defect, never the user's doing
+└── ConservationError       1   rows were lost inside the program: a defect of embedmill
 
 Stopped                     128 + signal number; everything committed is kept
 """
 
 
 class PipelineError(Exception):
-    """The root: one sentence that says what happened, where, and what to do."""
+    """Base class: one sentence with cause, place and remedy."""
 
     exit_code = 1
 
@@ -31,7 +31,7 @@ class ConfigError(PipelineError):
 
 
 class InputError(PipelineError):
-    """An input file is missing, unreadable or of the wrong shape."""
+    """An input file is missing, unreadable or wrongly structured."""
 
     exit_code = 3
 
@@ -49,11 +49,11 @@ class DeviceError(PipelineError):
 
 
 class OutOfMemory(DeviceError):
-    """There is no memory for a batch or a session, where a smaller one may fit; or for anything else of a command."""
+    """Memory ran out; a smaller batch or session may fit."""
 
 
 class DeviceLost(DeviceError):
-    """The device was reset or taken away, or the process that drives it ended or hung: a new process may go on."""
+    """Device reset or removed, worker ended or hung: restart possible."""
 
 
 class OutputError(PipelineError):
@@ -67,7 +67,7 @@ class Locked(OutputError):
 
 
 class FingerprintMismatch(OutputError):
-    """The output folder holds the result of another job; `field` names the first difference."""
+    """The output folder belongs to another job, as `field` shows."""
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
@@ -79,20 +79,19 @@ class Corrupt(OutputError):
 
 
 class TooManyQuarantined(PipelineError):
-    """The run finished, with more rows in quarantine than `rows.max_quarantined` allows."""
+    """The run finished with more rows quarantined than allowed."""
 
     exit_code = 7
 
 
 class ConservationError(PipelineError):
-    """Rows read differ from rows written, quarantined and skipped: a defect of this program."""
+    """Row counts do not add up: a defect of embedmill."""
 
 
 class Stopped(BaseException):
-    """A signal ended the run; everything committed is kept.
+    """A signal ended the run; everything committed is kept."""
 
-    Like KeyboardInterrupt it is no Exception: what handles errors on the way must not swallow it.
-    """
+    # Like KeyboardInterrupt no Exception: error handlers on the way must not swallow it.
 
     def __init__(self, message: str, *, signum: int) -> None:
         super().__init__(message)

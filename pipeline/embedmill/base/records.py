@@ -1,4 +1,4 @@
-"""The frozen types that flow between rooms; they hold data and do nothing.
+"""Data types exchanged between rooms; most are frozen.
 
 Rows are counted from 0 inside the program and shown from 1 to people.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import pyarrow as pa
 from msgspec import Struct
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-# Spelt as strings, so that importing this module does not import NumPy.
+# Strings, because NumPy is imported for type checking only: start-up stays quick.
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 TokenArray: TypeAlias = "npt.NDArray[np.int32]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
@@ -26,8 +25,8 @@ FloatArray: TypeAlias = "npt.NDArray[np.float32]"
 class InputFile(Struct, frozen=True, kw_only=True):
     """One input file.
 
-    `path` is what is opened; `name` is its path below the input root, with `/`, the same on every
-    machine; `size_bytes` is its size on disk; `digest` identifies its content.
+    `path` is opened; `name` is the path below the input root, with `/`, the same on every machine;
+    `size_bytes` is the size on disk; `digest` identifies the content.
     """
 
     path: str
@@ -39,7 +38,7 @@ class InputFile(Struct, frozen=True, kw_only=True):
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """An ONNX file of a model's folder, its opset, and whether the runtime should still fuse operators in it."""
+    """ONNX file of a model's folder; `optimise`: the runtime should fuse operators."""
 
     file: str
     opset: int
@@ -47,18 +46,19 @@ class Graph(Struct, frozen=True, kw_only=True):
 
 
 class Canaries(Struct, frozen=True, kw_only=True):
-    """Known texts: their tokens, and their vectors as the CPU computes them in float32 [texts, dim]."""
+    """Reference tokens, and the CPU's vectors, float32 [texts, dim]."""
 
     tokens: Tokens
     vectors: FloatArray
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """A model as one job uses it.
+    """Model of one job.
 
-    `identity` is sha256 over all that decides a vector; `folder` holds the files, whose sha256 are in `files` by
-    name; `graphs` are by flavour (`fused`, `unfused`, `fused-fp16`, `unfused-fp16`) and `weights_bytes` the size of
-    one's weights; `tokenizer` is a file name; `max_tokens` counts special tokens; `prompt` is put before every text.
+    `identity` is the sha256 of everything that determines a vector; `folder` holds the files, whose sha256
+    stand in `files` by name; `graphs` are by flavour (`fused`, `unfused`, `fused-fp16`, `unfused-fp16`),
+    `weights_bytes` is the size of one graph's weights; `tokenizer` is a file name; `max_tokens` counts
+    special tokens; `prompt` is put before every text.
     """
 
     name: str
@@ -82,11 +82,10 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Consecutive rows of one file as a survey finds them.
+    """Consecutive rows of one file.
 
-    `marks` is int64 [rows + 1]: the byte position before each row and after the last one. Positions
-    are those of the decompressed text; for Parquet they are accumulated bytes of text, spread evenly
-    over each row group.
+    `marks` is int64 [rows + 1]: the byte position before each row and after the last one, in the
+    decompressed text; for Parquet accumulated bytes of text, spread evenly over each row group.
     """
 
     file: int
@@ -94,8 +93,9 @@ class Span(Struct, frozen=True, kw_only=True):
     marks: IntArray
 
 
+# As arrays, because a job of many small files writes a piece for each of them into job.json.
 class Piece(Struct, frozen=True, kw_only=True, array_like=True):
-    """`rows` rows of file number `file`, from `first_row`; bytes `start` to `stop` (see `Span.marks`)."""
+    """Rows of one file, bytes `start` to `stop` (see `Span.marks`)."""
 
     file: int
     first_row: int
@@ -105,19 +105,19 @@ class Piece(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Shard(Struct, frozen=True, kw_only=True):
-    """What becomes one output file: pieces of one or more input files, in input order."""
+    """Contents of one output file: pieces in input order."""
 
     ordinal: int
     pieces: tuple[Piece, ...]
 
     @property
     def rows(self) -> int:
-        """Rows of all pieces."""
+        """Return the rows of all pieces."""
         return sum(piece.rows for piece in self.pieces)
 
 
 class Rejected(Struct, frozen=True, kw_only=True):
-    """A row that is not embedded: `row` counts from 1, `excerpt` shows at most 200 characters of it."""
+    """Quarantined row, from 1; `excerpt` of at most 200 characters."""
 
     file: str
     row: int
@@ -127,10 +127,9 @@ class Rejected(Struct, frozen=True, kw_only=True):
 
 
 class Documents(Struct, frozen=True, kw_only=True):
-    """The rows of one shard, column by column, in input order.
+    """Rows of one shard by column, in input order.
 
-    `ids` and `texts` have one entry per good row and `carried` one row each; `rejected` holds the
-    quarantined ones; `rows_read` = good + quarantined + `rows_skipped`.
+    `ids`, `texts`, `carried` hold the good rows; `rows_read` = good + `rejected` + `rows_skipped`.
     """
 
     ids: list[str]
@@ -142,10 +141,10 @@ class Documents(Struct, frozen=True, kw_only=True):
 
 
 class Passages(Struct, frozen=True, kw_only=True):
-    """The texts that are embedded: whole documents, or chunks of them.
+    """Texts to embed: whole documents or chunks.
 
-    `document` is int64 [n], the document each passage comes from; `chunk` its number within that
-    document; `start` and `stop` its characters there. All are [n].
+    `document` is the document of each passage, `chunk` the number within that document, `start` and
+    `stop` the characters there: all int64 [n].
     """
 
     texts: list[str]
@@ -156,9 +155,10 @@ class Passages(Struct, frozen=True, kw_only=True):
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
-    """Token ids of n texts, end to end: text i has `ids[offsets[i]:offsets[i + 1]]`.
+    """Token ids of n texts, concatenated.
 
-    `ids` int32 [total], `offsets` int64 [n + 1], `truncated` bool [n].
+    Text i has `ids[offsets[i]:offsets[i + 1]]`; `ids` int32 [total], `offsets` int64 [n + 1],
+    `truncated` bool [n].
     """
 
     ids: TokenArray
@@ -167,53 +167,56 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
     @property
     def lengths(self) -> IntArray:
-        """Tokens per text, special tokens included: int64 [n]."""
+        """Return tokens per text, special tokens included: int64 [n]."""
         return self.offsets[1:] - self.offsets[:-1]
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """Texts that run together: their numbers, int64 [texts], as an array of `size` x `sequence` tokens.
+    """Texts that run together, as `size` x `sequence` tokens.
 
-    `size` exceeds the texts where a fixed shape is filled up with empty rows.
+    `rows` holds the numbers of the texts, int64 [texts].
     """
 
     rows: IntArray
+    # Exceeds the texts where a fixed shape is filled up with empty rows.
     size: int
     sequence: int
 
 
 class Bucket(Struct, frozen=True, kw_only=True):
-    """A fixed shape: `rows` x `sequence` tokens."""
+    """Fixed shape of `rows` x `sequence` tokens."""
 
     rows: int
     sequence: int
 
 
 class Packing(Struct, frozen=True, kw_only=True):
-    """How batches are made: into `buckets` (by rising sequence), or where there are none, into any shape
-    of at most `budget_tokens` padded tokens."""
+    """Packing policy: fixed `buckets`, or any shape within a budget.
+
+    `buckets` rise by sequence; without any, a batch has at most `budget_tokens` padded tokens.
+    """
 
     budget_tokens: int
     buckets: tuple[Bucket, ...] = ()
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """What an engine embeds in one go: the tokens and the batches that cover each of them once."""
+    """Work for an engine: tokens, and batches covering each once."""
 
     tokens: Tokens
     batches: list[Batch]
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens that the batches compute, padding included."""
+        """Return the tokens of all batches, padding included."""
         return sum(batch.size * batch.sequence for batch in self.batches)
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """The ledger's word on one committed shard.
+    """Ledger entry of one committed shard.
 
     `rows_read` = `rows_written` + `rows_quarantined` + `rows_skipped`; `vectors` counts the rows of
-    the output file (more than `rows_written` where documents are chunked). `sha256` and `bytes` are
+    the output file, more than `rows_written` where documents are chunked. `sha256` and `bytes` are
     of the output file; `quarantine_sha256` is empty where nothing was quarantined.
     """
 
@@ -234,8 +237,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     identity: str
 
 
+# Not frozen: summed up in place.
 class Totals(Struct, kw_only=True):
-    """Sums over the entries of a ledger; rows and tokens as in `Entry`."""
+    """Sums over ledger entries, by the fields of `Entry`."""
 
     shards: int = 0
     rows_read: int = 0
@@ -250,7 +254,7 @@ class Totals(Struct, kw_only=True):
 
 
 class ShardFile(Struct, frozen=True, kw_only=True):
-    """One output file as the manifest lists it."""
+    """Output file in the manifest."""
 
     file: str
     rows: int
@@ -258,10 +262,12 @@ class ShardFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+# Not frozen: measured while the run goes on.
 class Stages(Struct, kw_only=True):
-    """Where the time of a run went, in seconds: `compute` is summed over `streams`, the rest is not.
+    """Seconds of a run by stage.
 
-    The stages overlap: streams that are busy for nearly `streams` times `wall` are what limits the run.
+    `compute` is summed over streams; the stages overlap, and the run is
+    compute-bound where `compute` is nearly `streams` times `wall`.
     """
 
     wall: float = 0.0
@@ -284,9 +290,10 @@ class Tokenised(Struct, frozen=True, kw_only=True):
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """A shard, read and packed: passage i has the text hash `hashes[i]` and the vector `number[i]` of the work.
+    """Shard that was read, tokenised and packed.
 
-    Identical texts of a shard share one vector, so the work may hold fewer texts than there are passages.
+    Passage i has the text hash `hashes[i]` and the vector `number[i]` of the work. Identical texts of
+    a shard share one vector, so the work may hold fewer texts than there are passages.
     """
 
     shard: Shard

@@ -1,4 +1,4 @@
-"""What a run says afterwards of itself; frozen types that hold data and do nothing, as in `records`."""
+"""Results of a run: engine, sessions, memory, tuning, manifest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from embedmill.base.records import Bucket, Packing, ShardFile, Stages, Totals
 
 
 class SessionFacts(Struct, frozen=True, kw_only=True):
-    """One session of a run: its fixed shape (0 x 0: any), nodes on the device and in all (0 of 0: the
-    runtime cannot tell), the least cosine of a canary to its vector on the CPU, and the seconds it took
-    to open and prove."""
+    """One session of a run.
+
+    The shape is 0 x 0 where any runs, nodes 0 of 0 where the runtime cannot tell; `canary_cosine` is
+    the lowest of a canary to the CPU's vector, `seconds` the time to open and check the session.
+    """
 
     rows: int
     sequence: int
@@ -23,8 +25,9 @@ class SessionFacts(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """One change of the scale of batches: when (seconds since the watch began), from, to, and why."""
+    """One change of the batch scale under memory pressure."""
 
+    # Seconds since the watch began.
     at_s: float
     from_scale: float
     to_scale: float
@@ -32,14 +35,14 @@ class Change(Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """One sentence for people."""
+        """Describe the change in one sentence."""
         verb = "shrink" if self.to_scale < self.from_scale else "grow back"
         return f"batches {verb} from {portion(self.from_scale)} to {portion(self.to_scale)}: {self.reason}"
 
 
+# As arrays, because a manifest holds hundreds of them.
 class Point(Struct, frozen=True, kw_only=True, array_like=True):
-    """A stretch of time from `at_s` on: the most that was used in it and the least that was free, in bytes; None
-    where nothing was known."""
+    """Most used, least free bytes of an interval; None: unknown."""
 
     at_s: float
     used_bytes: int | None
@@ -47,16 +50,16 @@ class Point(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class MemoryFacts(Struct, frozen=True, kw_only=True):
-    """The memory of a run, as it was watched while it computed; bytes, None where no reading knew.
+    """Memory of a run in bytes; None where unknown.
 
-    source              by which means, and which limit was the tightest at the last look
-    scope               whose use is counted: of all processes (machine, device), or of this one (process)
-    ceiling_bytes       the size or limit at which what is free ends
-    reserve_bytes       what should stay free; below it batches shrink
-    samples, unknown    looks, and those of them that did not learn what is free
-    reasons             why they did not, or learnt less than all, and how often
-    changes             every change of the batches' scale
-    series              the readings as a line of at most some hundred points
+    source              the interface that was read, and the tightest limit at the last sample
+    scope               whose use counts: all processes (machine, device), or this one (process)
+    ceiling_bytes       the size or limit that free memory is measured against
+    reserve_bytes       memory to keep free; below it batches shrink
+    samples, unknown    number of samples, and of those without a figure for free memory
+    reasons             causes of missing or incomplete samples, with counts
+    changes             every change of the batch scale
+    series              the samples as a line of at most a few hundred points
     """
 
     source: str
@@ -73,8 +76,11 @@ class MemoryFacts(Struct, frozen=True, kw_only=True):
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
-    """What computed: the provider, its device, precision and sessions, how it was chosen, the memory (None: it was
-    not watched), and why the device was lost, each time that it was; the work went on in a new process then."""
+    """Provider, device, precision and sessions of a run.
+
+    `chosen` says why this provider; `memory` is None where memory was not watched; `losses` holds the
+    reason of each device loss, after which the work continued in a new process.
+    """
 
     provider: str
     device: str
@@ -144,9 +150,9 @@ class Tuning(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """`_manifest.json`: written last; its presence says that the run is complete.
+    """`_manifest.json`, written last: a complete output has one.
 
-    `stages` and `engine` are of the run that completed it; `engine` is None where that one embedded nothing.
+    `stages` and `engine` are of the completing run; `engine` is None where that embedded nothing.
     """
 
     version: str
@@ -161,5 +167,5 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 def portion(scale: float) -> str:
-    """A power of two in (0, 1] as `1/8`, or `full size`."""
+    """Format a batch scale as `1/8` or `full size`."""
     return "full size" if scale >= 1 else f"1/{round(1 / scale)}"

@@ -1,4 +1,4 @@
-"""The command line: one click layer, where a typed error becomes an exit code."""
+"""The command line: commands, and errors as exit codes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from embedmill.base.signals import Stop
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
 
-# What CPython says where a thread's stack cannot be had.
+# CPython raises a RuntimeError with this text when there is no memory for a thread's stack.
 _NO_THREAD = "can't start new thread"
 _NO_MEMORY = (
-    "this process has no memory left; what is committed is kept: close what else uses it, or lower"
+    "this process has no memory left; everything committed is kept: close other programs, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
 )
 
@@ -29,15 +29,15 @@ _NO_MEMORY = (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="embedmill", prog_name="embedmill")
 def cli() -> None:
-    """Turn a corpus (Parquet, JSONL, CSV) into committed shards of text embeddings."""
+    """Embed a corpus (Parquet, JSONL, CSV) into committed Parquet shards."""
 
 
 @cli.command("run")
 @job_options
-@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+@click.option("--quiet", is_flag=True, help="Print the result only, no progress.")
 @as_json
 def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
-    """Embed a corpus, or finish what an earlier run began."""
+    """Embed a corpus, or resume an interrupted run."""
     from embedmill.jobs.run import run
     from embedmill.report.run import run_summary
 
@@ -50,7 +50,10 @@ def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
 @job_options
 @as_json
 def plan_command(as_json: bool, **options: Any) -> None:
-    """Show what a run would do: rows, tokens, truncation, time, memory. Nothing is written."""
+    """Estimate a run: rows, tokens, truncation, time, memory.
+
+    Nothing is written.
+    """
     from embedmill.jobs.plan import plan_run
     from embedmill.report.plan import plan_summary
 
@@ -65,11 +68,14 @@ def plan_command(as_json: bool, **options: Any) -> None:
     type=click.FloatRange(min=1),
     help="Seconds to spend on trials; by default 27, or 90 where shapes are fixed.",
 )
-@click.option("--show", is_flag=True, help="Show what is kept; measure nothing.")
-@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the picture.")
+@click.option("--show", is_flag=True, help="Print the cached tunings; measure nothing.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE", help="Write the plots as an HTML page.")
 @as_json
 def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: bool, **options: Any) -> None:
-    """Find the best batches for this device, model and corpus, and keep them for the runs to come."""
+    """Tune batches for this device, model and corpus.
+
+    The result is cached and used by later runs.
+    """
     from embedmill.jobs.tune import tune
     from embedmill.report.tuning import tuning_summary, tunings_summary
     from embedmill.tune.kept import kept_tunings
@@ -82,10 +88,13 @@ def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: 
 
 
 @cli.command("doctor")
-@click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model that providers are tried with.")
+@click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model to try providers with.")
 @as_json
 def doctor_command(model: str, as_json: bool) -> None:
-    """Try every provider on this machine: which work, how fast, and what to install for the rest."""
+    """Try every provider on this machine.
+
+    Print the speed of each one that works, and what to install for the others.
+    """
     from embedmill.jobs.doctor import examine
     from embedmill.report.doctor import doctor_summary
 
@@ -94,13 +103,13 @@ def doctor_command(model: str, as_json: bool) -> None:
 
 @cli.command("bench")
 @job_options
-@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="How many documents.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often, by turns.")
-@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart, as SVG.")
-@click.option("--emulated", is_flag=True, help="Measure emulated devices too, with two short documents.")
+@click.option("--texts", type=click.IntRange(min=1), default=512, show_default=True, help="Number of documents.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds by turns.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.svg", help="Write a chart as SVG.")
+@click.option("--emulated", is_flag=True, help="Include emulated devices, with two short documents.")
 @as_json
 def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, emulated: bool, **options: Any) -> None:
-    """Measure every provider that works here with the same documents: is one worth it over the CPU?"""
+    """Compare working providers with the CPU on the same documents."""
     from embedmill.jobs.bench import bench
     from embedmill.report.bench import bench_summary
 
@@ -112,7 +121,10 @@ def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, em
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @as_json
 def verify_command(folder: Path, as_json: bool) -> None:
-    """Check the checksums, counts, identity and vectors of an output, finished or not."""
+    """Verify checksums, counts, identity and vectors of an output.
+
+    The output may be unfinished.
+    """
     from embedmill.report.verify import verify_summary
     from embedmill.sink.verify import verify
 
@@ -126,7 +138,7 @@ def verify_command(folder: Path, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @as_json
 def report_command(folder: Path, as_json: bool) -> None:
-    """Write the HTML report of a finished output again, and say where it is."""
+    """Rewrite the HTML report of a finished output."""
     from embedmill.jobs.report import report
 
     print_result({"report": str(report(folder))}, lambda found: f"report: {found['report']}", as_json)
@@ -136,30 +148,44 @@ cli.add_command(model_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command and return the exit code.
+
+    Errors are one sentence on standard error, or JSON with --json.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     stop = Stop()
     stop.listen()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
-        cli.main(words, prog_name="embedmill", standalone_mode=False)
+        cli.main(given, prog_name="embedmill", standalone_mode=False)
         return 0
     except BaseException as error:
-        return _exit_code(stop.heard or error, as_json="--json" in words)
+        # Native code that a signal interrupts may raise anything, ImportError for one: the signal explains it.
+        return _exit_code(stop.heard or error, as_json="--json" in given)
     finally:
         stop.ignore()
 
 
+def entry_point() -> None:
+    """Run the `embedmill` command and exit."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit, which would wait for threads that are still in native code.
+    os._exit(code)
+
+
 def _exit_code(error: BaseException, *, as_json: bool) -> int:
-    """Say what ended the command; raises `error` again where it is none that a user can do something about."""
+    """Print an error, return the exit code; re-raise defects."""
     match error:
         case PipelineError() | Stopped():
-            return _report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
+            return _print_error(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         case click.ClickException():
-            return _report("UsageError", _usage(error), error.exit_code, as_json=as_json)
+            return _print_error("UsageError", _usage(error), error.exit_code, as_json=as_json)
         case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
-            return _report("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
+            return _print_error("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
+        # The reader of a pipe has gone, as with `| head`: nobody to tell.
         case click.Abort() | BrokenPipeError():
             return 1
         case _:
@@ -167,22 +193,12 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
 
 
 def _usage(error: click.ClickException) -> str:
-    """click's own message, with the command whose help says more."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "embedmill"
     return f"{error.format_message().rstrip('.')}; see `{command} --help`"
 
 
-def _report(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
-    """Say on standard error what went wrong; the exit code."""
-    words = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
-    click.echo(words, err=True)
+def _print_error(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
+    text = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
+    click.echo(text, err=True)
     return exit_code
-
-
-def entry_point() -> None:
-    """The `embedmill` command. Leaves at once: a thread that is still in native code is not waited for."""
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

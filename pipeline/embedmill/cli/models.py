@@ -1,4 +1,4 @@
-"""`embedmill model`: the models that are kept on this machine."""
+"""Commands of `embedmill model`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from embedmill.cli.options import as_json, print_result
 
 @click.group("model")
 def model_group() -> None:
-    """The models that are kept on this machine."""
+    """Manage the models on this machine."""
 
 
 @model_group.command("add")
 @click.argument("place", metavar="PATH|ORG/NAME[@REVISION]", default=DEFAULT_MODEL)
-@click.option("--name", help="What to call it; default: the folder's or the hub's name.")
-@click.option("--pooling", help="mean, cls, last or max, where the folder has no modules.json.")
-@click.option("--normalize/--no-normalize", default=None, help="Likewise.")
-@click.option("--dim", type=click.IntRange(min=1), help="Keep the first dimensions only (Matryoshka models).")
+@click.option("--name", help="Name of the model; default: the folder's or the hub's name.")
+@click.option("--pooling", help="mean, cls, last or max, if the folder has no modules.json.")
+@click.option("--normalize/--no-normalize", default=None, help="The same, for unit length.")
+@click.option("--dim", type=click.IntRange(min=1), help="Keep only the first dimensions (Matryoshka models).")
 @as_json
 def model_add(place: str, as_json: bool, **options: Any) -> None:
-    """Build a bundle from a model folder, a wheel or the hub, and keep it."""
+    """Add a model from a folder, wheel or the hub."""
     from embedmill.jobs.models import add_model
     from embedmill.report.models import model_summary
 
@@ -33,7 +33,7 @@ def model_add(place: str, as_json: bool, **options: Any) -> None:
 @model_group.command("list")
 @as_json
 def model_list(as_json: bool) -> None:
-    """List the kept models."""
+    """List the models."""
     from embedmill.jobs.models import list_bundles, models_folder
     from embedmill.report.models import models_summary
 

@@ -1,4 +1,4 @@
-"""Options that commands share, and how results are printed."""
+"""Options and output shared by the commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import msgspec
 from embedmill.base.config import RunConfig
 from embedmill.base.configfile import load_config
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 
 def job_options(command: Callable[..., None]) -> Callable[..., None]:
-    """CONFIG and the options that change it."""
+    """Add CONFIG and the options that override config keys."""
+    # A decorator that is applied last comes first in the help.
     for option in reversed(
         [
             click.argument("config", required=False, type=click.Path(path_type=Path)),
@@ -25,11 +26,11 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
                 "--input", "inputs", multiple=True, metavar="GLOB", help="A file, folder or glob; repeatable."
             ),
             click.option("--output", metavar="DIR", help="The output folder."),
-            click.option("--model", metavar="NAME|DIR", help="A kept model's name, or a folder."),
+            click.option("--model", metavar="NAME|DIR", help="Name or folder of a model."),
             click.option("--provider", metavar="NAME", help="An execution provider, or auto."),
-            click.option("--device", metavar="NAME", help="One of the provider's devices: number, LUID, name or kind."),
+            click.option("--device", metavar="NAME", help="A device of the provider: number, LUID, name or kind."),
             click.option(
-                "--precision", type=click.Choice(["auto", "fp32", "fp16"]), help="What the device computes in."
+                "--precision", type=click.Choice(["auto", "fp32", "fp16"]), help="The arithmetic of the device."
             ),
             click.option("--max-quarantined", type=click.IntRange(min=0), help="Rows that may be quarantined."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
@@ -39,34 +40,29 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def job_config(
-    config: Path | None,
-    inputs: Sequence[str],
-    output: str | None,
-    model: str | None,
-    provider: str | None,
-    device: str | None,
-    precision: str | None,
-    max_quarantined: int | None,
-    overrides: Sequence[str],
-) -> RunConfig:
-    """The job: a config file, then the short options, then --set."""
-    short: dict[str, Any] = {
-        "input.paths": list(inputs) or None,
-        "output.path": output,
-        "model": model,
-        "engine.provider": provider,
-        "engine.device": device,
-        "engine.precision": precision,
-        "rows.max_quarantined": max_quarantined,
-    }
-    given = [f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None]
+# Short options and the keys that they set.
+_KEYS = {
+    "inputs": "input.paths",
+    "output": "output.path",
+    "model": "model",
+    "provider": "engine.provider",
+    "device": "engine.device",
+    "precision": "engine.precision",
+    "max_quarantined": "rows.max_quarantined",
+}
+
+
+def job_config(config: Path | None, overrides: Sequence[str], **short: Any) -> RunConfig:
+    """Load the job: config file, then short options, then --set."""
+    # In TOML a string or list is spelt as in JSON.
+    given = [f"{_KEYS[name]}={json.dumps(value)}" for name, value in short.items() if value not in (None, ())]
     return load_config(config, [*given, *overrides])
 
 
 def print_result(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
-    """Print a result: in the words of `summary`, or as one JSON object."""
+    """Print a result as text by `summary`, or as JSON."""
     if as_json:
+        # enc_hook: paths, which msgspec does not encode.
         click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str)))
     else:
         click.echo(summary(value))

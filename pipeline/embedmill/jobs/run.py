@@ -79,7 +79,7 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
             began = time.monotonic()
             _commit(job, ledger, shard, vectors)
             stages.write += time.monotonic() - began
-            progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
+            progress.committed(shard.documents.rows_read, with_work=bool(shard.work.batches))
         stages.compute, stages.streams = engine.busy_s, engine.streams
         note_rate(settings, tokens=engine.tokens, busy_s=engine.busy_s)
         return engine.facts()

@@ -1,9 +1,9 @@
-"""What a bench measured, for a terminal."""
+"""Result of a bench, and the table for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 _WIDTH = 110
 _HEAD = ("", "documents/s", "least - most", "x CPU", "tokens/s", "FLOP/s", "of peak", "padding", "memory", "cosine")
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 
 
 class ProviderBench(Struct, frozen=True, kw_only=True):
-    """One provider in one precision. `words` is why it does not work, else empty. None: not known.
+    """Figures of one provider in one precision; None where unknown.
 
-    rounds                    documents/s of each round; `documents_per_s` is their median, `least` and `most` the ends
-    ratio                     to the CPU, round by round: least, median, most; None where it had other documents
-    documents                 how many it was measured with: fewer on an emulated device
-    flops_per_s               operations that the tokens cost without padding, per second; `peak_flops_per_s` what the
-                              device reaches in matrix products alone, `peak_share` their quotient
+    words                     why the provider does not work, else empty
+    rounds                    documents/s of each round; `documents_per_s` is the median, `least` and `most` the ends
+    ratio                     to the CPU by round: least, median, most; None where the documents differed
+    documents                 number of documents: fewer on an emulated device
+    flops_per_s               operations of the tokens without padding, per second; `peak_flops_per_s` is the rate of
+                              matrix products alone, `peak_share` the quotient
     padding                   padded tokens over tokens, less 1
-    memory_bytes              at most from before the session was opened to the end of the first pass
-    cosine                    the least of a document to its vector on the CPU in float32
+    memory_bytes              peak from before the session was opened to the end of the first pass
+    cosine                    the lowest of a document to the CPU's float32 vector
     """
 
     provider: str
@@ -57,7 +58,7 @@ class ProviderBench(Struct, frozen=True, kw_only=True):
 
 
 class BenchResult(Struct, frozen=True, kw_only=True):
-    """What was measured, the fastest first, and those that do not work at the end; `verdict` is it in a sentence."""
+    """Result of a bench: the fastest provider first, failures last."""
 
     version: str
     machine: Machine
@@ -71,8 +72,13 @@ class BenchResult(Struct, frozen=True, kw_only=True):
 
 
 def bench_summary(found: BenchResult) -> str:
-    """A `Bench`: a table, the fastest first, what must be known to read it, what does not work, and the verdict."""
-    return "\n".join([_heading(found), "", *_table(found), "", *_notes(found), *_failures(found), found.verdict])
+    """Format a table, notes, failures and the verdict."""
+    return "\n".join([_heading(found), "", *_table(found), "", *_notes(found), found.verdict])
+
+
+def label(one: ProviderBench) -> str:
+    """Return provider and precision."""
+    return f"{one.provider} {one.precision}"
 
 
 def _heading(found: BenchResult) -> str:
@@ -88,60 +94,43 @@ def _heading(found: BenchResult) -> str:
 def _table(found: BenchResult) -> Iterator[str]:
     rows = [_HEAD, *(_row(one) for one in found.measured if not one.words)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        yield _line(row, widths)
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = (
-        cell.ljust(width) if not column else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *rest]).rstrip()
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
 
 
 def _row(one: ProviderBench) -> tuple[str, ...]:
     return (
-        name(one),
+        label(one),
         f"{one.documents_per_s:.1f}",
         f"{one.least:.1f} - {one.most:.1f}",
-        UNKNOWN if one.ratio is None else f"{one.ratio[1]:.2f}",
+        _UNKNOWN if one.ratio is None else f"{one.ratio[1]:.2f}",
         short(one.tokens_per_s),
-        UNKNOWN if one.flops_per_s is None else short(one.flops_per_s),
-        UNKNOWN if one.peak_share is None else f"{one.peak_share:.0%}",
+        _UNKNOWN if one.flops_per_s is None else short(one.flops_per_s),
+        _UNKNOWN if one.peak_share is None else f"{one.peak_share:.0%}",
         f"{one.padding:.1%}",
-        UNKNOWN if one.memory_bytes is None else size(one.memory_bytes),
-        "reference" if one.reference else UNKNOWN if one.cosine is None else f"{one.cosine:.7f}",
+        _UNKNOWN if one.memory_bytes is None else size(one.memory_bytes),
+        "reference" if one.reference else _UNKNOWN if one.cosine is None else f"{one.cosine:.7f}",
     )
 
 
-def name(one: ProviderBench) -> str:
-    """What a provider in a precision is called."""
-    return f"{one.provider} {one.precision}"
-
-
 def _notes(found: BenchResult) -> Iterator[str]:
-    """What each computed on, its peak, and why something is not known."""
+    """Describe device, peak and missing figures, or the failure."""
     for one in found.measured:
         if one.words:
+            yield from _wrapped(f"{label(one)} does not work: {one.words}")
             continue
+        # A missing figure without a reason would look like a defect.
         peak = f"unknown: {one.peak_words}"
         if one.peak_flops_per_s is not None:
             peak = f"{short(one.peak_flops_per_s)} FLOP/s"
-        words = [f"on {one.device}" if one.device else "", f"matrix peak {peak}"]
+        notes = [f"on {one.device}" if one.device else "", f"matrix peak {peak}"]
         if one.memory_words:
-            words.append(f"memory {'unknown: ' * (one.memory_bytes is None)}{one.memory_words}")
+            notes.append(f"memory {'unknown: ' * (one.memory_bytes is None)}{one.memory_words}")
         if one.documents != found.documents:
-            words.append(f"measured with {one.documents} short documents, so not compared")
-        yield from _wrapped(f"{name(one)}: {'; '.join(word for word in words if word)}")
+            notes.append(f"measured with {one.documents} short documents, so not compared")
+        yield from _wrapped(f"{label(one)}: {'; '.join(filter(None, notes))}")
 
 
-def _failures(found: BenchResult) -> Iterator[str]:
-    for one in found.measured:
-        if one.words:
-            yield from _wrapped(f"{name(one)} does not work: {one.words}")
-
-
-def _wrapped(words: str) -> list[str]:
-    """Words as lines, the later ones indented."""
-    return textwrap.wrap(words, _WIDTH, subsequent_indent="  ", break_long_words=False)
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_long_words=False)

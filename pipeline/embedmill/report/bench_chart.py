@@ -1,4 +1,4 @@
-"""A bench as a chart: SVG that needs nothing beside it, in light and in dark."""
+"""Chart of a bench: standalone SVG, light or dark."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from html import escape
 from textwrap import wrap
 
-from embedmill.report.bench import BenchResult, ProviderBench, name
+from embedmill.report.bench import BenchResult, ProviderBench, label
 from embedmill.report.plot import ticks
 
-# Pixels. Left of the bars stand the names, right of them the share of the peak.
+# Pixels: labels on the left, bars in the middle, shares of the peak on the right.
 _WIDTH, _LEFT, _BARS, _GAP, _SHARES = 900, 160, 410, 150, 150
 _MARGIN, _ROW, _BAR, _LINE = 24, 46, 18, 21
-# Characters that fit into a line of the title, and of what stands below it.
-_TITLE, _BELOW = 105, 120
-# The colours of the HTML report. As media query and not light-dark(), which fewer viewers of SVG know.
+# Characters per line of the title and the subtitle: SVG does not wrap text.
+_TITLE, _SUBTITLE = 105, 120
+# The colours of the HTML report. A media query, because few SVG viewers support light-dark().
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24 } .title { font-size: 14px; font-weight: 600 }
 .soft { fill: #5b6470; font-size: 12px } .end { text-anchor: end } .middle { text-anchor: middle }
@@ -30,8 +30,7 @@ text { font: 13px system-ui, sans-serif; fill: #1b1f24 } .title { font-size: 14p
 
 
 def bench_chart(found: BenchResult) -> str:
-    """A `Bench`: a bar of documents/s for each that works, whiskers from the slowest to the fastest round, and what
-    part of the device's matrix peak is reached."""
+    """Draw documents/s with whiskers, and shares of the peak."""
     working = [one for one in found.measured if not one.words]
     most = max(one.most for one in working)
     step, end = (ticks(most)[place] for place in (1, -1))
@@ -51,28 +50,28 @@ def bench_chart(found: BenchResult) -> str:
 
 
 def _heading(found: BenchResult) -> list[tuple[str, str]]:
-    """Lines and their kinds: the verdict, and what was measured where."""
+    """Return (line, class) pairs of title and subtitle."""
     mean = found.tokens / max(found.documents, 1)
     machine = found.machine
-    what = (
+    subtitle = (
         f"{found.documents:,} documents of {mean:.0f} tokens on average, {found.model};"
         f" {machine.cpu or machine.architecture}, {machine.usable_cores} cores, {machine.system};"
         f" embedmill {found.version}"
     )
     verdict = f"{found.verdict[:1].upper()}{found.verdict[1:]}"
-    return [(line, "title") for line in wrap(verdict, _TITLE)] + [(line, "soft") for line in wrap(what, _BELOW)]
+    return [(line, "title") for line in wrap(verdict, _TITLE)] + [(line, "soft") for line in wrap(subtitle, _SUBTITLE)]
 
 
 def _axes(top: float, bottom: float, step: float, end: float) -> Iterator[str]:
-    """Grid, ticks and labels of both panels."""
+    """Draw grid, ticks and labels of both panels."""
     shares = _LEFT + _BARS + _GAP
     ticks = [(_LEFT + _BARS * number * step / end, f"{number * step:g}") for number in range(round(end / step) + 1)]
     ticks += [(shares + _SHARES * part, f"{part:.0%}") for part in (0, 0.5, 1)]
-    for across, label in ticks:
+    for across, tick in ticks:
         yield f"<path class='grid' d='M{across:.1f} {top}V{bottom}'/>"
-        yield _text(across, bottom + 18, label, "soft middle")
-    label = "documents per second (median; whiskers: slowest and fastest round)"
-    yield _text(_LEFT + _BARS / 2, bottom + 40, label, "soft middle")
+        yield _text(across, bottom + 18, tick, "soft middle")
+    caption = "documents per second (median; whiskers: slowest and fastest round)"
+    yield _text(_LEFT + _BARS / 2, bottom + 40, caption, "soft middle")
     yield _text(shares + _SHARES / 2, bottom + 40, "useful FLOP/s, of matrix peak", "soft middle")
 
 
@@ -80,11 +79,12 @@ def _row(one: ProviderBench, top: float, end: float) -> Iterator[str]:
     middle = top + _ROW / 2
     length, least, most = (_BARS * rate / end for rate in (one.documents_per_s, one.least, one.most))
     ratio = "" if one.reference or one.ratio is None else f"  ({one.ratio[1]:.2f} x CPU)"
-    yield _text(_LEFT - 12, middle + 4, f"{name(one)}{' (emulated)' * one.emulated}", "end")
+    yield _text(_LEFT - 12, middle + 4, f"{label(one)}{' (emulated)' * one.emulated}", "end")
     kind = "bar reference" if one.reference else "bar"
     yield f"<rect class='{kind}' x='{_LEFT}' y='{middle - _BAR / 2}' width='{length:.1f}' height='{_BAR}' rx='3'/>"
     if most > least:
         line = f"M{_LEFT + least:.1f} {middle - 6}v12m0 -6H{_LEFT + most:.1f}m0 -6v12"
+        # The halo keeps a whisker visible on its bar.
         yield f"<path class='halo' d='{line}'/><path class='whisker' d='{line}'/>"
     yield _text(_LEFT + most + 8, middle + 4, f"{one.documents_per_s:.1f}{ratio}", "")
     yield from _share(one, _LEFT + _BARS + _GAP, middle)
@@ -96,10 +96,11 @@ def _share(one: ProviderBench, left: float, middle: float) -> Iterator[str]:
         return
     top = middle - _BAR / 2
     yield f"<rect class='whole' x='{left}' y='{top}' width='{_SHARES}' height='{_BAR}' rx='3'/>"
+    # Above 1 where the peak, measured apart, came out low.
     width = _SHARES * min(one.peak_share, 1)
     yield f"<rect class='share' x='{left}' y='{top}' width='{width:.1f}' height='{_BAR}' rx='3'/>"
     yield _text(left + _SHARES - 6, middle + 4, f"{one.peak_share:.0%}", "end")
 
 
-def _text(across: float, down: float, words: str, kind: str) -> str:
-    return f"<text x='{across:.1f}' y='{down:.1f}' class='{kind}'>{escape(words)}</text>"
+def _text(across: float, down: float, text: str, kind: str) -> str:
+    return f"<text x='{across:.1f}' y='{down:.1f}' class='{kind}'>{escape(text)}</text>"

@@ -1,4 +1,4 @@
-"""What the doctor found, for a terminal."""
+"""Result of the doctor, and the text for a terminal."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ _STATES = {
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One provider on this machine: `words` is the reason and remedy, or the install line; `note` what else
-    it needs; `trials` has one entry per precision that was tried."""
+    """State of one provider on this machine.
+
+    `words` is the reason with the remedy, or the install line; `note` names further requirements;
+    `trials` has one entry per precision that was tried.
+    """
 
     provider: str
     drives: str
@@ -39,7 +42,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class DoctorResult(Struct, frozen=True, kw_only=True):
-    """All that the doctor found; `unseen` says what could not be looked at, and why."""
+    """Result of the doctor; `unseen` lists failed queries for adapters."""
 
     machine: Machine
     adapters: list[Adapter]
@@ -49,12 +52,13 @@ class DoctorResult(Struct, frozen=True, kw_only=True):
 
 
 def doctor_summary(found: DoctorResult) -> str:
-    """An `Examination`: the machine, what is seen, the providers."""
+    """Describe the machine, the adapters and the providers."""
     return "\n".join([*_machine(found.machine), *_adapters(found), "", *_findings(found)])
 
 
 def _machine(machine: Machine) -> Iterator[str]:
     wsl = f", WSL{machine.wsl}" if machine.wsl else ""
+    # Python for x64 runs emulated on Windows for ARM, where the NPU needs a native one.
     emulated = machine.native_architecture not in ("", machine.architecture)
     native = f" (emulated on {machine.native_architecture})" if emulated else ""
     yield f"system      {machine.name} ({machine.system} {machine.release}), {machine.architecture}{native}{wsl}"
@@ -63,30 +67,25 @@ def _machine(machine: Machine) -> Iterator[str]:
     yield f"processor   {machine.cpu or 'unknown'}: {cores}"
     if machine.cpu_features:
         yield f"            {' '.join(machine.cpu_features)}"
-    limits = [
-        f"{name} {size(value)}"
-        for name, value in (
-            ("control group", machine.cgroup_limit_bytes),
-            ("address space", machine.address_space_limit_bytes),
-        )
-        if value is not None
-    ]
+    bounds = {"control group": machine.cgroup_limit_bytes, "address space": machine.address_space_limit_bytes}
+    limits = [f"{name} {size(value)}" for name, value in bounds.items() if value is not None]
     free = "" if machine.available_bytes is None else f", {size(machine.available_bytes)} available"
     total = "unknown" if machine.ram_bytes is None else size(machine.ram_bytes)
     yield f"memory      {total}{free}{'; limits: ' + ', '.join(limits) if limits else ''}"
 
 
 def _adapters(found: DoctorResult) -> Iterator[str]:
-    """GPUs and NPUs as each means of looking shows them; the same one may be seen by several."""
+    # One line per interface that reports an adapter: what differs between them helps to find a fault.
     for number, adapter in enumerate(found.adapters):
         memory = f", {size(adapter.memory_bytes)}" if adapter.memory_bytes else ""
+        # None: the interface does not report it.
         integrated = {True: "integrated ", False: "discrete ", None: ""}
         kind = integrated[adapter.integrated] + adapter.kind
-        yield f"{'seen' if number == 0 else '':<12}{adapter.name} ({kind}{memory}; by {adapter.seen_by})"
+        yield f"{'adapters' if number == 0 else '':<12}{adapter.name} ({kind}{memory}; reported by {adapter.seen_by})"
     if not found.adapters:
-        yield "seen        no GPU or NPU"
-    for number, words in enumerate(found.unseen):
-        yield f"{'not seen' if number == 0 else '':<12}{words}"
+        yield "adapters    no GPU or NPU"
+    for number, reason in enumerate(found.unseen):
+        yield f"{'not read' if number == 0 else '':<12}{reason}"
 
 
 def _findings(found: DoctorResult) -> Iterator[str]:
@@ -104,7 +103,7 @@ def _findings(found: DoctorResult) -> Iterator[str]:
 
 
 def _devices(trials: list[Measurement]) -> str:
-    """What --device can name, where there is a choice."""
+    """List the values of --device, where several exist."""
     devices = trials[0].devices if trials else []
     if len(devices) < 2:
         return ""
@@ -122,6 +121,6 @@ def _trial(trial: Measurement) -> str:
     )
 
 
-def _wrapped(words: str) -> list[str]:
-    """Lines below a provider's name."""
-    return textwrap.wrap(words, _WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11, break_long_words=False)
+def _wrapped(text: str) -> list[str]:
+    """Wrap text below the name of a provider."""
+    return textwrap.wrap(text, _WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11, break_long_words=False)

@@ -1,4 +1,4 @@
-"""The memory of a run on its page: a sentence, a line over time, and what changed."""
+"""Memory section of the HTML report: summary, plot, scale changes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ from embedmill.base.results import MemoryFacts, Point, portion
 from embedmill.report.units import duration, size
 
 _WIDTH, _HEIGHT = 720, 120
-_WHOSE = {"process": "this process", "device": "all processes", "machine": "all processes"}
+_SCOPES = {"process": "this process", "device": "all processes", "machine": "all processes"}
 
 
 def memory_section(memory: MemoryFacts | None) -> str:
-    """HTML; empty where memory was not watched."""
+    """Render the section; empty where memory was not watched."""
     if memory is None:
         return ""
     return f"<h3>Memory</h3><p>{escape(_sentence(memory))}</p>{_line(memory)}{_changes(memory)}"
 
 
 def _sentence(memory: MemoryFacts) -> str:
-    looks = f"{memory.samples:,} looks"
+    samples = f"{memory.samples:,} samples"
     if memory.least_free_bytes is None:
-        return f"Not known ({memory.source}, {looks}){_reasons(memory)}."
+        return f"Unknown ({memory.source}, {samples}){_reasons(memory)}."
     ceiling = "" if memory.ceiling_bytes is None else f" of {size(memory.ceiling_bytes)}"
-    used = (
-        ""
-        if memory.most_used_bytes is None
-        else f"at most {size(memory.most_used_bytes)} in use by {_WHOSE.get(memory.scope, 'someone')}, "
-    )
-    kept = "" if memory.reserve_bytes is None else f"; {size(memory.reserve_bytes)} should stay free"
+    scope = _SCOPES.get(memory.scope, memory.scope)
+    used = "" if memory.most_used_bytes is None else f"at most {size(memory.most_used_bytes)} in use by {scope}, "
+    reserve = "" if memory.reserve_bytes is None else f"; reserve {size(memory.reserve_bytes)}"
     return (
-        f"{memory.source}: {used}at least {size(memory.least_free_bytes)} free{ceiling}{kept}"
-        f" ({looks}, {memory.unknown} of them in vain){_reasons(memory)}."
+        f"{memory.source}: {used}at least {size(memory.least_free_bytes)} free{ceiling}{reserve}"
+        f" ({samples}, {memory.unknown} of them failed){_reasons(memory)}."
     )
 
 
@@ -53,7 +50,7 @@ def _changes(memory: MemoryFacts) -> str:
 
 
 def _line(memory: MemoryFacts) -> str:
-    """What was used and what was free over the run, as SVG; nothing for fewer than two looks."""
+    """Plot memory as SVG; empty for fewer than two samples."""
     points = memory.series
     known = [value for point in points for value in (point.used_bytes, point.free_bytes) if value is not None]
     if len(points) < 2 or not max(known, default=0):
@@ -61,16 +58,16 @@ def _line(memory: MemoryFacts) -> str:
     most, until_s = max(known), max(points[-1].at_s, 1e-9)
 
     def path(values: Iterable[tuple[Point, int | None]]) -> str:
-        """Moves where nothing is known, lines elsewhere."""
-        words, pen = [], "M"
+        commands, pen = [], "M"
         for point, value in values:
             if value is None:
+                # A gap, not a line across a time without samples.
                 pen = "M"
                 continue
             x, y = point.at_s / until_s * _WIDTH, _HEIGHT - value / most * (_HEIGHT - 4)
-            words.append(f"{pen}{x:.1f} {y:.1f}")
+            commands.append(f"{pen}{x:.1f} {y:.1f}")
             pen = "L"
-        return " ".join(words)
+        return " ".join(commands)
 
     used = path((point, point.used_bytes) for point in points)
     free = path((point, point.free_bytes) for point in points)

@@ -1,4 +1,4 @@
-"""Kept models in words, for a terminal."""
+"""Descriptions of models for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def model_summary(bundle: Bundle) -> str:
-    """A `Bundle` and what its recipe says."""
+    """Describe a model: recipe, hashes, folder and prompts."""
     card, recipe = bundle.card, bundle.card.recipe
     lines = [
         f"{card.name} ({card.origin})",
@@ -24,7 +24,7 @@ def model_summary(bundle: Bundle) -> str:
 
 
 def models_summary(bundles: Sequence[Bundle], folder: Path) -> str:
-    """One `Bundle` after another."""
+    """Describe all models of a folder."""
     if not bundles:
         return f"no models in {folder} yet; `embedmill model add` builds the default one"
     return "\n".join(model_summary(bundle) for bundle in bundles)

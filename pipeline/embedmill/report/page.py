@@ -1,7 +1,8 @@
-"""The style that every HTML page of a report shares."""
+"""Style sheet of all HTML pages."""
 
 from __future__ import annotations
 
+# Inline in every page, so that a page can be mailed or archived as one file.
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5b6470, #9aa4b0);
   --line: light-dark(#d9dee4, #343b44); --fill: light-dark(#2f6f9f, #6cb2e3); --ground: light-dark(#fff, #14171b); }

@@ -1,4 +1,4 @@
-"""A plan: its figures, and in words for a terminal."""
+"""Result of a plan, and the text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ _BAR_WIDTH = 40
 
 
 class PlanResult(Struct, frozen=True, kw_only=True):
-    """What a run would do. Files, rows, shards and input bytes are exact, the rest is judged by a sample.
+    """Estimate of a run.
 
-    `histogram` holds (tokens at most, passages of the sample); `speed_tokens_s` was measured;
-    `seconds` is the whole run at that speed.
+    Files, rows, shards and input bytes are exact, the rest is estimated from a sample. `histogram`
+    holds (tokens at most, passages of the sample); `seconds` is the whole run at the measured
+    `speed_tokens_s`.
     """
 
     files: int
@@ -36,7 +37,7 @@ class PlanResult(Struct, frozen=True, kw_only=True):
 
 
 def plan_summary(plan: PlanResult) -> str:
-    """A plan with a histogram of token counts."""
+    """Describe a plan, with a histogram of token counts."""
     most = max((count for _, count in plan.histogram), default=0)
     below = 0
     bars = []

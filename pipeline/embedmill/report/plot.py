@@ -1,4 +1,4 @@
-"""Plots of points and lines as SVG, in the colours of the page around them; no library draws so little so small."""
+"""Scatter and line plots as inline SVG."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from msgspec import Struct
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 168, 12, 44
-# Okabe and Ito's palette: told apart by those who see fewer colours too.
+# The palette of Okabe and Ito, distinguishable with colour blindness.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900")
-# What is below it is drawn as nothing.
+# Smaller values are drawn as zero.
 _LEAST = 1e-9
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """Points (x, y) of one name; joined by a line where `joined`."""
+    """Named points (x, y), optionally `joined` by a line."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -26,8 +26,11 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 class Plot(Struct, frozen=True, kw_only=True):
-    """What a plot shows. `log_x`: the axis is in powers of two. `level` is a dashed horizontal line with words;
-    `marked` are points with a ring around them, `failed` the x of crosses at the bottom."""
+    """Content of a plot.
+
+    `log_x`: an axis of powers of two; `level`: a dashed horizontal line with a label; `marked`:
+    points with a ring; `failed`: the x of crosses at the bottom.
+    """
 
     title: str
     x_label: str
@@ -40,7 +43,7 @@ class Plot(Struct, frozen=True, kw_only=True):
 
 
 def svg(plot: Plot) -> str:
-    """The plot as an SVG element."""
+    """Draw a plot as an SVG element; empty without points."""
     xs = [x for curve in plot.curves for x, _ in curve.points] + list(plot.failed)
     ys = [y for curve in plot.curves for _, y in curve.points] + ([plot.level[0]] if plot.level else [])
     if not xs:
@@ -60,12 +63,33 @@ def svg(plot: Plot) -> str:
     )
 
 
+def ticks(most: float) -> list[float]:
+    """Return about five round values from 0 past `most`."""
+    most = most if most > _LEAST else 1.0
+    raw = most / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: a value that rounding put just above a step still takes that step.
+    step = next(one * power for one in _STEPS if one * power >= raw * 0.999)
+    return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def short_number(value: float) -> str:
+    """Format 12000 as 12k, 2048 as 2048."""
+    # Thousands from 10,000 on: batch sizes are powers of two, which people know by their digits.
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            scale = 1e3 if name == "k" else unit
+            return f"{value / scale:.3g}{name}"
+    return f"{value:.4g}"
+
+
 class _Axes:
-    """Where a value lies on the paper."""
+    """Axes: from values to pixels."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], *, log_x: bool) -> None:
         self._log = log_x
         low, high = self._x_value(min(xs)), self._x_value(max(xs))
+        # Room for the rings; a fixed one where all x are equal.
         room = max((high - low) * 0.04, 0.25 if log_x else 0.5)
         self._x = (low - room, high + room)
         self._y_ticks = ticks(max(ys))
@@ -103,11 +127,11 @@ class _Axes:
             return [2.0**power for power in range(math.ceil(low), math.floor(high) + 1, step)]
         return [tick for tick in ticks(high) if low <= tick <= high and tick == round(tick)]
 
-    def level(self, y: float, words: str) -> str:
+    def level(self, y: float, label: str) -> str:
         place = self.y(y)
         return (
             f"<path d='M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}' stroke='currentColor' stroke-dasharray='6 4'/>"
-            f"<text x='{_WIDTH - _RIGHT + 8}' y='{place + 4:.1f}'>{escape(words)}</text>"
+            f"<text x='{_WIDTH - _RIGHT + 8}' y='{place + 4:.1f}'>{escape(label)}</text>"
         )
 
     def curve(self, curve: Curve, colour: str, number: int) -> Iterable[str]:
@@ -116,7 +140,7 @@ class _Axes:
             line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
             yield f"<path d='M{line}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
         yield from (f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in places)
-        # From below the dashed line's words on.
+        # Legend entries start below the label of a dashed line at the top.
         place = _TOP + 44 + number * 16
         yield f"<circle cx='{_WIDTH - _RIGHT + 12}' cy='{place - 4}' r='3.5' fill='{colour}'/>"
         yield f"<text x='{_WIDTH - _RIGHT + 22}' y='{place}'>{escape(curve.name)}</text>"
@@ -130,21 +154,3 @@ class _Axes:
     def cross(self, x: float) -> str:
         left, bottom = self.x(x), _HEIGHT - _BOTTOM
         return f"<path d='M{left - 4:.1f} {bottom - 9}l8 8m0-8l-8 8' stroke='#d00000' stroke-width='1.5'/>"
-
-
-def ticks(most: float) -> list[float]:
-    """Round values from 0 on, the last one at or above `most`; about five of them."""
-    most = most if most > _LEAST else 1.0
-    raw = most / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(one * power for one in _STEPS if one * power >= raw * 0.999)
-    return [step * count for count in range(math.ceil(most / step - 1e-9) + 1)]
-
-
-def short_number(value: float) -> str:
-    """12000 as 12k, 2048 as 2048."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= unit:
-            scale = 1e3 if name == "k" else unit
-            return f"{value / scale:.3g}{name}"
-    return f"{value:.4g}"

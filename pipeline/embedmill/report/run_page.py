@@ -1,4 +1,4 @@
-"""`_report.html`: a run on one page that needs nothing beside it."""
+"""`_report.html`: the standalone page of a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from embedmill.report.page import STYLE
 from embedmill.report.tuning import tuning_section
 from embedmill.report.units import duration, short, size, times
 
-_SHARDS_SHOWN = 200
+# Rows per table: a page of 10,000 shards would be too slow to open.
+_ROWS_SHOWN = 200
 
 
 def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:
-    """The page of a finished run; `rejected` are the rows of its quarantine, `tuning` what its batches rest on."""
+    """Render a finished run with quarantined rows and tuning record."""
     parts = [
         f"<h1>{escape(str(manifest.model['name']))}</h1>",
         f"<p>embedmill {escape(manifest.version)}, identity <code>{escape(manifest.identity)}</code></p>",
@@ -33,6 +34,7 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning
         _pairs("Environment", manifest.environment),
         _shards(manifest.shards),
     ]
+    # No script, font or image from elsewhere: the page works offline and as an attachment.
     head = f"<meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style>"
     page = "\n".join(parts)
     return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{page}\n</body></html>\n"
@@ -53,7 +55,8 @@ def _figures(totals: Totals, stages: Stages) -> str:
 
 
 def _stages(stages: Stages) -> str:
-    """How busy each stage was; they overlap, so the busiest one is what limits the run."""
+    """Render the load of each stage."""
+    # The stages overlap, so the busiest one limits the run.
     wall = max(stages.wall, 1e-9)
     shares = {
         "read, tokenise, pack": stages.prepare / wall,
@@ -76,7 +79,8 @@ def _conservation(totals: Totals) -> str:
 
 
 def _quarantine(rejected: Iterable[Rejected]) -> str:
-    """The reasons with their counts, and the first row of each."""
+    """Render reasons with counts and first rows."""
+    # Counted while streaming: a quarantine may be larger than memory.
     counts: Counter[str] = Counter()
     examples: dict[str, Rejected] = {}
     for row in rejected:
@@ -93,7 +97,7 @@ def _quarantine(rejected: Iterable[Rejected]) -> str:
 
 
 def _engine(engine: EngineFacts | None) -> str:
-    """What computed, how it was chosen, and the sessions with what their canaries said."""
+    """Render provider, device and sessions with canary results."""
     if engine is None:
         return ""
     device = f" on {engine.device}" if engine.device else ""
@@ -115,13 +119,14 @@ def _engine(engine: EngineFacts | None) -> str:
 
 
 def _losses(losses: list[str]) -> str:
-    """Why the device was lost, each time; a new process went on."""
+    """Render the reasons of device losses."""
     reasons = "".join(f"<li>{escape(loss)}</li>" for loss in losses)
-    return f"<h3>Lost {times(len(losses))}</h3><p>A new process went on each time.</p><ol>{reasons}</ol>" * bool(losses)
+    note = "A new process continued each time."
+    return f"<h3>Lost {times(len(losses))}</h3><p>{note}</p><ol>{reasons}</ol>" * bool(losses)
 
 
 def _pairs(title: str, pairs: Mapping[str, object]) -> str:
-    shown = list(pairs.items())[:_SHARDS_SHOWN]
+    shown = list(pairs.items())[:_ROWS_SHOWN]
     more = f"<p>and {len(pairs) - len(shown):,} more</p>" if len(pairs) > len(shown) else ""
     rows = "".join(f"<tr><td>{escape(str(k))}</td><td><code>{escape(str(v))}</code></td></tr>" for k, v in shown)
     return f"<h2>{title}</h2><table>{rows}</table>{more}"
@@ -131,8 +136,8 @@ def _shards(shards: list[ShardFile]) -> str:
     rows = "".join(
         f"<tr><td>{escape(shard.file)}</td><td class='number'>{shard.rows:,}</td>"
         f"<td class='number'>{size(shard.bytes)}</td><td><code>{shard.sha256[:16]}</code></td></tr>"
-        for shard in shards[:_SHARDS_SHOWN]
+        for shard in shards[:_ROWS_SHOWN]
     )
-    more = f"<p>and {len(shards) - _SHARDS_SHOWN:,} more</p>" if len(shards) > _SHARDS_SHOWN else ""
+    more = f"<p>and {len(shards) - _ROWS_SHOWN:,} more</p>" if len(shards) > _ROWS_SHOWN else ""
     head = "<tr><th>file</th><th class='number'>rows</th><th class='number'>size</th><th>sha256</th></tr>"
     return f"<h2>Shards</h2><table>{head}{rows}</table>{more}"

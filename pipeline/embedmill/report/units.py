@@ -1,10 +1,10 @@
-"""Numbers with units, for people."""
+"""Formatting of numbers with units."""
 
 from __future__ import annotations
 
 
 def short(number: float) -> str:
-    """12345 as 12.3k."""
+    """Format 12345 as 12.3k."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.1f}{unit}"
@@ -12,7 +12,7 @@ def short(number: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in KiB, MiB or GiB."""
+    """Format bytes in KiB, MiB or GiB."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -20,14 +20,15 @@ def size(count: float) -> str:
 
 
 def times(count: int) -> str:
-    """1 as once, 3 as 3 times."""
+    """Format 1 as once, 3 as 3 times."""
     return "once" if count == 1 else f"{count:,} times"
 
 
 def duration(seconds: float) -> str:
-    """83 as 1m23s."""
+    """Format 83 as 1m23s."""
     if seconds < 60:
         return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    # Rounded before the split: 119.7 is 2m00s, not 1m60s.
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -1,4 +1,4 @@
-"""A verified output in words, for a terminal."""
+"""Summary of a verification for a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from embedmill.report.units import size
 
 if TYPE_CHECKING:
-    from embedmill.sink.verify import Verified
+    from embedmill.sink.verify import VerifyResult
 
 
-def verify_summary(found: Verified) -> str:
-    """A `Verified`: the counts, and each problem on a line."""
+def verify_summary(found: VerifyResult) -> str:
+    """List the counts and each problem."""
     totals = found.totals
     state = "complete" if found.complete else f"not complete: {found.shards_planned - totals.shards} shards are missing"
     lines = [

@@ -1,4 +1,4 @@
-"""What an output was made from and how: the fingerprint that a resume must match."""
+"""Fingerprint of a job, which a resume must match."""
 
 from __future__ import annotations
 
@@ -10,66 +10,52 @@ import msgspec
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile
 
-
-def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) -> dict[str, Any]:
-    """Everything that changes the output, flat: option name -> value; plus the model and the input files.
-
-    `input.files` maps a file's name to its size and digest. Two jobs with equal fingerprints write
-    the same rows.
-    """
-    flat = _flatten(msgspec.to_builtins(config))
-    kept = {key: value for key, value in flat.items() if not _is_free(key)}
-    listed = {file.name: f"{file.size_bytes} bytes, {file.digest}" for file in files}
-    return {"model.identity": identity, **kept, "input.files": listed}
-
-
-def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
-    """The first field in which two fingerprints differ, and the difference in words; None if equal."""
-    for field in sorted(before.keys() | now.keys(), key=_told_first):
-        old, new = before.get(field), now.get(field)
-        if field == "input.files" and list((old or {}).items()) == list((new or {}).items()):
-            continue
-        if field == "input.files":
-            return _first_file_difference(old or {}, new or {})
-        if old == new:
-            continue
-        return field, f"`{field}` was {old!r} and is now {new!r}"
-    return None
-
-
-def _told_first(field: str) -> tuple[int, str]:
-    """Options come before the identity that they may change, and both before the files."""
-    return ("model.identity", "input.files").index(field) + 1 if field in (
-        "model.identity",
-        "input.files",
-    ) else 0, field
-
-
-def _first_file_difference(before: dict[str, str], now: dict[str, str]) -> tuple[str, str]:
-    for name in sorted(before.keys() | now.keys()):
-        if name not in now:
-            return "input.files", f"`input.files`: {name} is no longer there"
-        if name not in before:
-            return "input.files", f"`input.files`: {name} is new"
-        if before[name] != now[name]:
-            return "input.files", f"`input.files`: {name} has changed ({before[name]}; now {now[name]})"
-    return "input.files", "`input.files`: the order of the files has changed"
-
-
+# Options that may differ on a resume: they change how a job runs, not its output. `model` and
+# `input.paths` count by what they lead to, the identity and the files.
 _FREE_TABLES = ("engine.",)
 _FREE_KEYS = frozenset({"model", "input.paths", "output.path", "limits.expansion", "rows.max_quarantined"})
 
 
-def _is_free(key: str) -> bool:
-    """Whether an option may differ on a resume: it changes how the job runs, not what it writes."""
-    return key in _FREE_KEYS or key.startswith(_FREE_TABLES)
+def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) -> dict[str, Any]:
+    """Return all that determines the output: options, model, files.
 
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    Options are `table.key` -> value; `input.files` maps a name to size and digest. Two jobs with
+    equal fingerprints write the same rows.
+    """
     flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and prefix == "":
-            flat |= _flatten(value, f"{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
+    # Through JSON, where tuples become lists: a recorded fingerprint is compared with a new one.
+    for table, value in msgspec.json.decode(msgspec.json.encode(config)).items():
+        flat |= {f"{table}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {table: value}
+    options = {key: value for key, value in flat.items() if key not in _FREE_KEYS and not key.startswith(_FREE_TABLES)}
+    listed = {file.name: f"{file.size_bytes} bytes, {file.digest}" for file in files}
+    return {"model.identity": identity, **options, "input.files": listed}
+
+
+def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the first differing field and a description, or None."""
+    for field in sorted(before.keys() | now.keys(), key=_priority):
+        old, new = before.get(field), now.get(field)
+        if field == "input.files":
+            old, new = old or {}, new or {}
+            # Equal dicts may differ in order, and with it the rows of the output.
+            if list(old.items()) != list(new.items()):
+                return field, f"`input.files`: {_file_difference(old, new)}"
+        elif old != new:
+            return field, f"`{field}` was {old!r} and is now {new!r}"
+    return None
+
+
+def _priority(field: str) -> tuple[int, str]:
+    # A changed option may change the identity too, and is what the user can act on; files come last.
+    return {"model.identity": 1, "input.files": 2}.get(field, 0), field
+
+
+def _file_difference(before: dict[str, str], now: dict[str, str]) -> str:
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            return f"{name} is no longer there"
+        if name not in before:
+            return f"{name} is new"
+        if before[name] != now[name]:
+            return f"{name} has changed ({before[name]}; now {now[name]})"
+    return "the order of the files has changed"

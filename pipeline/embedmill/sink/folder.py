@@ -1,4 +1,4 @@
-"""An output folder as anyone may read it: job, entries, manifest, quarantine."""
+"""Reading an output folder: job, entries, manifest, quarantine."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ QUARANTINE = "quarantine"
 LOCK = "_run.lock"
 SCRATCH = "_tmp"
 JOB = "job.json"
-_OURS = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
+# Everything that embedmill may leave in a folder before its first job is recorded.
+_OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
 
 
 class OutputJob(Struct, frozen=True, kw_only=True):
-    """`_ledger/job.json`: what the folder holds the output of, written before the first shard."""
+    """`_ledger/job.json`, written before the first shard."""
 
     fingerprint: dict[str, Any]
     files: list[InputFile]
     shards: list[Shard]
 
 
-def check_ours(folder: Path) -> None:
-    """Raises OutputError if `folder` is a file, or holds things that embedmill did not write."""
+def check_folder(folder: Path) -> None:
+    """Raise OutputError for a file or a foreign folder."""
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file; --output must name a folder")
         if not folder.is_dir() or (folder / LEDGER / JOB).is_file():
             return
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OWN_NAMES)
     except OSError as error:
         raise OutputError(f"{folder} cannot be read: {error.strerror}; choose another --output") from error
     if foreign:
@@ -50,17 +51,18 @@ def check_ours(folder: Path) -> None:
 
 
 def read_job(folder: Path) -> OutputJob | None:
-    """What the folder holds the output of; None before the first run. Raises Corrupt if unreadable."""
+    """Read the job; None before the first run. Raises Corrupt."""
     return _decode(folder / LEDGER / JOB, OutputJob)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest; None while the output is not complete. Raises Corrupt if unreadable."""
+    """Read the manifest; None while incomplete. Raises Corrupt."""
     return _decode(folder / MANIFEST, Manifest)
 
 
 def read_tuning(folder: Path) -> Tuning | None:
-    """What `_tuning.json` says; None where there is none, or none that this version reads."""
+    """Read the tuning record; None if absent or unreadable."""
+    # Shown in the report only: a record of another version is no reason to refuse the output.
     try:
         return _decode(folder / TUNING, Tuning)
     except Corrupt:
@@ -68,7 +70,8 @@ def read_tuning(folder: Path) -> Tuning | None:
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
-    """The committed shards, in order. Raises Corrupt if an entry is unreadable."""
+    """Read the entries of committed shards, in order. Raises Corrupt."""
+    # By number, because names of more than five digits do not sort as text.
     for path in sorted((folder / LEDGER).glob("[0-9]*.json"), key=lambda path: int(path.stem)):
         entry = _decode(path, Entry)
         if entry is not None:
@@ -76,7 +79,7 @@ def read_entries(folder: Path) -> Iterator[Entry]:
 
 
 def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:
-    """The quarantined rows of committed shards, in order. Raises Corrupt if a file is unreadable."""
+    """Read the quarantined rows of shards, in order. Raises Corrupt."""
     for entry in entries:
         if not entry.quarantine_sha256:
             continue
@@ -88,12 +91,12 @@ def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:
 
 
 def quarantine_path(folder: Path, entry: Entry) -> Path:
-    """Where the rejected rows of a shard are listed."""
+    """Return the path of the quarantine of a shard."""
     return folder / QUARANTINE / f"{Path(entry.file).stem}.jsonl"
 
 
 def total(entries: Iterable[Entry]) -> Totals:
-    """Sums over entries."""
+    """Sum the counts of entries."""
     totals = Totals()
     for entry in entries:
         totals.shards += 1
@@ -103,12 +106,12 @@ def total(entries: Iterable[Entry]) -> Totals:
 
 
 def shard_files(entries: Iterable[Entry]) -> list[ShardFile]:
-    """The output files, as the manifest lists them."""
+    """List output files for the manifest."""
     return [ShardFile(file=entry.file, rows=entry.vectors, bytes=entry.bytes, sha256=entry.sha256) for entry in entries]
 
 
 def check_conservation(counts: Entry | Totals, *, planned: int) -> None:
-    """Raises ConservationError unless planned = read = written + quarantined + skipped."""
+    """Raise ConservationError unless planned, read and accounted rows agree."""
     accounted = counts.rows_written + counts.rows_quarantined + counts.rows_skipped
     if not planned == counts.rows_read == accounted:
         raise ConservationError(

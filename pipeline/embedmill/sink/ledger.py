@@ -1,4 +1,4 @@
-"""The output folder: who owns it, what is committed in it, and when it is complete."""
+"""Owning an output folder: lock, commit, clean-up, completion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from embedmill.sink.folder import (
     TUNING,
     OutputJob,
     check_conservation,
-    check_ours,
+    check_folder,
     quarantine_path,
     read_entries,
     read_job,
@@ -35,31 +35,32 @@ from embedmill.sink.folder import (
 
 
 class Ledger:
-    """A locked output folder; a context manager.
+    """Locked output folder; a context manager.
 
-    A shard is visible once its entry is in the ledger, and an entry is never overwritten.
+    A shard is visible once its entry is in the ledger; an entry is never overwritten.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is touched before the block is entered."""
+        """Touch nothing before the block is entered."""
         self.folder = folder
         self.job: OutputJob | None = None
         self.entries: dict[int, Entry] = {}
+        # Without a fallback to a lock file that a killed run would leave behind for ever.
         self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
 
     def __enter__(self) -> Self:
-        """Take the folder and read what is committed.
+        """Lock the folder and read the committed entries.
 
-        Raises OutputError if it holds something else, Locked if another run owns it, Corrupt if a
+        Raises OutputError for foreign files, Locked if another run owns the folder, Corrupt if a
         committed file is missing.
         """
-        check_ours(self.folder)
+        check_folder(self.folder)
         local.make_folder(self.folder)
         self._acquire()
         try:
             for name in (LEDGER, SCRATCH):
                 local.make_folder(self.folder / name)
-            # A run that was killed may have published an entry and not synced its name: what is built on is safe first.
+            # A killed run may have published an entry without syncing the name; later shards build on it.
             local.sync_names(self.folder / LEDGER)
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
@@ -71,7 +72,10 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._remove_empty(LEDGER, SCRATCH, QUARANTINE)
+        for name in (LEDGER, SCRATCH, QUARANTINE):
+            # rmdir fails on a folder with files, which stays.
+            with contextlib.suppress(OSError):
+                (self.folder / name).rmdir()
         self._lock.release()
 
     def _acquire(self) -> None:
@@ -83,19 +87,19 @@ class Ledger:
             raise OutputError(f"{self.folder / LOCK} cannot be locked: {error.strerror or error}") from error
 
     def begin(self, job: OutputJob) -> None:
-        """Record what this folder is for. Raises OutputError if that cannot be written."""
+        """Record the job of this folder. Raises OutputError."""
         self._write(self.folder / LEDGER / JOB, msgspec.json.encode(job))
         self.job = job
 
     def check_fingerprint(self, fingerprint: dict[str, Any]) -> None:
-        """Raises FingerprintMismatch, naming the field, if the folder holds another job's output."""
+        """Raise FingerprintMismatch if the folder belongs to another job."""
         if self.job is None:
             return
-        difference = first_difference(self.job.fingerprint, msgspec.json.decode(msgspec.json.encode(fingerprint)))
+        difference = first_difference(self.job.fingerprint, fingerprint)
         if difference is not None:
-            field, words = difference
+            field, description = difference
             raise FingerprintMismatch(
-                f"{self.folder} holds the output of another job: {words}; choose another --output, or remove it",
+                f"{self.folder} holds the output of another job: {description}; choose another --output, or remove it",
                 field=field,
             )
 
@@ -105,15 +109,15 @@ class Ledger:
         return sum(shard.rows for shard in self.job.shards) if self.job is not None else 0
 
     def pending(self) -> list[Shard]:
-        """The shards that are not committed yet, in order."""
+        """Return the shards not committed yet, in order."""
         shards = self.job.shards if self.job is not None else []
         return [shard for shard in shards if shard.ordinal not in self.entries]
 
     def commit(self, entry: Entry, data: memoryview, rejected: Iterable[Rejected]) -> Entry:
-        """Write a shard and its quarantine, then make them visible; the entry with their sizes and hashes.
+        """Write a shard with quarantine and entry; return the entry.
 
-        Raises ConservationError if a row is unaccounted for, OutputError if something cannot be
-        written; the shard is then not committed, and what was written of it is gone.
+        Raises ConservationError if a row is unaccounted for, OutputError if a write fails; the shard
+        is then not committed, and files written for it are removed.
         """
         check_conservation(entry, planned=sum(piece.rows for piece in entry.pieces))
         lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
@@ -127,49 +131,45 @@ class Ledger:
         try:
             self._publish(entry, data, lines, place)
         except Corrupt:
+            # The files are another run's: not ours to remove.
             raise
         except BaseException:
-            self._take_back(entry, place)
+            self._roll_back(entry, place)
             raise
         self.entries[entry.ordinal] = entry
         return entry
 
     def _publish(self, entry: Entry, data: memoryview, lines: bytes, place: Path) -> None:
-        """The quarantine, the part, and then the entry that names them."""
+        # The entry last: a shard is committed by its name appearing in the ledger.
         if lines:
             local.make_folder(self.folder / QUARANTINE)
             self._write(quarantine_path(self.folder, entry), lines)
         local.publish_file(self.folder / entry.file, data, scratch=self.folder / SCRATCH)
         local.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / SCRATCH)
 
-    def _take_back(self, entry: Entry, place: Path) -> None:
-        """A stop or an error came between a part and its entry: leave no part that no entry names. What cannot be
-        removed now, the next run removes."""
+    def _roll_back(self, entry: Entry, place: Path) -> None:
+        """Remove the files of a shard without an entry."""
         if place.exists():
             return
+        # The next run removes whatever cannot be removed now.
         for path in (self.folder / entry.file, quarantine_path(self.folder, entry)):
             with contextlib.suppress(OutputError):
                 local.remove(path)
 
     def complete(self, manifest: Manifest, report: str) -> None:
-        """Write the report, then the manifest: the run is complete. Raises OutputError if that fails."""
+        """Write report and manifest. Raises OutputError."""
+        # The manifest last: a folder that has one is complete.
         self.write_report(report)
         self._write(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
     def write_report(self, page: str) -> Path:
-        """Put the HTML report into the folder; where it is. Raises OutputError."""
+        """Write the HTML report; return the path. Raises OutputError."""
         self._write(self.folder / REPORT, page.encode())
         return self.folder / REPORT
 
     def write_tuning(self, tuning: Tuning) -> None:
-        """Put beside the shards what their batches rest on. Raises OutputError."""
+        """Write the tuning record of this run. Raises OutputError."""
         self._write(self.folder / TUNING, msgspec.json.format(msgspec.json.encode(tuning)))
-
-    def _remove_empty(self, *names: str) -> None:
-        """Leave no empty folders behind."""
-        for name in names:
-            with contextlib.suppress(OSError):
-                (self.folder / name).rmdir()
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
         local.write_file(path, data, scratch=self.folder / SCRATCH)
@@ -184,14 +184,11 @@ class Ledger:
                 )
 
     def _clean(self) -> None:
-        """Remove what a killed run left: temporary files, and shards that never reached the ledger."""
-        for path in (self.folder / SCRATCH).iterdir():
-            local.remove(path)
-        committed = {entry.file for entry in self.entries.values()}
-        noted = {quarantine_path(self.folder, entry) for entry in self.entries.values() if entry.quarantine_sha256}
-        for path in self.folder.glob("part-*.parquet"):
-            if path.name not in committed:
-                local.remove(path)
-        for path in (self.folder / QUARANTINE).glob("part-*.jsonl"):
-            if path not in noted:
+        """Remove temporary files and uncommitted shards of killed runs."""
+        entries = self.entries.values()
+        committed = {self.folder / entry.file for entry in entries}
+        committed |= {quarantine_path(self.folder, entry) for entry in entries if entry.quarantine_sha256}
+        parts = [*self.folder.glob("part-*.parquet"), *(self.folder / QUARANTINE).glob("part-*.jsonl")]
+        for path in [*(self.folder / SCRATCH).iterdir(), *parts]:
+            if path not in committed:
                 local.remove(path)

@@ -1,4 +1,4 @@
-"""One shard as the bytes of a Parquet file."""
+"""Shards as Parquet files: tables, bytes, ids, ledger entries."""
 
 from __future__ import annotations
 
@@ -11,69 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.base.errors import Corrupt
-from embedmill.base.records import (
-    Entry,
-    FloatArray,
-    Prepared,
-)
+from embedmill.base.records import Entry, FloatArray, Prepared
 
 VECTOR = "embedding"
-_NAMING = ("id", "chunk", "char_start", "char_end")
-# DuckDB and LanceDB read vectors best in row groups of some thousands.
+# The columns that identify a row stand before the vector.
+_KEY_COLUMNS = ("id", "chunk", "char_start", "char_end")
+# DuckDB and LanceDB read vectors best in row groups of a few thousand rows.
 _ROW_GROUP_ROWS = 8192
 _VECTOR_LEAF = f"{VECTOR}.list.element"
 _METADATA_PREFIX = "embed."
 
 
-def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:
-    """The output rows: `columns` (name -> Arrow array [n]), `embedding` after those that name a row, then the carried.
-
-    `vectors` is float32 [n, dim] and becomes fixed_size_list<float32>[dim] without a copy.
-    """
-    values = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
-    names = {name: column for name, column in columns.items() if name in _NAMING}
-    facts = {name: column for name, column in columns.items() if name not in _NAMING}
-    rest = {name: carried.column(name) for name in carried.column_names}
-    return pa.table({**names, VECTOR: pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]), **facts, **rest})
-
-
-def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: str) -> memoryview:
-    """The table as a Parquet file: page checksums on, the vectors uncompressed, without dictionary or
-    statistics; `metadata` goes into the footer under `embed.`."""
-    footer = {f"{_METADATA_PREFIX}{key}": value for key, value in metadata.items()}
-    others = [leaf for leaf in _leaves(table.schema) if leaf != _VECTOR_LEAF]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(footer),
-        sink,
-        row_group_size=_ROW_GROUP_ROWS,
-        compression=dict.fromkeys(others, compression) | {_VECTOR_LEAF: "none"},
-        use_dictionary=others,
-        write_statistics=others,
-        write_page_checksum=True,
-    )
-    return memoryview(sink.getvalue())
-
-
-def read_ids(path: Path) -> list[str]:
-    """The `id` column of an output file. Raises Corrupt if it cannot be read."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return list(file.read(columns=["id"]).column("id").to_pylist())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Corrupt(f"{path} is damaged ({error}); run `embedmill verify {path.parent}`") from error
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    """The column paths that Parquet gives a schema; its writer takes per-column options by them only."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    parquet = pq.ParquetFile(sink.getvalue()).schema
-    return [parquet.column(number).path for number in range(len(parquet))]
-
-
 def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> pa.Table:
-    """The rows to write, in input order: `vectors` is float32 [distinct texts, dim]."""
+    """Build a shard's table from `vectors`, float32 [distinct texts, dim]."""
     passages, tokens, number = prepared.passages, prepared.work.tokens, prepared.number
     document = pa.array(passages.document)
     columns: dict[str, Any] = {
@@ -93,7 +43,7 @@ def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> p
 
 
 def entry_of(prepared: Prepared, *, identity: str) -> Entry:
-    """What the ledger says of a shard; the sizes and hashes of its files are still open."""
+    """Build the ledger entry, still without sizes and hashes."""
     documents, tokens = prepared.documents, prepared.work.tokens
     return Entry(
         ordinal=prepared.shard.ordinal,
@@ -112,3 +62,52 @@ def entry_of(prepared: Prepared, *, identity: str) -> Entry:
         quarantine_sha256="",
         identity=identity,
     )
+
+
+def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:
+    """Build the output table: keys, `embedding`, facts, carried columns.
+
+    `columns` maps names to Arrow arrays [n]; `vectors` is float32 [n, dim] and becomes
+    fixed_size_list<float32>[dim] without a copy.
+    """
+    values = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
+    keys = {name: column for name, column in columns.items() if name in _KEY_COLUMNS}
+    facts = {name: column for name, column in columns.items() if name not in _KEY_COLUMNS}
+    rest = {name: carried.column(name) for name in carried.column_names}
+    return pa.table({**keys, VECTOR: pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]), **facts, **rest})
+
+
+def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: str) -> memoryview:
+    """Encode a table as Parquet; `metadata` becomes `embed.*` keys."""
+    footer = {f"{_METADATA_PREFIX}{key}": value for key, value in metadata.items()}
+    others = [leaf for leaf in _leaves(table.schema) if leaf != _VECTOR_LEAF]
+    sink = pa.BufferOutputStream()
+    # Vectors neither compress nor repeat: a dictionary, statistics or a codec would only cost time.
+    pq.write_table(
+        table.replace_schema_metadata(footer),
+        sink,
+        row_group_size=_ROW_GROUP_ROWS,
+        compression=dict.fromkeys(others, compression) | {_VECTOR_LEAF: "none"},
+        use_dictionary=others,
+        write_statistics=others,
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read the `id` column of an output file. Raises Corrupt."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return list(file.read(columns=["id"]).column("id").to_pylist())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Corrupt(f"{path} is damaged ({error}); run `embedmill verify {path.parent}`") from error
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Return the Parquet paths of the columns of a schema."""
+    # The writer takes options per column by such paths only, and nothing but a written file has them.
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet = pq.ParquetFile(sink.getvalue()).schema
+    return [parquet.column(number).path for number in range(len(parquet))]

@@ -1,8 +1,7 @@
-"""Whether an output folder holds what its ledger says: checksums, counts, identity, vectors."""
+"""Verification of an output folder against the ledger."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, OutputError
+from embedmill.base.files.digest import sha256_of
 from embedmill.base.records import Entry, Totals
 from embedmill.base.results import Manifest
 from embedmill.sink.folder import (
@@ -27,11 +27,12 @@ from embedmill.sink.folder import (
 )
 from embedmill.sink.shard import VECTOR
 
+# float16 rounding stays far below it; a vector that was not normalised is far above.
 _NORM_TOLERANCE = 0.01
 
 
-class Verified(Struct, frozen=True, kw_only=True):
-    """What was found: `problems` in words, none in a sound output; `complete` says whether it is finished."""
+class VerifyResult(Struct, frozen=True, kw_only=True):
+    """Result of a verification; a sound output has no `problems`."""
 
     complete: bool
     shards_planned: int
@@ -39,10 +40,10 @@ class Verified(Struct, frozen=True, kw_only=True):
     problems: list[str]
 
 
-def verify(folder: Path) -> Verified:
-    """Check every committed shard and the manifest; nothing is written and no lock is taken.
+def verify(folder: Path) -> VerifyResult:
+    """Check every committed shard and the manifest; without the lock.
 
-    Raises OutputError if `folder` is no embedmill output, Corrupt if its ledger cannot be read.
+    Raises OutputError if `folder` is no embedmill output, Corrupt if the ledger cannot be read.
     """
     job = read_job(folder)
     if job is None:
@@ -50,10 +51,10 @@ def verify(folder: Path) -> Verified:
     entries = list(read_entries(folder))
     manifest = read_manifest(folder)
     problems = [problem for entry in entries for problem in _shard_problems(folder, job, entry)]
-    problems += _stray(folder, entries)
+    problems += _uncommitted_parts(folder, entries)
     if manifest is not None:
         problems += _manifest_problems(manifest, job, entries)
-    return Verified(
+    return VerifyResult(
         complete=manifest is not None, shards_planned=len(job.shards), totals=total(entries), problems=problems
     )
 
@@ -71,6 +72,7 @@ def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]
         yield f"{entry.file}: made by another model ({entry.identity[:12]}) than the rest"
     if entry.quarantine_sha256:
         yield from _file_problems(quarantine_path(folder, entry), entry.quarantine_sha256)
+    # A file of another checksum has no content worth checking.
     damage = list(_file_problems(folder / entry.file, entry.sha256))
     yield from damage or _table_problems(folder / entry.file, entry)
 
@@ -78,10 +80,8 @@ def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]
 def _file_problems(path: Path, recorded: str) -> Iterator[str]:
     if not path.is_file():
         yield f"{path.name}: committed, but missing"
-        return
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != recorded:
-            yield f"{path.name}: its sha256 is not the one in the ledger"
+    elif sha256_of([path]) != recorded:
+        yield f"{path.name}: its sha256 is not the one in the ledger"
 
 
 def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator
             yield f"{name}: a vector's length differs from 1 by {worst:.3g}"
 
 
-def _stray(folder: Path, entries: list[Entry]) -> Iterator[str]:
+def _uncommitted_parts(folder: Path, entries: list[Entry]) -> Iterator[str]:
     committed = {entry.file for entry in entries}
     for path in sorted(folder.glob("part-*.parquet")):
         if path.name not in committed:

@@ -1,4 +1,4 @@
-"""A file is whole or not there at all, whatever fails while it is written."""
+"""Writes are atomic and durable, whichever system call fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def failing(number: int, *, on_call: int = 1) -> Callable[..., Any]:
-    """A system call that fails with `number` when it is called for the `on_call`th time, and else does nothing."""
+    """Return a call that fails with `number`, the `on_call`th time."""
     calls: list[Any] = []
 
     def call(*arguments: Any) -> None:
@@ -41,7 +41,7 @@ def failing(number: int, *, on_call: int = 1) -> Callable[..., Any]:
 
 
 def trace(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is synced, renamed and linked from now on, in words, in order; nothing is prevented."""
+    """Record syncs, renames and links, in order."""
     calls: list[str] = []
     folders: dict[int, str] = {}
     fsync, replace, link, open_folder = os.fsync, os.replace, os.link, os.open
@@ -73,7 +73,7 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow beyond `size` bytes."""
+    """Let the kernel refuse files beyond `size` bytes."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -325,5 +325,5 @@ class TestCheck:
     @pytest.mark.parametrize("name", ["absent/file", "file/below", "."])
     def test_a_place_that_cannot_is_told(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match=r"cannot be written: .*; name another place"):
+        with pytest.raises(OutputError, match=r"cannot be written: .*; choose another place"):
             local.check_writable(tmp_path / name)

@@ -14,6 +14,7 @@ from embedmill.engine.machine.cgroups import cgroup_limit
 from embedmill.engine.machine.machine import (
     linux_name,
     normalised,
+    peak_memory_bytes,
     process_architecture,
     this_machine,
     windows_name,
@@ -281,3 +282,7 @@ def test_the_address_space_limit_is_read(
     found = resource.RLIM_INFINITY if limit is None else limit
     monkeypatch.setattr(resource, "getrlimit", lambda _: (found, resource.RLIM_INFINITY))
     assert machine._address_space_limit() == expected
+
+
+def test_the_peak_of_memory_is_in_bytes() -> None:
+    assert 10 << 20 < peak_memory_bytes() < 64 << 30

@@ -10,7 +10,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Hash the bytes of files, one after another: sha256 in hexadecimal. Raises OSError."""
+    """Return the sha256 of concatenated files, hexadecimal. Raises OSError."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,8 +1,7 @@
-"""Files that are whole or not there at all: the only place that renames, links and syncs.
+"""Atomic, durable writes; only this module renames, links and syncs.
 
-The order is that of every database: write to a unique temporary name, fsync the file, give it its
-final name, fsync the folder. After a failed fsync the file is thrown away and never retried (the
-kernel may have dropped its pages: "fsyncgate").
+The order is that of every database: write to a unique temporary name, fsync the file, rename it,
+fsync the folder.
 """
 
 from __future__ import annotations
@@ -18,15 +17,17 @@ from pathlib import Path
 
 from embedmill.base.errors import Corrupt, OutputError
 
+# A quota that is used up reports EDQUOT instead.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# FAT, some network and some container file systems.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
-    """Put `data` at `path`, in place of what is there. `scratch` is a folder of the same file system.
+    """Write a file atomically, replacing any that exists.
 
-    Raises OutputError (disk full, no permission); `path` is then as it was, or gone where only its folder
-    could not be synced.
+    `scratch` is a folder of the same file system. Raises OutputError (disk full, no permission);
+    `path` is then unchanged, or removed where only the sync of its folder failed.
     """
     with _failing_clearly(path), _temporary(scratch, data) as temporary:
         os.replace(temporary, path)
@@ -34,7 +35,7 @@ def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
 
 
 def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
-    """Put `data` at `path`, which must not exist yet: of several writers exactly one succeeds.
+    """Write a file put-if-absent: of several writers exactly one succeeds.
 
     Raises Corrupt if it exists, OutputError as `write_file` does.
     """
@@ -42,58 +43,55 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None
         try:
             _link(temporary, path)
         except FileExistsError as error:
-            raise Corrupt(f"{path} is there already: another run has written to this folder") from error
+            raise Corrupt(f"{path} exists already: another run has written to this folder") from error
         _sync_name(path)
 
 
 def publish_folder(folder: Path, path: Path) -> bool:
-    """Give the finished `folder` its final name; False if `path` exists by then. Raises OutputError."""
+    """Sync and rename a folder, unless `path` exists. Raises OutputError."""
     with _failing_clearly(path):
         for file in folder.iterdir():
-            _sync_file(file)
-        sync_folder(folder)
+            # rb+: Windows does not sync a file that is open for reading only.
+            with file.open("rb+") as synced:
+                os.fsync(synced.fileno())
+        _sync_folder(folder)
         try:
             folder.rename(path)
         except OSError as error:
+            # The error number of an existing folder differs by platform.
             if path.is_dir():
                 return False
             raise error
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
         return True
 
 
 def check_writable(path: Path) -> None:
-    """Raises OutputError where `write_file` could not put a file at `path`, whose folder must be there."""
+    """Raise OutputError unless `path`, in an existing folder, is writable."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with _temporary(path.parent, b""):
             return
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; name another place") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably. Raises OutputError.
-
-    One that is there is made durable, too: who made it may have been killed before that.
-    """
+    """Create a folder and parents durably. Raises OutputError."""
     with _failing_clearly(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        _sync_there(missing[-1].parent if missing else path)
+        # A process killed before its sync may have created the last one that exists. A folder above it
+        # that cannot be read belongs to somebody else, and was not created by us.
+        with contextlib.suppress(PermissionError):
+            _sync_folder((missing[-1].parent if missing else path).parent)
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            sync_folder(folder.parent)
-
-
-def _sync_there(folder: Path) -> None:
-    """Make the name of a folder durable that was there before; one above it that cannot be read is not ours."""
-    with contextlib.suppress(PermissionError):
-        sync_folder(folder.parent)
+            _sync_folder(folder.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there. Raises OutputError."""
+    """Remove a file or folder, if present. Raises OutputError."""
     with _failing_clearly(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -102,13 +100,14 @@ def remove(path: Path) -> None:
 
 
 def sync_names(folder: Path) -> None:
-    """Make durable what names in a folder another process may have left unsynced. Raises OutputError."""
+    """Sync names left by another process. Raises OutputError."""
     with _failing_clearly(folder):
-        sync_folder(folder)
+        _sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Windows has no such call; NTFS journals its names."""
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    # Windows cannot sync a folder; NTFS journals names.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -119,23 +118,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync_name(path: Path) -> None:
-    """Make the name of a file durable, or take it back: after a failed sync, a later one may succeed without it."""
+    """Sync the name of a file, or remove the file."""
     try:
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
     except OSError:
+        # Never retried: the kernel may have dropped the pages, and a later fsync succeeds without them ("fsyncgate").
         with contextlib.suppress(OSError):
             path.unlink()
         raise
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def _temporary(scratch: Path, data: bytes | memoryview) -> Iterator[Path]:
-    """A synced file with `data` under a unique name; it is gone when the block ends, whatever happens."""
+    """Write and sync a uniquely named file; remove on leaving."""
     path = scratch / f"{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as file:
@@ -144,20 +139,19 @@ def _temporary(scratch: Path, data: bytes | memoryview) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield path
     finally:
+        # os.replace has moved the file away.
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
 
 def _link(source: Path, path: Path) -> None:
-    """`os.link` is put-if-absent everywhere; a file system without hard links gets an exclusive rename.
-
-    That fallback looks first and renames then, which is safe here because the run lock is held.
-    """
+    """Link put-if-absent. Raises FileExistsError."""
     try:
         os.link(source, path)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
+        # Check and rename are two steps without hard links; safe here, because the run lock is held.
         if path.exists():
             raise FileExistsError(path) from error
         os.replace(source, path)
@@ -165,7 +159,7 @@ def _link(source: Path, path: Path) -> None:
 
 @contextmanager
 def _failing_clearly(path: Path) -> Iterator[None]:
-    """An OSError as one sentence."""
+    """Raise an OSError as OutputError."""
     try:
         yield
     except OSError as error:

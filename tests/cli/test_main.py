@@ -1,4 +1,4 @@
-"""The command line: every command helps, is documented, and answers with its exit code."""
+"""The command line: help, documentation, output and exit codes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+import pyarrow.parquet
 import pytest
 
 from embedmill.base import errors
 from embedmill.base.errors import PipelineError
 from embedmill.cli.main import cli
 from tests.support.jobs import embedmill, make_config, make_rows, tiny_bundle, words_of, write_jsonl
-from tests.support.tiny_model import write_tiny_model
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 def commands(group: click.Group = cli, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group with its words, as ("model", "add")."""
+    """Yield commands and groups by path, as ("model", "add")."""
     for name, command in group.commands.items():
         yield (*words, name), command
         if isinstance(command, click.Group):
@@ -219,10 +219,10 @@ class TestJob:
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("embedmill.jobs.run._commit", fail)
+        monkeypatch.setattr(pyarrow.parquet, "write_table", fail)
         assert embedmill(*words) == 5
         told = capsys.readouterr().err.splitlines()[-1]
-        assert told.startswith("OutOfMemory: this process has no memory left; what is committed is kept: ")
+        assert told.startswith("OutOfMemory: this process has no memory left; everything committed is kept: ")
         assert told.endswith(f" ({error})")
 
     def test_damage_is_told_with_exit_code_6(
@@ -268,56 +268,3 @@ class TestReport:
     def test_a_report_needs_a_finished_output(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("report", tmp_path) == 6
         assert capsys.readouterr().err.count("\n") == 1
-
-
-class TestModel:
-    @pytest.fixture(autouse=True)
-    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EMBEDMILL_HOME", str(tmp_path / "home"))
-
-    def test_a_folder_is_added_listed_shown_and_used(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        model = write_tiny_model(tmp_path / "small", prompts={"query": "the river "})
-        assert embedmill("model", "add", model, "--name", "org/mine", "--dim", "16") == 0
-        added = capsys.readouterr().out
-        assert added.startswith("org/mine (folder small)\n  16 dimensions, mean pooling, normalised, at most 32 tokens")
-        assert embedmill("model", "list") == 0
-        assert capsys.readouterr().out == added
-        assert embedmill("model", "show", "org/mine") == 0
-        assert capsys.readouterr().out == added
-        source = write_jsonl(tmp_path / "a.jsonl", make_rows(3))
-        line: list[str | Path] = [
-            "run",
-            "--model",
-            "org/mine",
-            "--input",
-            source,
-            "--output",
-            tmp_path / "out",
-            "--quiet",
-        ]
-        assert embedmill(*line) == 0
-
-    def test_the_list_is_json_too(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        embedmill("model", "add", write_tiny_model(tmp_path / "small"))
-        capsys.readouterr()
-        assert embedmill("model", "list", "--json") == 0
-        [bundle] = json.loads(capsys.readouterr().out)
-        assert (bundle["card"]["name"], bundle["card"]["dim"]) == ("small", 32)
-
-    def test_an_empty_list_says_how_to_begin(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert embedmill("model", "list") == 0
-        assert "`embedmill model add`" in capsys.readouterr().out
-
-    def test_a_model_that_is_not_there_ends_with_4(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert embedmill("model", "show", "absent") == 4
-        assert capsys.readouterr().err.count("\n") == 1
-
-    def test_a_place_that_is_nothing_ends_with_4(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert embedmill("model", "add", "nothing here") == 4
-        assert "is neither a folder, a wheel nor a hub name" in capsys.readouterr().err
-
-    def test_a_failed_addition_leaves_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        model = write_tiny_model(tmp_path / "small")
-        (model / "tokenizer.json").unlink()
-        assert embedmill("model", "add", model) == 4
-        assert list((tmp_path / "home" / "models").iterdir()) == []
