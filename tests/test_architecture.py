@@ -39,7 +39,6 @@ ENGINE_FLOORS = (
 TO_MOVE = (
     "batch/prepare.py imports embedmill.source",
     "engine/runners/start.py imports embedmill.model.bundle",
-    "source/",
     "Trial",
     "Device",
     "Opening",

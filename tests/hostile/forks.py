@@ -89,7 +89,7 @@ def _read(config: RunConfig) -> dict[str, Any]:
     seen = hashlib.sha256()
     counts = [0, 0, 0, 0]
     with source.Reader(files, config, columns) as reader:
-        for shard in plan(config, files):
+        for shard in plan(files, config, columns):
             got = reader.read(shard)
             rows = (got.rows_read, len(got.ids), len(got.rejected), got.rows_skipped)
             counts = [one + more for one, more in zip(counts, rows, strict=True)]

@@ -160,6 +160,7 @@ class TestSample:
         config = make_config(tiny_model, path, tmp_path / "out", shard={"rows": 10})
         files = source.discover(config.input)
         model = open_bundle(tiny_bundle(tiny_model)).model(TextTable())
-        found = sample_of(config, model, files, plan(config, files)[:count])
+        columns = source.resolve(files, config)
+        found = sample_of(config, model, files, columns, plan(files, config, columns)[:count])
         assert found.tokens.lengths.tolist() == lengths
         assert found.rows == 10 * len(lengths)

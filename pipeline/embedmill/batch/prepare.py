@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import (
@@ -26,13 +25,16 @@ from embedmill.base.records import (
 from embedmill.batch.chunk import Chunker, whole
 from embedmill.batch.pack import distinct, pack
 from embedmill.batch.tokenise import Tokeniser
+from embedmill.source import Reader, ResolvedColumns
 
 
 class Preparation:
     """Reads, chunks, tokenises and packs shards; a context manager that holds the open input file."""
 
-    def __init__(self, config: RunConfig, model: Model, files: list[InputFile], packing: Packing) -> None:
-        """Raises InputError for missing columns, ConfigError for chunks longer than the model takes."""
+    def __init__(
+        self, config: RunConfig, model: Model, files: list[InputFile], columns: ResolvedColumns, packing: Packing
+    ) -> None:
+        """Raise ConfigError for chunks longer than the model takes."""
         text = config.text
         if text.chunk_tokens > model.max_tokens:
             raise ConfigError(
@@ -50,9 +52,8 @@ class Preparation:
                 lowercase=model.lowercase,
             ).cut
         self._packing = packing
-        self.columns = source.resolve(files, config)
-        self.finds_duplicates = self.columns.id is not None and config.rows.duplicate_id != "keep"
-        self._reader = source.Reader(files, config, self.columns)
+        self.finds_duplicates = columns.id is not None and config.rows.duplicate_id != "keep"
+        self._reader = Reader(files, config, columns)
 
     def __enter__(self) -> Self:
         self._reader.__enter__()

@@ -95,7 +95,9 @@ def _name(engine: EngineTable) -> str:
 
 def _documents(config: RunConfig, model: Model, texts: int) -> Tokens:
     files = source.discover(config.input)
-    tokens = thinned(sample_of(config, model, files, plan(config, files)).tokens, texts)
+    columns = source.resolve(files, config)
+    sample = sample_of(config, model, files, columns, plan(files, config, columns))
+    tokens = thinned(sample.tokens, texts)
     if len(tokens.truncated) == 0:
         raise InputError("the input holds no text to measure with; name another with --input")
     return tokens

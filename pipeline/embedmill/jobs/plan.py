@@ -50,12 +50,13 @@ def plan_run(config: RunConfig) -> PlanResult:
     bundle = find_bundle(config.model)
     model = bundle.model(config.text)
     files = source.discover(config.input)
-    shards = plan(config, files)
+    columns = source.resolve(files, config)
+    shards = plan(files, config, columns)
     rows = sum(shard.rows for shard in shards)
-    sample = cache(lambda: sample_of(config, model, files, shards))
+    sample = cache(lambda: sample_of(config, model, files, columns, shards))
     target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
     settings = settings_for(bundle, model, config.text, config.engine, target, sample, rows=0)
-    with Preparation(config, model, files, settings.packing) as preparation:
+    with Preparation(config, model, files, columns, settings.packing) as preparation:
         seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
     with engine_of(model, settings, LOG.info) as engine:
         speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)

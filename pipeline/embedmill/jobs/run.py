@@ -42,6 +42,7 @@ from embedmill.sink.folder import (
 )
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.shard import entry_of, output_table, read_ids, shard_bytes
+from embedmill.source import ResolvedColumns
 from embedmill.source.plan import plan
 from embedmill.tune.batches import Settings, engine_of, note_rate, settings_for
 from embedmill.tune.provider import choose_target
@@ -60,13 +61,14 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         files = source.discover(config.input)
         job_fingerprint = fingerprint(config, model.identity, files)
         ledger.check_fingerprint(job_fingerprint)
+        columns = source.resolve(files, config)
         if ledger.job is None:
-            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=files, shards=plan(config, files)))
+            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=files, shards=plan(files, config, columns)))
         before = total(ledger.entries.values())
         stages, engine = Stages(), None
         if ledger.pending():
             check_files(bundle)
-            engine = _embed_pending(config, bundle, model, ledger, stages, quiet=quiet)
+            engine, stages = _embed_pending(config, bundle, model, ledger, columns, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
             manifest = _manifest(ledger, model, stages, engine)
@@ -85,19 +87,19 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 
 
 def _embed_pending(
-    config: RunConfig, bundle: Bundle, model: Model, ledger: Ledger, stages: Stages, *, quiet: bool
-) -> EngineFacts:
+    config: RunConfig, bundle: Bundle, model: Model, ledger: Ledger, columns: ResolvedColumns, *, quiet: bool
+) -> tuple[EngineFacts, Stages]:
     """Prepare ahead, compute, and commit, all at the same time, shard by shard."""
     assert ledger.job is not None
-    files, pending = ledger.job.files, ledger.pending()
+    files, pending, stages = ledger.job.files, ledger.pending(), Stages()
     rows = sum(shard.rows for shard in ledger.job.shards)
     done = rows - sum(shard.rows for shard in pending)
-    sample = cache(lambda: sample_of(config, model, files, pending))
+    sample = cache(lambda: sample_of(config, model, files, columns, pending))
     settings = _settings(config, bundle, model, sample, rows=rows - done)
     if settings.tuning is not None:
         ledger.write_tuning(settings.tuning)
     with (
-        Preparation(config, model, files, settings.packing) as preparation,
+        Preparation(config, model, files, columns, settings.packing) as preparation,
         Progress(total_rows=rows, done_rows=done, quiet=quiet) as progress,
     ):
         if preparation.finds_duplicates:
@@ -119,7 +121,7 @@ def _embed_pending(
                 progress.arrived(shard.documents.rows_read, with_work=bool(shard.work.batches))
             stages.compute, stages.streams = engine.busy_s, engine.streams
             note_rate(settings, tokens=engine.tokens, busy_s=engine.busy_s, streams=engine.streams)
-            return engine.facts()
+            return engine.facts(), stages
 
 
 def _settings(config: RunConfig, bundle: Bundle, model: Model, sample: Callable[[], Sample], *, rows: int) -> Settings:

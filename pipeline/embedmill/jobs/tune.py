@@ -39,8 +39,9 @@ def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None =
     check_files(bundle)
     model = bundle.model(config.text)
     files = source.discover(config.input)
-    shards = plan(config, files)
-    tokens = sample_of(config, model, files, shards).tokens
+    columns = source.resolve(files, config)
+    shards = plan(files, config, columns)
+    tokens = sample_of(config, model, files, columns, shards).tokens
     if not len(tokens.truncated):
         raise InputError("there is no text to tune with: the input has no rows that can be embedded")
     rows = sum(shard.rows for shard in shards)
