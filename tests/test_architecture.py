@@ -37,7 +37,6 @@ ENGINE_FLOORS = (
 )
 # What the steps that follow take away.
 TO_MOVE = (
-    "source/",
     "Trial",
     "Run",
     "Choice",

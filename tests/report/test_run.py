@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from embedmill.base.records import Stages
-from embedmill.base.results import Change, EngineFacts, MemoryFacts
+from embedmill.base.results import Change, EngineFacts, MemoryFacts, Stages
 from embedmill.report.run import RunResult, run_summary
 from tests.support.outputs import TOTALS
 

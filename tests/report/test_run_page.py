@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from embedmill.base.records import Rejected, ShardFile, Stages, Totals
-from embedmill.base.results import EngineFacts, Manifest, SessionFacts
+from embedmill.base.records import Rejected
+from embedmill.base.results import EngineFacts, Manifest, SessionFacts, ShardFile, Stages, Totals
 from embedmill.report.run_page import html_report
 
 EVIL = "<script>alert('x')</script>&amp;\"'"

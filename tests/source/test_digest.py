@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import pytest
-
 from embedmill.base.config import MIB
-from embedmill.source import digest as module
-from embedmill.source.digest import WHOLE_BYTES, digest, digests
+from embedmill.source.digest import FILES_PER_TASK, WHOLE_BYTES, digest, digests
 
 
 def sparse(path: Path, size: int, **written: bytes) -> str:
@@ -36,9 +33,9 @@ def test_a_large_file_is_sampled_from_its_first_to_its_last_byte(tmp_path: Path)
     assert zeros != sparse(tmp_path / "b", size + 1)
 
 
-def test_digests_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FILES_PER_TASK", 3)
-    for number in range(10):
-        (tmp_path / str(number)).write_text(str(number))
-    paths = [(str(tmp_path / str(number)), 1) for number in range(10)]
+def test_digests_keep_the_order(tmp_path: Path) -> None:
+    names = [f"{number:04}" for number in range(2 * FILES_PER_TASK + 1)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    paths = [(str(tmp_path / name), 4) for name in names]
     assert digests(paths) == [digest(path, size) for path, size in paths]

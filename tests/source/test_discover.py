@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(13, "Permission denied", path)
 
     touch(tmp_path, "a.jsonl")
-    monkeypatch.setattr("embedmill.source.digest.io.FileIO", refuse)
+    monkeypatch.setattr(io, "FileIO", refuse)
     with pytest.raises(InputError, match=r"a\.jsonl: cannot be read: Permission denied; check permissions"):
         find(tmp_path)
 

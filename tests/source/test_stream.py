@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedmill.base.errors import InputError
-from embedmill.source.stream import ByteStream
+from embedmill.source.stream import ByteStream, translated
 from tests.support.corpora import Corpus, packed
 
 DATA = bytes(range(97, 123)) * 1000
@@ -114,6 +114,14 @@ def test_a_file_that_is_gone_is_named(corpus: Corpus) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"a\.jsonl: cannot be opened: No such file"):
         ByteStream(file)
+
+
+def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"]})
+    (file,) = corpus.job().files
+    message = r"a\.parquet: unpacking it needs more memory than there is \(out of memory\)"
+    with pytest.raises(InputError, match=message), translated(file):
+        raise MemoryError
 
 
 def test_a_seek_past_the_end_of_a_packed_file_is_an_error(corpus: Corpus) -> None:

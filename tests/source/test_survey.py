@@ -106,7 +106,7 @@ def test_the_survey_does_not_wait_for_the_last_file(corpus: Corpus) -> None:
     corpus.write("a.jsonl", '{"text": "t"}\n')
     (corpus.folder / "b.parquet").write_bytes(b"")
     job = corpus.job()
-    spans = survey(job.files, job.config)
+    spans = survey(job.files, job.config, resolve(job.files, job.config))
     assert next(spans).file == 0
     with pytest.raises(InputError, match=r"b\.parquet: truncated or damaged \(parquet\): Parquet file size is 0 bytes"):
         next(spans)

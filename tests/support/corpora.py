@@ -55,7 +55,7 @@ class Job:
 
     def spans(self) -> list[Span]:
         """What the survey finds."""
-        return list(survey(self.files, self.config))
+        return list(survey(self.files, self.config, resolve(self.files, self.config)))
 
     def reader(self) -> Reader:
         """A reader that must be closed."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard, Stages, Totals
-from embedmill.base.results import Manifest
+from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard
+from embedmill.base.results import Manifest, Stages, Totals
 from embedmill.sink.folder import OutputJob, shard_files, total
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.shard import shard_bytes, shard_table

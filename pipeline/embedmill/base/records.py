@@ -237,46 +237,6 @@ class Entry(Struct, frozen=True, kw_only=True):
     identity: str
 
 
-# Not frozen: summed up in place.
-class Totals(Struct, kw_only=True):
-    """Sums over ledger entries, by the fields of `Entry`."""
-
-    shards: int = 0
-    rows_read: int = 0
-    rows_written: int = 0
-    rows_quarantined: int = 0
-    rows_skipped: int = 0
-    vectors: int = 0
-    tokens: int = 0
-    padded_tokens: int = 0
-    truncated: int = 0
-    bytes: int = 0
-
-
-class ShardFile(Struct, frozen=True, kw_only=True):
-    """Output file in the manifest."""
-
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-# Not frozen: measured while the run goes on.
-class Stages(Struct, kw_only=True):
-    """Seconds of a run by stage.
-
-    `compute` is summed over streams; the stages overlap, and the run is
-    compute-bound where `compute` is nearly `streams` times `wall`.
-    """
-
-    wall: float = 0.0
-    prepare: float = 0.0
-    compute: float = 0.0
-    write: float = 0.0
-    streams: int = 0
-
-
 class Tokenised(Struct, frozen=True, kw_only=True):
     """Tokens of a shard's passages: passage i has the text hash `hashes[i]` and the tokens `number[i]`.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from embedmill.base.records import Bucket, Packing, ShardFile, Stages, Totals
+from embedmill.base.records import Bucket, Packing
 
 
 class SessionFacts(Struct, frozen=True, kw_only=True):
@@ -166,6 +166,50 @@ class Manifest(Struct, frozen=True, kw_only=True):
     engine: EngineFacts | None = None
 
 
+class Totals(Struct, kw_only=True):
+    """Sums over ledger entries, by the fields of `Entry`."""
+
+    shards: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_quarantined: int = 0
+    rows_skipped: int = 0
+    vectors: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated: int = 0
+    bytes: int = 0
+
+
+class ShardFile(Struct, frozen=True, kw_only=True):
+    """Output file in the manifest."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Stages(Struct, kw_only=True):
+    """Seconds of a run by stage.
+
+    `compute` is summed over streams; the stages overlap, and the run is
+    compute-bound where `compute` is nearly `streams` times `wall`.
+    """
+
+    wall: float = 0.0
+    prepare: float = 0.0
+    compute: float = 0.0
+    write: float = 0.0
+    streams: int = 0
+
+
 def portion(scale: float) -> str:
     """Format a batch scale as `1/8` or `full size`."""
     return "full size" if scale >= 1 else f"1/{round(1 / scale)}"
+
+
+# Not frozen: summed up in place.
+
+
+# Not frozen: measured while the run goes on.

@@ -10,8 +10,8 @@ from pathlib import Path
 from embedmill.base.config import RunConfig
 from embedmill.base.environment import environment, version
 from embedmill.base.errors import TooManyQuarantined
-from embedmill.base.records import FloatArray, Model, Prepared, Stages, Totals
-from embedmill.base.results import EngineFacts, Manifest
+from embedmill.base.records import FloatArray, Model, Prepared
+from embedmill.base.results import EngineFacts, Manifest, Stages, Totals
 from embedmill.jobs.executors.local import embedding
 from embedmill.jobs.job import Job
 from embedmill.jobs.report import page_of

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from embedmill.base.records import Stages, Totals
-from embedmill.base.results import EngineFacts, portion
+from embedmill.base.results import EngineFacts, Stages, Totals, portion
 from embedmill.report.units import duration, short, size, times
 
 

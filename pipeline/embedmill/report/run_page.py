@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from embedmill.base.records import Rejected, ShardFile, Stages, Totals
-from embedmill.base.results import EngineFacts, Manifest, Tuning
+from embedmill.base.records import Rejected
+from embedmill.base.results import EngineFacts, Manifest, ShardFile, Stages, Totals, Tuning
 from embedmill.report.memory import memory_section
 from embedmill.report.page import STYLE
 from embedmill.report.tuning import tuning_section

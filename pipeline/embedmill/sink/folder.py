@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
-from embedmill.base.records import Entry, InputFile, Rejected, Shard, ShardFile, Totals
-from embedmill.base.results import Manifest, Tuning
+from embedmill.base.records import Entry, InputFile, Rejected, Shard
+from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 
 T = TypeVar("T")
 MANIFEST = "_manifest.json"

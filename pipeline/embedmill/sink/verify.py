@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.files.digest import sha256_of
-from embedmill.base.records import Entry, Totals
-from embedmill.base.results import Manifest
+from embedmill.base.records import Entry
+from embedmill.base.results import Manifest, Totals
 from embedmill.sink.folder import (
     OutputJob,
     check_conservation,

@@ -1,4 +1,4 @@
-"""Reading: input files become a list, then spans of rows, then the documents of each shard."""
+"""Read input: discover files, resolve columns, survey rows, read documents."""
 
 from embedmill.source.columns import ResolvedColumns
 from embedmill.source.discover import discover

@@ -1,9 +1,9 @@
-"""The columns a job uses, and what a file must have for them."""
+"""Columns of a job, and checks of a file's columns."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pyarrow as pa
 from msgspec import Struct
@@ -18,9 +18,9 @@ STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 
 
 class ResolvedColumns(Struct, frozen=True, kw_only=True):
-    """The columns of a job: `id` is None where file and row name a row.
+    """Columns that a job reads.
 
-    `carried` has the type that each carried column has in the output.
+    `id` is None where file and row number identify a row. `carried` has the columns' types in the output.
     """
 
     text: str
@@ -29,20 +29,24 @@ class ResolvedColumns(Struct, frozen=True, kw_only=True):
 
     @property
     def needed(self) -> list[str]:
-        """The columns that are read, each once."""
+        """Names of all columns to read, each once."""
         return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.carried.names]))
 
 
-def wanted(config: ColumnsTable) -> list[tuple[str, str]]:
-    """The columns that a config names, each with the setting that names it."""
-    named = [(config.text, "columns.text")]
-    if config.id is not None:
-        named.append((config.id, "columns.id"))
-    return named + [(name, "columns.carry") for name in config.carry]
+def resolved(config: RunConfig, present: Collection[str], carried: pa.Schema) -> ResolvedColumns:
+    """Return the job's columns, `present` being the first file's."""
+    id = config.columns.id or ("id" if "id" in present else None)
+    return ResolvedColumns(text=config.columns.text, id=id, carried=carried)
+
+
+def required(config: ColumnsTable, id: str | None) -> list[tuple[str, str]]:
+    """List the columns that a file must have, with settings."""
+    ids = [] if id is None else [(id, "columns.id")]
+    return [(config.text, "columns.text"), *ids, *((name, "columns.carry") for name in config.carry)]
 
 
 def require(file: InputFile, present: Sequence[str], named: Iterable[tuple[str, str]], *, where: str = "") -> None:
-    """Raises InputError unless each named column is present exactly once."""
+    """Raise InputError unless each named column is present exactly once."""
     for name, setting in named:
         if present.count(name) > 1:
             raise InputError(f"{file.path}: the column {name!r} is there twice; rename one or change {setting}")
@@ -51,24 +55,21 @@ def require(file: InputFile, present: Sequence[str], named: Iterable[tuple[str, 
 
 
 def text_carried(config: RunConfig) -> pa.Schema:
-    """The types of the carried columns in the text formats."""
+    """Return the carried columns' types in the text formats."""
     types = config.columns.types
     return pa.schema([(name, CARRIED_TYPES[types.get(name, "string")]) for name in config.columns.carry])
 
 
-def same_type(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether values of type `one` are carried as `other`: nulls always, any kind of string as any."""
-    return bool(one == other) or one == pa.null() or (one in STRINGS and other in STRINGS)
-
-
-def require_types(file: InputFile, carried: pa.Schema, expected: pa.Schema) -> None:
-    """Raises InputError unless a file carries its columns with the types of the whole input."""
+def require_types(file: InputFile, carried: pa.Schema, expected: pa.Schema, remedy: str) -> None:
+    """Raise InputError unless carried columns have the first file's types."""
     for name in expected.names:
-        found, before = carried.field(name).type, expected.field(name).type
-        if not same_type(found, before):
-            remedy = "convert the file" if file.format == "parquet" else "set its type in `columns.types`"
+        found, first = carried.field(name).type, expected.field(name).type
+        # A writer that met only nulls leaves the type null, and which kind of string is its own choice:
+        # both convert to the first file's type without loss.
+        convertible = found == pa.null() or (found in STRINGS and first in STRINGS)
+        if found != first and not convertible:
             raise InputError(
-                f"{file.path}: the carried column {name!r} is {found} here, but {before} in the first file; {remedy}"
+                f"{file.path}: the carried column {name!r} is {found} here, but {first} in the first file; {remedy}"
             )
 
 

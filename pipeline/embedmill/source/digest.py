@@ -1,4 +1,4 @@
-"""What identifies a file's content: a hash of all of it, or of samples of a large file."""
+"""Digests of input files, whole or sampled."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, starmap
 
 from embedmill.base.config import MIB
 
 WHOLE_BYTES = 64 * MIB
 SAMPLES = 64
+# hashlib and file reads release the GIL, so threads are enough.
 THREADS = 8
+# A future of its own for each of many tiny files would cost more than the hashing.
 FILES_PER_TASK = 256
 
 
 def digest(path: str, size_bytes: int) -> str:
-    """`sha256:HEX` of the content, or `sampled-sha256:HEX` of a file above 64 MiB.
+    """Return a file's digest: `sha256:HEX` or, sampled, `sampled-sha256:HEX`.
 
-    A sample is the size and 64 evenly spaced blocks of 1 MiB, the first and the last among them.
-    Raises OSError where the file cannot be read.
+    Files above 64 MiB are sampled: their size and 64 evenly spaced blocks of 1 MiB, the first and the
+    last among them. Raises OSError where the file cannot be read.
     """
     with io.FileIO(path) as file:
         if size_bytes > WHOLE_BYTES:
@@ -32,14 +34,10 @@ def digest(path: str, size_bytes: int) -> str:
 
 
 def digests(files: Sequence[tuple[str, int]]) -> list[str]:
-    """The digest of each (path, size in bytes), in order, by a few threads."""
+    """Return the digest of each (path, size in bytes)."""
     tasks = [files[at : at + FILES_PER_TASK] for at in range(0, len(files), FILES_PER_TASK)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(chain.from_iterable(pool.map(_digest_each, tasks)))
-
-
-def _digest_each(files: Sequence[tuple[str, int]]) -> list[str]:
-    return [digest(path, size) for path, size in files]
+        return list(chain.from_iterable(pool.map(lambda task: list(starmap(digest, task)), tasks)))
 
 
 def _sampled(file: io.FileIO, size_bytes: int) -> str:

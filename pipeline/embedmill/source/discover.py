@@ -1,42 +1,32 @@
-"""Turns the paths of a config into the list of input files."""
+"""Discovery of input files."""
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from msgspec import Struct
+from msgspec import structs
 
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.source.digest import digests
-from embedmill.source.globbing import expand, has_magic, real_path
+from embedmill.source.formats import FORMATS
+from embedmill.source.globbing import expand, real_path
 
-FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_FORMAT_OF_ENDING = {ending: name for name, format in FORMATS.items() for ending in format.ENDINGS}
 
 
-class _Found(Struct, frozen=True):
-    """A file before it is read: `real` is its path without symbolic links."""
-
-    path: str
-    name: str
-    real: str
-    size_bytes: int
+# A file whose digest is still to be made, and its path without symbolic links.
+_Found = tuple[InputFile, str]
 
 
 def discover(config: InputTable) -> list[InputFile]:
-    """The files that `config.paths` name: in the order of the paths, and by name within each path.
+    """List the input files, sorted by name within each path.
 
     A folder is searched recursively for files with a known ending, leaving out names that begin with
     `.` or `_`. A glob's files and a file named as such must have a known ending unless
@@ -47,31 +37,28 @@ def discover(config: InputTable) -> list[InputFile]:
     """
     if not config.paths:
         raise InputError("no input is named; set `input.paths` in the config, or give --input")
-    found: dict[str, _Found] = {}
+    found: dict[str, InputFile] = {}
     for pattern in config.paths:
-        for item in sorted(_matches(pattern, config.format), key=lambda item: item.name):
-            found.setdefault(item.real, item)
-    items = list(found.values())
-    _refuse_equal_names(items)
-    return _identified(items, config.format)
+        for file, real in sorted(_matches(pattern, config.format), key=lambda match: match[0].name):
+            found.setdefault(real, file)
+    files = list(found.values())
+    _refuse_equal_names(files)
+    return _with_digests(files)
 
 
-def kind(name: str, wanted: str = "auto") -> tuple[str, str] | None:
-    """The (format, compression) of a file by its name; None where the ending says nothing known.
-
-    A `wanted` format other than "auto" is taken as said; only the compression goes by the ending then.
-    """
+def _format_and_compression(name: str, wanted: str) -> tuple[str, str] | None:
+    """Return format and compression by a file's ending."""
+    # A format that the config names wins over the ending, but for the compression.
     path = PurePath(name.lower())
     compression = COMPRESSIONS.get(path.suffix, "")
     ending = PurePath(path.stem).suffix if compression else path.suffix
-    if wanted != "auto":
-        return wanted, "" if wanted == "parquet" else compression
-    found = FORMATS.get(ending)
-    return None if found is None or (found == "parquet" and compression) else (found, compression)
+    format = _FORMAT_OF_ENDING.get(ending) if wanted == "auto" else wanted
+    if format is None or (compression and not FORMATS[format].COMPRESSIBLE):
+        return None if wanted == "auto" else (wanted, "")
+    return format, compression
 
 
 def _matches(pattern: str, wanted: str) -> list[_Found]:
-    """What one path names, in any order."""
     if not pattern.strip():
         raise InputError("an input path is empty; name a file, a folder or a glob")
     if "://" in pattern:
@@ -89,9 +76,10 @@ def _located(pattern: str, wanted: str) -> Iterator[_Found]:
     path = Path(pattern).expanduser() if pattern.startswith("~/") else Path(pattern)
     if path.is_dir():
         yield from _in_folder(path, "", wanted)
+    # Existing paths come before globs: a file may well be named `a[1].jsonl`.
     elif os.path.lexists(path):
         yield _explicit(path, path.name, real_path(path), wanted)
-    elif has_magic(path):
+    elif glob.has_magic(str(path)):
         for match, name, real in expand(path):
             if match.is_dir():
                 yield from _in_folder(match, f"{name}/", wanted)
@@ -102,85 +90,76 @@ def _located(pattern: str, wanted: str) -> Iterator[_Found]:
 
 
 def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
-    found = _found(str(path), name, str(real), path.stat())
-    if kind(name, wanted) is None:
+    known = _format_and_compression(name, wanted)
+    found = _found(str(path), name, str(real), path.stat(), known or ("", ""))
+    if known is None:
         raise InputError(f"{path}: its ending is not known; {_endings(wanted)}, so set `input.format`")
     return found
 
 
 def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
-    """The files with a known ending in `folder` and below; each real folder is entered once.
-
-    A folder below that is an output of embedmill is left out, so that an output may lie in its input.
-    """
+    """Yield files with a known ending in `folder` and below."""
     entered: set[Path] = set()
     waiting = [(folder, prefix)]
     while waiting:
         folder, prefix = waiting.pop()
         real = real_path(folder)
+        # Links may form a circle, and an output of embedmill may lie in its own input.
         if real in entered or (entered and (folder / "_ledger").is_dir()):
             continue
         entered.add(real)
-        below, files = _listing(folder)
-        waiting += [(folder / name, f"{prefix}{name}/") for name in reversed(below)]
+        subfolders, files = _listing(folder)
+        waiting += [(folder / name, f"{prefix}{name}/") for name in reversed(subfolders)]
         for entry in files:
-            known = kind(entry.name)
+            known = _format_and_compression(entry.name, "auto")
             if known is not None and wanted in ("auto", known[0]):
+                # A symbolic link costs a system call to resolve; most entries are none.
                 target = real_path(Path(entry.path)) if entry.is_symlink() else real / entry.name
-                yield _found(entry.path, prefix + entry.name, str(target), entry.stat())
+                yield _found(entry.path, prefix + entry.name, str(target), entry.stat(), known)
 
 
 def _listing(folder: Path) -> tuple[list[str], list[os.DirEntry[str]]]:
-    """The sorted names of the folders in `folder`, and the other entries."""
+    """List the subfolders' names, sorted, and the other entries."""
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith((".", "_"))]
-    below = sorted(entry.name for entry in shown if entry.is_dir())
-    return below, [entry for entry in shown if not entry.is_dir()]
+    subfolders = sorted(entry.name for entry in shown if entry.is_dir())
+    return subfolders, [entry for entry in shown if not entry.is_dir()]
 
 
-def _found(path: str, name: str, real: str, status: os.stat_result) -> _Found:
+def _found(path: str, name: str, real: str, status: os.stat_result, known: tuple[str, str]) -> _Found:
+    # Opening a pipe would wait for a writer, and a device may never end.
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file; only regular files are read, so leave it out")
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{path!r}: the file name is not valid UTF-8; rename the file") from error
-    return _Found(path, name, real, status.st_size)
+    format, compression = known
+    size = status.st_size
+    return InputFile(path=path, name=name, format=format, compression=compression, size_bytes=size, digest=""), real
 
 
 def _endings(wanted: str) -> str:
-    known = ", ".join(ending for ending, found in FORMATS.items() if wanted in ("auto", found))
-    packed = "" if wanted == "parquet" else f" (text also with {' or '.join(COMPRESSIONS)})"
+    known = ", ".join(ending for ending, format in _FORMAT_OF_ENDING.items() if wanted in ("auto", format))
+    compressible = wanted == "auto" or FORMATS[wanted].COMPRESSIBLE
+    packed = f" (text also with {' or '.join(COMPRESSIONS)})" if compressible else ""
     return f"known endings are {known}{packed}"
 
 
-def _refuse_equal_names(items: Iterable[_Found]) -> None:
-    by_name: dict[str, _Found] = {}
-    for item in items:
-        other = by_name.setdefault(item.name, item)
-        if other is not item:
+def _refuse_equal_names(files: Sequence[InputFile]) -> None:
+    by_name: dict[str, InputFile] = {}
+    for file in files:
+        other = by_name.setdefault(file.name, file)
+        if other is not file:
             raise InputError(
-                f"{other.path} and {item.path} would both be named {item.name!r}; give their common parent"
+                f"{other.path} and {file.path} would both be named {file.name!r}; give their common parent"
                 " folder in `input.paths` instead"
             )
 
 
-def _identified(items: list[_Found], wanted: str) -> list[InputFile]:
+def _with_digests(files: Sequence[InputFile]) -> list[InputFile]:
     try:
-        marks = digests([(item.path, item.size_bytes) for item in items])
+        known = digests([(file.path, file.size_bytes) for file in files])
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}; check permissions") from error
-    return [_input_file(item, wanted, mark) for item, mark in zip(items, marks, strict=True)]
-
-
-def _input_file(item: _Found, wanted: str, mark: str) -> InputFile:
-    known = kind(item.name, wanted)
-    assert known is not None, "files of unknown kind are refused when found"
-    return InputFile(
-        path=item.path,
-        name=item.name,
-        format=known[0],
-        compression=known[1],
-        size_bytes=item.size_bytes,
-        digest=mark,
-    )
+    return [structs.replace(file, digest=digest) for file, digest in zip(files, known, strict=True)]

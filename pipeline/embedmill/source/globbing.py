@@ -1,4 +1,4 @@
-"""Globs with `**` that end on folders linked in a circle, which the standard library's do not."""
+"""Glob expansion that ends on circular links."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def has_magic(path: Path) -> bool:
-    """Whether a path has `*`, `?` or `[`."""
-    return glob.has_magic(str(path))
-
-
+# The standard library's globs follow folders that are linked in a circle again and again.
 def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
-    """What a glob matches, each once, in any order; `**` stands for any depth of folders.
+    """Yield each match of a glob once, in any order.
 
     Gives the path, its name below the last folder before any magic, and the path without symbolic
-    links. As in a shell, wildcards leave out names that begin with a dot; a last `**` gives files
-    only. Raises OSError.
+    links. `**` stands for any depth of folders. As in a shell, wildcards leave out names that begin
+    with a dot; a last `**` gives files only. Raises OSError.
     """
     root, parts = _split(pattern)
     files_only = parts[-1] == "**"
@@ -35,6 +31,7 @@ def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
         entered.add((real, len(left)))
         head, rest = left[0], left[1:]
         if head == "**":
+            # `**` matches no folder at all, too.
             waiting.append((folder, prefix, rest))
             rest = left
         for name in _children(folder, "*" if head == "**" else head):
@@ -46,19 +43,21 @@ def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
 
 
 def real_path(path: Path) -> Path:
-    """The path without symbolic links; unlike Path.resolve, it leaves links in a circle to who opens them."""
+    """Return the path without symbolic links."""
+    # Path.resolve raises where links form a circle; opening the file will name it.
     return Path(os.path.realpath(path))
 
 
 def _split(pattern: Path) -> tuple[Path, tuple[str, ...]]:
-    """A glob as the folder before the first part with magic, and the parts from there."""
+    """Split a glob before the first part with magic."""
     parts = pattern.parts
     first = next(at for at, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:first]), parts[first:]
 
 
 def _children(folder: Path, part: str) -> list[str]:
-    """Names in `folder` that one part of a glob matches, in descending order."""
+    """List the names in `folder` that match, in descending order."""
+    # A plain part needs no listing, which the user may have no right to.
     if not glob.has_magic(part):
         return [part] if os.path.lexists(folder / part) else []
     with os.scandir(folder) as entries:

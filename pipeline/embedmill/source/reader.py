@@ -1,11 +1,10 @@
-"""The second pass over an input: the documents of each shard."""
+"""Second pass over an input: documents of each shard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
@@ -13,73 +12,63 @@ from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConservationError, InputError
 from embedmill.base.records import Documents, InputFile, Rejected, Shard
 from embedmill.source.columns import ResolvedColumns
-from embedmill.source.formats.csv import open_csv
-from embedmill.source.formats.jsonl import open_jsonl
-from embedmill.source.formats.parquet import ParquetFile
-from embedmill.source.formats.rows import BLANK, BadRow, Block, OpenFile, excerpt, file_and_row, taken
+from embedmill.source.formats import FORMATS
+from embedmill.source.formats.rows import BLANK, BadRow, Block, OpenFile, excerpt, file_and_row, take
 from embedmill.source.ids import SeenIds
 
-Opener = Callable[[InputFile, RunConfig, ResolvedColumns], OpenFile]
 
-_OPENERS: dict[str, Opener] = {"parquet": ParquetFile, "jsonl": open_jsonl, "csv": open_csv}
+class Reader(AbstractContextManager["Reader"]):
+    """Reader of a job's shards; a context manager.
 
-
-class Reader:
-    """Reads the shards of a job; a context manager.
-
-    Shards may be read in any order, and cost least in increasing order: the current file stays open,
-    so that consecutive pieces of it are read once. Where duplicate ids are looked for, an id counts
-    as a duplicate if it was read before: then read each shard once and in increasing order, after
-    giving `remember` the ids of the shards that are left out.
+    Shards may be read in any order, and cost least in increasing order. Where duplicate ids are looked
+    for, an id counts as a duplicate if it was read before: then read each shard once and in increasing
+    order, after giving `remember` the ids of the shards that are left out.
     """
 
     def __init__(self, files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> None:
         self._files = files
         self._config = config
         self._columns = columns
-        self._seen = SeenIds() if config.rows.duplicate_id != "keep" and columns.id is not None else None
+        self._seen_ids = SeenIds() if config.rows.duplicate_id != "keep" and columns.id is not None else None
+        # The current file stays open, so that consecutive pieces of it are read and decompressed once.
         self._number = -1
         self._open: OpenFile | None = None
 
     @property
     def finds_duplicates(self) -> bool:
-        """Whether ids are compared with those of rows before."""
-        return self._seen is not None
+        """Whether ids are compared with those of earlier rows."""
+        return self._seen_ids is not None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def read(self, shard: Shard) -> Documents:
-        """The shard's good rows, and what became of the others by the policies of `config.rows`.
+        """Return a shard's documents, bad rows treated by `config.rows`.
 
-        Where no columns are carried, `carried` is a table without columns, and so without rows.
-        Raises InputError where a file is damaged or changed, or a policy says "fail"; and
-        ConservationError where rows went missing.
+        Where no columns are carried, `carried` is a table without columns, and so without rows. Raises
+        InputError where a file is damaged or changed, or a policy says "fail"; and ConservationError
+        where rows went missing.
         """
         blocks = [
             (self._files[piece.file], block)
             for piece in shard.pieces
             for block in self._opened(piece.file).blocks(piece)
         ]
+        # Asked once for the whole shard: many small files would else mean many small lookups.
         fresh = iter(self._fresh([id for _, block in blocks for id in block.ids]))
-        gathered = _Gathered(self._config, self._columns)
+        collected = _Collected(self._config, self._columns)
         for file, block in blocks:
-            mine = list(islice(fresh, len(block.ids)))
-            gathered.add(file, block if all(mine) else _without_duplicates(block, mine))
-        return gathered.documents(shard)
+            mask = list(islice(fresh, len(block.ids)))
+            collected.add(file, block if all(mask) else _without_duplicates(block, mask))
+        return collected.documents(shard)
 
     def remember(self, ids: Sequence[str]) -> None:
-        """Takes note of the ids of rows that are not read again: those written by an earlier run."""
-        if self._seen is not None:
-            self._seen.fresh(ids)
+        """Add ids that an earlier run has written."""
+        if self._seen_ids is not None:
+            self._seen_ids.fresh(ids)
 
     def close(self) -> None:
-        """Lets go of the current file."""
+        """Close the current file."""
         if self._open is not None:
             self._open.close()
         self._open, self._number = None, -1
@@ -88,16 +77,16 @@ class Reader:
         if self._open is None or number != self._number:
             self.close()
             file = self._files[number]
-            self._open, self._number = _OPENERS[file.format](file, self._config, self._columns), number
+            self._open = FORMATS[file.format].open_file(file, self._config, self._columns)
+            self._number = number
         return self._open
 
     def _fresh(self, ids: list[str]) -> list[bool]:
-        """For each id of a shard whether it is no duplicate."""
-        return [True] * len(ids) if self._seen is None else self._seen.fresh(ids).tolist()
+        return [True] * len(ids) if self._seen_ids is None else self._seen_ids.fresh(ids).tolist()
 
 
-class _Gathered:
-    """The rows of a shard, block by block."""
+class _Collected:
+    """Rows of a shard, collected block by block."""
 
     def __init__(self, config: RunConfig, columns: ResolvedColumns) -> None:
         self._config = config
@@ -113,23 +102,23 @@ class _Gathered:
         self._texts += block.texts
         self._carried.append(block.carried)
         for fault in block.faults:
-            self._turn_away(file, fault)
+            self._apply_policy(file, fault)
 
     def documents(self, shard: Shard) -> Documents:
-        found = len(self._ids) + len(self._rejected) + self._skipped
-        if found != shard.rows:
-            raise ConservationError(f"shard {shard.ordinal} has {shard.rows} rows, but gave {found}")
+        rows = len(self._ids) + len(self._rejected) + self._skipped
+        if rows != shard.rows:
+            raise ConservationError(f"shard {shard.ordinal} has {shard.rows} rows, but gave {rows}")
         return Documents(
             ids=self._ids,
             texts=self._texts,
             carried=pa.concat_tables(self._carried),
             rejected=self._rejected,
-            rows_read=found,
+            rows_read=rows,
             rows_skipped=self._skipped,
         )
 
-    def _turn_away(self, file: InputFile, fault: BadRow) -> None:
-        """Does with a bad row what the policy for its kind says; blank lines are always skipped."""
+    def _apply_policy(self, file: InputFile, fault: BadRow) -> None:
+        # Blank lines are no rows to people, so no policy is asked.
         policy = "skip" if fault.kind == BLANK else getattr(self._config.rows, fault.kind)
         if policy == "fail":
             raise _failure(file, fault)
@@ -143,14 +132,14 @@ class _Gathered:
 
 
 def _without_duplicates(block: Block, fresh: list[bool]) -> Block:
-    """The block with the good rows that are not fresh among the faults."""
-    kept = [at for at, is_fresh in enumerate(fresh) if is_fresh]
+    """Move good rows that are not fresh to the faults."""
+    good = [at for at, is_fresh in enumerate(fresh) if is_fresh]
     faults = [_duplicate(block, at) for at, is_fresh in enumerate(fresh) if not is_fresh]
     return Block(
-        rows=[block.rows[at] for at in kept],
-        ids=[block.ids[at] for at in kept],
-        texts=[block.texts[at] for at in kept],
-        carried=taken(block.carried, kept),
+        rows=[block.rows[at] for at in good],
+        ids=[block.ids[at] for at in good],
+        texts=[block.texts[at] for at in good],
+        carried=take(block.carried, good),
         faults=sorted(block.faults + faults, key=lambda fault: fault.row),
     )
 
@@ -161,8 +150,7 @@ def _duplicate(block: Block, at: int) -> BadRow:
 
 
 def _failure(file: InputFile, fault: BadRow) -> InputError:
-    place = "line" if file.format == "jsonl" else "row"
     return InputError(
-        f"{file.path}, {place} {fault.row + 1}: {fault.reason}; mend it, or set"
+        f"{file.path}, {FORMATS[file.format].ROW_WORD} {fault.row + 1}: {fault.reason}; mend it, or set"
         f' rows.{fault.kind} = "quarantine" to set such rows aside'
     )

@@ -1,4 +1,4 @@
-"""The bytes of an input file, decompressed, by position."""
+"""Decompressed bytes of an input file, by position."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = sys.maxsize
 # Less than this is read soon, however few bytes it was packed in.
 ALWAYS_BYTES = 1024 * MIB
 
-_FOREIGN = (
+_FOREIGN_MAGIC = (
     (b"\x1f\x8b", "gzip data", "let its name end in .gz"),
     (b"\x28\xb5\x2f\xfd", "zstd data", "let its name end in .zst"),
     (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
@@ -29,14 +29,15 @@ _FOREIGN = (
 
 
 class ByteStream:
-    """Reads a text file forward; `position` counts decompressed bytes from the start of the file.
+    """Forward reader of a text file.
 
-    After a failed read the position is unknown until the next `seek`. Every method raises InputError
-    where the file is gone, damaged or no longer as it was listed.
+    `position` counts decompressed bytes from the start of the file. After a failed read it is unknown
+    until the next `seek`. Every method raises InputError where the file is gone, damaged or no longer as
+    it was listed.
     """
 
     def __init__(self, file: InputFile, limits: LimitsTable | None = None) -> None:
-        """`limits` bound what a compressed file may give; by default as a config's do."""
+        """Open the file; `limits` bound a compressed file's expansion."""
         self._file = file
         self._expansion = (limits or LimitsTable()).expansion
         self._raw: Any = None
@@ -44,11 +45,12 @@ class ByteStream:
         self._open()
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes; fewer only at the end of the file."""
+        """Return the next `size` bytes, fewer only at the end."""
         start, self.position = self.position, UNKNOWN
         parts: list[bytes] = []
         missing = size
         with translated(self._file):
+            # A decompressor may give fewer bytes than asked for long before the end.
             while missing and (part := self._raw.read(missing)):
                 parts.append(part)
                 missing -= len(part)
@@ -60,7 +62,7 @@ class ByteStream:
         return data
 
     def seek(self, position: int) -> None:
-        """Goes to `position`: at once in plain files, else by decompressing what lies before it."""
+        """Go to `position`, in compressed files by reading."""
         if not self._file.compression:
             with translated(self._file):
                 self._raw.seek(position)
@@ -74,7 +76,7 @@ class ByteStream:
                 raise changed(self._file)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
         self._raw.close()
 
     def _refuse_bomb(self, size: int) -> None:
@@ -91,18 +93,20 @@ class ByteStream:
             if self._file.compression:
                 self._raw = pa.input_stream(self._file.path, compression=self._file.compression)
             else:
+                # Unbuffered: reads are of whole blocks, and a buffer would copy each.
                 self._raw = io.FileIO(self._file.path)
 
 
 @contextmanager
 def translated(file: InputFile) -> Iterator[None]:
-    """Turns what reading `file` raises into an InputError that names it and the remedy."""
+    """Turn exceptions of reading `file` into an InputError."""
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise InputError(
             f"{file.path}: cannot be opened: {error.strerror or error}; check that it is there and readable"
         ) from error
+    # pyarrow's memory error is an ArrowException too, so this one comes first.
     except MemoryError as error:
         raise InputError(
             f"{file.path}: unpacking it needs more memory than there is ({str(error) or 'out of memory'});"
@@ -117,17 +121,17 @@ def translated(file: InputFile) -> Iterator[None]:
 
 
 def require_unchanged(file: InputFile) -> None:
-    """Raises InputError where the file has another size than when it was listed."""
+    """Raise InputError unless the file has the listed size."""
     if Path(file.path).stat().st_size != file.size_bytes:
         raise changed(file)
 
 
 def changed(file: InputFile) -> InputError:
-    """The error for a file that is not what it was when the run was planned."""
+    """Return the error for a file that changed after planning."""
     return InputError(f"{file.path}: changed since the run was planned; start again once it stays as it is")
 
 
 def _refuse_foreign(head: bytes, file: InputFile) -> None:
-    for magic, what, remedy in _FOREIGN:
+    for magic, content, remedy in _FOREIGN_MAGIC:
         if head.startswith(magic):
-            raise InputError(f"{file.path}: holds {what}, not {file.format.upper()} in UTF-8; {remedy}")
+            raise InputError(f"{file.path}: holds {content}, not {file.format.upper()} in UTF-8; {remedy}")

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from embedmill.source.formats import boundaries
 from embedmill.source.formats.boundaries import CsvCutter, Cutter, LineCutter, Oversize, records, spans
 from embedmill.source.stream import ByteStream
 from tests.support.corpora import Corpus
@@ -70,13 +69,10 @@ def test_spans_and_records_cover_the_file_once(
 ) -> None:
     path = corpus.write("a.jsonl", data)
     (file,) = corpus.job(path.name).files
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boundaries, "BLOCK_BYTES", block)
-        patch.setattr(boundaries, "SPAN_ROWS", span_rows)
-        with closing(ByteStream(file)) as stream:
-            found = list(spans(0, stream, cutter(0)))
-        with closing(ByteStream(file)) as stream:
-            cut_out = list(records(stream, cutter(0), 10**6))
+    with closing(ByteStream(file)) as stream:
+        found = list(spans(0, stream, cutter(0), block_bytes=block, span_rows=span_rows))
+    with closing(ByteStream(file)) as stream:
+        cut_out = list(records(stream, cutter(0), 10**6, block_bytes=block))
     marks = [0, *(int(mark) for span in found for mark in span.marks[1:])]
     assert all(span.marks.dtype == np.int64 and 1 < len(span.marks) <= span_rows + 1 for span in found)
     assert [span.first_row for span in found] == np.cumsum([0, *(len(span.marks) - 1 for span in found)])[:-1].tolist()
@@ -84,24 +80,20 @@ def test_spans_and_records_cover_the_file_once(
     assert cut_out == [data[first:last] for first, last in itertools.pairwise(marks)]
 
 
-def test_a_record_over_the_limit_is_not_held(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundaries, "BLOCK_BYTES", 1000)
+def test_a_record_over_the_limit_is_not_held(corpus: Corpus) -> None:
     path = corpus.write("a.jsonl", b"short\n" + b"x" * 100_000 + b"\nafter\n")
     (file,) = corpus.job(path.name).files
     with closing(ByteStream(file)) as stream:
-        found = list(records(stream, LineCutter(0), 2000))
+        found = list(records(stream, LineCutter(0), 2000, block_bytes=1000))
     assert found == [b"short\n", Oversize(b"x" * 1024, 100_001), b"after\n"]
 
 
-def test_a_record_over_the_limit_takes_no_more_memory_than_the_limit(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(boundaries, "BLOCK_BYTES", 100_000)
+def test_a_record_over_the_limit_takes_no_more_memory_than_the_limit(corpus: Corpus) -> None:
     path = corpus.write("a.jsonl", b"x" * 20_000_000)
     (file,) = corpus.job(path.name).files
     tracemalloc.start()
     with closing(ByteStream(file)) as stream:
-        assert len(list(records(stream, LineCutter(0), 500_000))) == 1
+        assert len(list(records(stream, LineCutter(0), 500_000, block_bytes=100_000))) == 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2_000_000

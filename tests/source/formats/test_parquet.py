@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -14,10 +17,10 @@ from hypothesis import strategies as st
 
 from embedmill.base.errors import InputError
 from embedmill.base.records import Documents
-from embedmill.source.formats import parquet, parquet_schema
-from embedmill.source.formats.arrow import Cell, strings
-from embedmill.source.formats.parquet import ParquetFile
-from embedmill.source.formats.parquet_schema import longest_repeated, spread
+from embedmill.source import resolve
+from embedmill.source.formats import parquet
+from embedmill.source.formats.parquet import BATCH_ROWS, REPEATED_BYTES, spread
+from embedmill.source.formats.parquet_schema import longest_repeated
 from tests.support.corpora import Corpus, cut
 
 
@@ -107,39 +110,24 @@ def test_a_text_over_the_limit_is_too_long(corpus: Corpus) -> None:
     [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
     ids=str,
 )
-def test_a_text_over_the_limit_is_never_a_python_object(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, type: pa.DataType
-) -> None:
-    """It may be as large as all the memory there is: only its beginning leaves Arrow."""
-    longest: list[int] = []
-
-    def watched(column: Any) -> list[Cell]:
-        values = strings(column)
-        longest.append(max(len(value or "") for value in values))
-        return values
-
-    monkeypatch.setattr(parquet, "strings", watched)
-    plain = pa.array(["é" * 20, None, "é" * 5000, "x" * 41, "é" * 5000, "end"])
+def test_a_text_over_the_limit_is_never_a_python_object(corpus: Corpus, type: pa.DataType) -> None:
+    """Such a text may be as large as all memory: only its beginning leaves Arrow."""
+    plain = pa.array(["é" * 20, None, "é" * 2_000_000, "x" * 41, "é" * 2_000_000, "end"])
     texts = plain.dictionary_encode() if pa.types.is_dictionary(type) else plain.cast(type)
-    found = read(corpus, {"text": texts}, limits={"text_bytes": 40})
+    corpus.write_table("a.parquet", {"text": texts})
+    tracemalloc.start()
+    found = corpus.job(limits={"text_bytes": 40}).read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert (found.ids, found.texts) == (["a.parquet:1", "a.parquet:6"], ["é" * 20, "end"])
     assert reasons(found) == [
         (2, '"text" is null'),
-        (3, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+        (3, '"text" has 4,000,000 bytes; limits.text_bytes allows 40'),
         (4, '"text" has 41 bytes; limits.text_bytes allows 40'),
-        (5, '"text" has 10,000 bytes; limits.text_bytes allows 40'),
+        (5, '"text" has 4,000,000 bytes; limits.text_bytes allows 40'),
     ]
     assert [rejected.excerpt for rejected in found.rejected] == ["", "é" * 200, "x" * 41, "é" * 200]
-    assert max(longest) < 50
-
-
-def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    def starved(column: Any) -> list[Cell]:
-        raise MemoryError
-
-    monkeypatch.setattr(parquet, "strings", starved)
-    with pytest.raises(InputError, match=r"a\.parquet: unpacking it needs more memory than there is \(out of memory\)"):
-        read(corpus, {"text": ["a"]})
+    assert peak < 2_000_000
 
 
 def test_carried_columns_keep_their_types_and_rows(corpus: Corpus) -> None:
@@ -212,12 +200,12 @@ def test_columns_whose_names_have_dots_are_not_taken_for_nested_ones(corpus: Cor
     assert (found.texts, found.carried.to_pydict()) == (["right"], {"a": [{"b": 1}], "a.b": ["x"]})
 
 
-def test_the_survey_spreads_the_bytes_of_each_row_group(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_schema, "SPAN_ROWS", 4)
+def test_the_survey_spreads_the_bytes_of_each_row_group(corpus: Corpus) -> None:
     path = corpus.write_table("a.parquet", {"text": [str(n) * 10 for n in range(10)]}, row_group_size=6)
     metadata = pq.read_metadata(path)
     sizes = [metadata.row_group(group).column(0).total_uncompressed_size for group in range(2)]
-    spans = corpus.job().spans()
+    job = corpus.job()
+    spans = list(parquet.survey(0, job.files[0], job.config, resolve(job.files, job.config), span_rows=4))
     assert [(span.first_row, len(span.marks) - 1) for span in spans] == [(0, 4), (4, 2), (6, 4)]
     marks = [0, *(int(mark) for span in spans for mark in span.marks[1:])]
     expected = [sizes[0] * n // 6 for n in range(7)] + [sizes[0] + sizes[1] * n // 4 for n in range(1, 5)]
@@ -272,41 +260,50 @@ def test_a_file_that_changed_since_the_survey_is_an_error(corpus: Corpus) -> Non
         job.reader()
 
 
-def test_one_row_group_is_decoded_once_whatever_the_number_of_shards(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 8)
-    corpus.write_table("a.parquet", {"text": [str(n) for n in range(100)]})
+@contextmanager
+def batch_sizes() -> Iterator[list[int]]:
+    """Rows per batch of each decoding of a row group; a single row is only looked at."""
+    sizes: list[int] = []
+    decode = pq.ParquetFile.iter_batches
+
+    def noting(self: Any, batch_size: int, **options: Any) -> Any:
+        sizes.extend([batch_size] if batch_size > 1 else [])
+        return decode(self, batch_size, **options)
+
+    with patch.object(pq.ParquetFile, "iter_batches", noting):
+        yield sizes
+
+
+def test_one_row_group_is_decoded_once_whatever_the_number_of_shards(corpus: Corpus) -> None:
+    rows = 3 * BATCH_ROWS
+    corpus.write_table("a.parquet", {"text": [str(n) for n in range(rows)]})
     job = corpus.job()
-    shards = cut(job.spans(), range(3, 100, 3))
-    with patch.object(ParquetFile, "_enter", autospec=True, side_effect=ParquetFile._enter) as enter:
+    shards = cut(job.spans(), range(100, rows, 100))
+    with batch_sizes() as decoded:
         found = job.read_shards(shards)
-    assert [text for read in found for text in read.texts] == [str(n) for n in range(100)]
-    assert enter.call_count == 1
+    assert [text for read in found for text in read.texts] == [str(n) for n in range(rows)]
+    assert decoded == [BATCH_ROWS]
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1], [1, 1, 0, 3]])
-def test_shards_of_one_row_group_may_be_read_in_any_order(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, order: list[int]
-) -> None:
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
-    corpus.write_table("a.parquet", {"text": [str(n) for n in range(60)]}, row_group_size=40)
+def test_shards_of_one_row_group_may_be_read_in_any_order(corpus: Corpus, order: list[int]) -> None:
+    rows = 2 * BATCH_ROWS - 100
+    corpus.write_table("a.parquet", {"text": [str(n) for n in range(4 * rows)]}, row_group_size=3 * rows - 10)
     job = corpus.job()
-    shards = cut(job.spans(), [15, 30, 45])
+    shards = cut(job.spans(), [rows, 2 * rows, 3 * rows])
     texts = [read.texts for read in job.read_shards([shards[at] for at in order])]
-    assert texts == [[str(n) for n in range(15 * at, 15 * at + 15)] for at in order]
+    assert texts == [[str(n) for n in range(rows * at, rows * at + rows)] for at in order]
 
 
-def test_batches_are_small_where_one_long_text_is_repeated(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = "x" * 100_000
-    path = corpus.write_table("a.parquet", {"text": [long] * 500 + ["short"] * 500})
+def test_batches_are_small_where_one_long_text_is_repeated(corpus: Corpus) -> None:
+    long = "x" * 500_000
+    path = corpus.write_table("a.parquet", {"text": [long] * 200 + ["short"] * 800})
     job = corpus.job()
-    assert longest_repeated(job.files[0], pq.read_metadata(path), 0, "text") == 100_000
-    monkeypatch.setattr(parquet, "REPEATED_BYTES", 1_000_000)
-    with patch.object(ParquetFile, "_block", autospec=True, side_effect=ParquetFile._block) as block:
+    assert longest_repeated(job.files[0], pq.read_metadata(path), 0, "text") == 500_000
+    with batch_sizes() as decoded:
         texts = job.read().texts
-    assert max(call.args[1].num_rows for call in block.call_args_list) == 10
-    assert texts == [long] * 500 + ["short"] * 500
+    assert decoded == [REPEATED_BYTES // 500_000]
+    assert texts == [long] * 200 + ["short"] * 800
     assert len({id(text) for text in texts}) == 2
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from embedmill.base.prefetch import Prefetch
-from embedmill.base.records import Batch, FloatArray, Prepared, Shard, Stages
+from embedmill.base.records import Batch, FloatArray, Prepared, Shard
+from embedmill.base.results import Stages
 from embedmill.batch.prepare import packed
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.base import Cancelled

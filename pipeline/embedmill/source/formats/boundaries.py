@@ -1,7 +1,8 @@
-"""Finds where the records of a text file end, without parsing them."""
+"""Boundaries of records in text files, found without parsing."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,24 +23,25 @@ LF, CR, QUOTE = 10, 13, 34
 
 
 class Oversize(Struct, frozen=True):
-    """A record that is not held in memory: its first KiB and its size in bytes."""
+    """Record too long for memory: first KiB, size in bytes."""
 
     head: bytes
     size: int
 
 
 class Cutter(Protocol):
-    """Finds record ends in consecutive blocks of one file."""
+    """Finder of record ends in consecutive blocks of one file."""
 
     def ends(self, block: bytes) -> IntArray:
-        """Positions in the file, ascending, right after each record that ends in the next `block`.
+        """Return where records end in the next `block`.
 
-        The last record of a file may lack a line end; its end is then the file's.
+        Gives positions in the file, ascending, right after each record. The last record of a file may
+        lack a line end, and is then not among them.
         """
 
 
 class LineCutter:
-    r"""A record is a line: it ends with `\n`."""
+    r"""Cutter of lines that end with `\n`."""
 
     def __init__(self, start: int) -> None:
         self._position = start
@@ -52,11 +54,11 @@ class LineCutter:
 
 
 class CsvCutter:
-    r"""A record is what Python's csv.reader makes one row of: quoted fields may hold line ends.
+    r"""Cutter of CSV records, by the grammar of Python's csv.reader.
 
-    A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only at the field's start; inside,
-    two quotes stand for one; after the closing quote, what follows up to the delimiter is literal.
-    `start` must be the start of a record.
+    Quoted fields may hold line ends. A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only
+    at the field's start; inside, two quotes stand for one; after the closing quote, what follows up to
+    the delimiter is literal. `start` must be the start of a record.
     """
 
     def __init__(self, delimiter: str, start: int) -> None:
@@ -72,19 +74,24 @@ class CsvCutter:
         if not block:
             return np.empty(0, np.int64)
         data = np.frombuffer(block, np.uint8)
-        turns = self._turns(data)
+        toggles = self._quote_toggles(data)
         lines = self._line_ends(data)
-        quoted = (np.searchsorted(turns, lines) + self._quoted) % 2 == 1
+        # A line end after an odd number of toggles lies inside quotes, and ends no record.
+        quoted = (np.searchsorted(toggles, lines) + self._quoted) % 2 == 1
         found: IntArray = lines[~quoted] + (self._position + 1)
-        self._quoted = (len(turns) + self._quoted) % 2 == 1
-        self._just_closed = not self._quoted and len(turns) > 0 and bool(turns[-1] == len(data) - 1)
+        self._quoted = (len(toggles) + self._quoted) % 2 == 1
+        self._just_closed = not self._quoted and len(toggles) > 0 and bool(toggles[-1] == len(data) - 1)
+        # Whether a return at the block's end is a line end of its own depends on the next byte.
         self._return_pending = bool(data[-1] == CR) and not self._quoted
         self._last = int(data[-1])
         self._position += len(block)
         return found
 
     def _line_ends(self, data: npt.NDArray[np.uint8]) -> IntArray:
-        """Where lines end in a block, quoted or not; -1 for a return at the end of the block before."""
+        """Return where lines end in a block, quoted or not.
+
+        -1 stands for a return at the end of the block before.
+        """
         lines = np.flatnonzero(data == LF)
         returns = np.flatnonzero(data[:-1] == CR)
         lone = returns[data[returns + 1] != LF]
@@ -92,8 +99,8 @@ class CsvCutter:
             lone = np.concatenate([[-1], lone])
         return np.sort(np.concatenate([lines, lone])) if len(lone) else lines
 
-    def _turns(self, data: npt.NDArray[np.uint8]) -> IntArray:
-        """The quotes that open or close a quoted field, or a doubled quote's second half reopens it."""
+    def _quote_toggles(self, data: npt.NDArray[np.uint8]) -> IntArray:
+        """Return the quotes that open, close or reopen a field."""
         quotes = np.flatnonzero(data == QUOTE)
         if not len(quotes):
             return quotes
@@ -101,14 +108,15 @@ class CsvCutter:
         before[0] = self._last if quotes[0] == 0 else before[0]
         starts = np.isin(before, self._field_ends)
         doubled = np.diff(quotes, prepend=-2) == 1
+        # In well-formed CSV every quote toggles: vectorised here, and the exception in a loop.
         opening = slice(1 if self._quoted else 0, None, 2)
         if (starts | doubled)[opening].all():
             return quotes
-        return self._turns_one_by_one(quotes, starts)
+        return self._toggles_one_by_one(quotes, starts)
 
-    def _turns_one_by_one(self, quotes: IntArray, starts: npt.NDArray[np.bool_]) -> IntArray:
-        """As `_turns`, for blocks in which some quote is literal, as in `5" disk`."""
-        turns: list[int] = []
+    def _toggles_one_by_one(self, quotes: IntArray, starts: npt.NDArray[np.bool_]) -> IntArray:
+        """Find toggles among literal quotes, as in `5" disk`."""
+        toggles: list[int] = []
         quoted, closed = self._quoted, -1 if self._just_closed else -2
         for at, starts_field in zip(quotes.tolist(), starts.tolist(), strict=True):
             if quoted:
@@ -116,17 +124,19 @@ class CsvCutter:
             elif not starts_field and at != closed + 1:
                 continue
             quoted = not quoted
-            turns.append(at)
-        return np.array(turns, np.int64)
+            toggles.append(at)
+        return np.array(toggles, np.int64)
 
 
-def spans(number: int, stream: ByteStream, cutter: Cutter) -> Iterator[Span]:
-    """The rows of file `number` from the stream's position to its end, about 4 MiB at a time."""
+def spans(
+    number: int, stream: ByteStream, cutter: Cutter, *, block_bytes: int = BLOCK_BYTES, span_rows: int = SPAN_ROWS
+) -> Iterator[Span]:
+    """Yield the rows of file `number` up to the end."""
     row, last = 0, stream.position
-    while block := stream.read(BLOCK_BYTES):
+    while block := stream.read(block_bytes):
         ends = cutter.ends(block)
-        for at in range(0, len(ends), SPAN_ROWS):
-            marks = np.concatenate([[last], ends[at : at + SPAN_ROWS]])
+        for at in range(0, len(ends), span_rows):
+            marks = np.concatenate([[last], ends[at : at + span_rows]])
             yield Span(file=number, first_row=row, marks=marks)
             row, last = row + len(marks) - 1, int(marks[-1])
     if last < stream.position:
@@ -134,16 +144,16 @@ def spans(number: int, stream: ByteStream, cutter: Cutter) -> Iterator[Span]:
 
 
 def records(
-    stream: ByteStream, cutter: Cutter, limit_bytes: int, stop: int | None = None
+    stream: ByteStream, cutter: Cutter, limit_bytes: int, stop: int = sys.maxsize, *, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[bytes | Oversize]:
-    """The records from the stream's position to `stop` or the end, with their line ends.
+    """Yield records up to `stop`, with line ends.
 
-    At most one block and `limit_bytes` are held; a longer record is given as Oversize.
+    At most one block and `limit_bytes` are in memory; a longer record is given as Oversize.
     """
     open_record = _OpenRecord(limit_bytes)
-    while stop is None or stream.position < stop:
+    while stream.position < stop:
         base = stream.position
-        block = stream.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - base))
+        block = stream.read(min(block_bytes, stop - base))
         if not block:
             break
         at = 0
@@ -157,7 +167,7 @@ def records(
 
 
 class _OpenRecord:
-    """A record that is being gathered from blocks."""
+    """Record being assembled from blocks."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -169,6 +179,7 @@ class _OpenRecord:
         if self.size <= self._limit:
             self._parts.append(part)
         else:
+            # Two parts are enough for the head; joining all would hold a long record twice.
             self._parts = [(b"".join(self._parts[:2]) or part)[:HEAD_BYTES]]
 
     def take(self) -> bytes | Oversize:

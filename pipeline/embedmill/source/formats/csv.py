@@ -1,65 +1,61 @@
-"""CSV and TSV, as Python's csv module reads them: a header, then a record per row."""
+"""CSV and TSV, as read by Python's csv module."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
 from embedmill.base.config import CarriedType, RunConfig
 from embedmill.base.errors import ConfigError, InputError
-from embedmill.base.records import InputFile
-from embedmill.source.columns import INT64, ResolvedColumns, require, require_types, text_carried, wanted
+from embedmill.base.records import InputFile, Span
+from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
 from embedmill.source.formats.boundaries import CsvCutter, Oversize, records
 from embedmill.source.formats.rows import BLANK, RowError, check_text, file_and_row
-from embedmill.source.formats.text import TextFile
+from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.stream import ByteStream
 
+ENDINGS: tuple[str, ...] = (".csv", ".tsv")
+COMPRESSIBLE = True
+ROW_WORD = "row"
+# The csv module keeps its limit in a C long, of 32 bits on Windows.
 FIELD_LIMIT = 2**31 - 1
 
+# 19 digits hold any int64; int() raises above 4,300.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.IGNORECASE)
 _BOOLEANS = {"true": True, "false": False}
 _LINE_ENDS = (b"\n", b"\r\n", b"\r")
 
 
-class Header(Struct, frozen=True):
-    """A file's column names, none where the file is empty, and the byte where its first row starts."""
-
-    names: list[str]
-    start: int
-
-
-def open_csv(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
-    """The file, ready to read.
-
-    Raises InputError where it cannot be opened, or its header lacks a column, or its types do not fit.
-    """
-    header = checked_header(file, config, columns)
-    parser = CsvParser(file, config, columns, header.names)
-    return TextFile(file, config, columns, cutter=partial(CsvCutter, delimiter(file, config)), parser=parser)
+def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
+    """See Format; the header of `file` decides."""
+    names, _ = _header(file, config, config.columns.id)
+    return resolved(config, names, text_carried(config)) if names else None
 
 
-def checked_header(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Header:
-    """The header, which must have every column of the job. Raises InputError."""
-    header = read_header(file, config)
-    named = [*wanted(config.columns), *([(columns.id, "columns.id")] if columns.id else [])]
-    if header.names:
-        require(file, header.names, named)
-    require_types(file, text_carried(config), columns.carried)
-    return header
+def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
+    """See Format."""
+    _, start = _header(file, config, columns.id)
+    return survey_text(number, file, config, columns, partial(CsvCutter, _delimiter(file, config)), start)
 
 
-def read_header(file: InputFile, config: RunConfig) -> Header:
-    """The first record that is not blank. Raises InputError where it is no UTF-8 or too long."""
-    _allow_long_fields(config)
-    separator = delimiter(file, config)
+def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
+    """See Format."""
+    names, _ = _header(file, config, columns.id)
+    parser = CsvParser(file, config, columns, names)
+    return TextFile(file, config, columns, cutter=partial(CsvCutter, _delimiter(file, config)), parser=parser)
+
+
+def _header(file: InputFile, config: RunConfig, id: str | None) -> tuple[list[str], int]:
+    """Return column names, none if empty, and first row's byte."""
+    # The csv module's own limit of 128 KiB per field is one for the whole process: lifted, never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), min(config.limits.record_bytes, FIELD_LIMIT)))
+    separator = _delimiter(file, config)
     with closing(ByteStream(file, config.limits)) as stream:
         start = len(codecs.BOM_UTF8) if stream.read(3) == codecs.BOM_UTF8 else 0
         stream.seek(start)
@@ -67,13 +63,15 @@ def read_header(file: InputFile, config: RunConfig) -> Header:
             if isinstance(record, Oversize):
                 raise InputError(f"{file.path}: the header has {record.size:,} bytes; close its quotes")
             start += len(record)
+            # The header is the first record that is not blank.
             if record not in _LINE_ENDS:
-                return Header(_header_names(file, record, separator), start)
-        return Header([], start)
+                names = _header_names(file, record, separator)
+                require(file, names, required(config.columns, id))
+                return names, start
+        return [], start
 
 
-def delimiter(file: InputFile, config: RunConfig) -> str:
-    """The character between fields: a tab in .tsv files, else as configured. Raises ConfigError."""
+def _delimiter(file: InputFile, config: RunConfig) -> str:
     if file.path.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
         return "\t"
     chosen = config.input.csv_delimiter
@@ -83,13 +81,13 @@ def delimiter(file: InputFile, config: RunConfig) -> str:
 
 
 class CsvParser:
-    """Makes rows of records (see Parser); `header` has the column names in file order."""
+    """Parser of records; `header` has the file's column names."""
 
     def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns, header: Sequence[str]) -> None:
         self._file = file
         self._config = config
         self._columns = columns
-        self._delimiter = delimiter(file, config)
+        self._delimiter = _delimiter(file, config)
         self._width = len(header)
         at = {name: place for place, name in enumerate(header)}
         self._text = at.get(columns.text, -1)
@@ -135,10 +133,8 @@ class CsvParser:
 
 
 def _split(record: str, separator: str) -> tuple[list[str], bool]:
-    """The fields of a record, and whether its quotes are closed.
-
-    An open quote takes in the closing one that is offered as a second line.
-    """
+    """Split a record; the bool tells that quotes are closed."""
+    # The second line is one closing quote: only a field that is still open reads on into it.
     lines = csv.reader((record, '"'), delimiter=separator)
     fields = next(lines)
     return fields, lines.line_num == 1
@@ -151,11 +147,6 @@ def _header_names(file: InputFile, record: bytes, separator: str) -> list[str]:
         raise InputError(f"{file.path}: the header is not CSV in UTF-8: {error}; save it as UTF-8") from error
 
 
-def _allow_long_fields(config: RunConfig) -> None:
-    """Lifts the csv module's own limit of 128 KiB per field, which is one for the whole process."""
-    csv.field_size_limit(max(csv.field_size_limit(), min(config.limits.record_bytes, FIELD_LIMIT)))
-
-
 def _an_integer(field: str) -> int | None:
     if not _INTEGER.fullmatch(field):
         return None
@@ -163,24 +154,16 @@ def _an_integer(field: str) -> int | None:
     return value if value in INT64 else None
 
 
-def _a_number(field: str) -> float | None:
-    return float(field) if _NUMBER.fullmatch(field) else None
-
-
-def _a_boolean(field: str) -> bool | None:
-    return _BOOLEANS.get(field.lower())
-
-
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "string": (str, "a string"),
     "int64": (_an_integer, "a 64-bit integer"),
-    "float64": (_a_number, "a number"),
-    "bool": (_a_boolean, "true or false"),
+    "float64": (lambda field: float(field) if _NUMBER.fullmatch(field) else None, "a number"),
+    "bool": (lambda field: _BOOLEANS.get(field.lower()), "true or false"),
 }
 
 
 def _cell(field: str, name: str, type: CarriedType) -> Any:
-    """A carried value; an empty field is None."""
+    # CSV cannot tell an empty string from no value.
     if not field:
         return None
     read, expected = _READERS[type]

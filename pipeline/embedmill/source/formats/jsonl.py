@@ -1,26 +1,32 @@
-"""JSONL: one JSON object per line."""
+"""JSONL, one JSON object per line."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from embedmill.base.config import CarriedType, RunConfig
-from embedmill.base.records import InputFile
-from embedmill.source.columns import INT64, ResolvedColumns, require_types, text_carried
+from embedmill.base.records import InputFile, Span
+from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
 from embedmill.source.formats.boundaries import LineCutter, Oversize, records
 from embedmill.source.formats.rows import BLANK, RowError, check_text, excerpt, file_and_row
-from embedmill.source.formats.text import TextFile
+from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.stream import ByteStream
 
+ENDINGS: tuple[str, ...] = (".jsonl", ".ndjson")
+COMPRESSIBLE = True
+ROW_WORD = "line"
+SAMPLED_LINES = 1000
 CUT_OFF = "the line looks cut off: the file ends inside its JSON"
 
+# Raw leaves values unparsed: most columns are not needed, and one of a wrong type must not fail the line.
 _object = msgspec.json.Decoder(dict[str, Raw])
 _HALF_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _string = msgspec.json.Decoder(str)
@@ -28,14 +34,39 @@ _int = msgspec.json.Decoder(int)
 _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
 
 
-def open_jsonl(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
-    """The file, ready to read. Raises InputError where it cannot be opened or its types do not fit."""
-    require_types(file, text_carried(config), columns.carried)
+def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
+    """See Format; the first 1,000 lines decide, across files.
+
+    Without a configured id, a column `id` is used where the first file with keys has one.
+    """
+    first: list[str] = []
+    present: dict[str, None] = {}
+    left = SAMPLED_LINES
+    for sampled in chain([file], others):
+        if not left or sampled.format != file.format:
+            break
+        # Any line may lack a key, so one line alone says little about the columns.
+        for keys in islice(_keys(sampled, config), left):
+            present |= dict.fromkeys(keys)
+            left -= 1
+        first = first or list(present)
+    if not present:
+        return None
+    require(file, list(present), required(config.columns, config.columns.id), where=" in the first lines")
+    return resolved(config, first, text_carried(config))
+
+
+def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
+    """See Format; blank lines are rows too."""
+    return survey_text(number, file, config, columns, LineCutter)
+
+
+def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
+    """See Format."""
     return TextFile(file, config, columns, cutter=LineCutter, parser=JsonParser(file, config, columns))
 
 
-def keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
-    """The keys of each line's object; none for a line that is no object."""
+def _keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
     with closing(ByteStream(file, config.limits)) as stream:
         for number, line in enumerate(records(stream, LineCutter(0), config.limits.record_bytes)):
             try:
@@ -45,16 +76,17 @@ def keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
 
 
 def parse_object(line: bytes, number: int) -> dict[str, Raw]:
-    """The keys and unparsed values of line `number` of a file; of equal keys, the last counts.
+    """Return keys and unparsed values of line `number`.
 
-    The whole line must be valid JSON in UTF-8 without NaN, lone surrogates and nesting deeper than
-    Python's recursion limit. Raises RowError.
+    Of equal keys, the last counts. The whole line must be valid JSON in UTF-8 without NaN, lone
+    surrogates and nesting deeper than Python's recursion limit. Raises RowError.
     """
     if number == 0:
         line = line.removeprefix(codecs.BOM_UTF8)
     if not line.strip():
         raise RowError(BLANK, "the line is blank")
     try:
+        # msgspec takes invalid UTF-8 in values that it does not decode.
         line.decode()
         return _object.decode(line)
     except UnicodeDecodeError as error:
@@ -68,7 +100,7 @@ def parse_object(line: bytes, number: int) -> dict[str, Raw]:
 
 
 class JsonParser:
-    """Makes rows of lines (see Parser)."""
+    """Parser of lines."""
 
     def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
         self._file = file
@@ -134,7 +166,6 @@ _READERS: dict[str, tuple[Callable[[bytes], Any], str]] = {
 
 
 def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
-    """A carried value; null is None."""
     data = bytes(value)
     if data == b"null":
         return None
@@ -146,11 +177,11 @@ def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
 
 
 def _kind(data: bytes) -> str:
-    """What a JSON value is, in words, by its first character."""
     return _KINDS.get(chr(data[0]), "a number")
 
 
 def _broken(line: bytes, problem: str) -> str:
+    # msgspec gives every fault as one type: only its message tells them apart.
     too_early = "truncated" in problem or problem.endswith(f"(byte {len(line)})")
     if too_early and not line.endswith(b"\n"):
         return CUT_OFF

@@ -1,28 +1,78 @@
-"""Reads pieces of a Parquet file, a few rows at a time."""
+"""Parquet, read a few rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from embedmill.base.config import MIB, RunConfig
-from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import ResolvedColumns
-from embedmill.source.formats.arrow import Cell, Long, invalid_rows, strings, without_long
-from embedmill.source.formats.parquet_schema import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
-from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, taken, too_long
+from embedmill.base.errors import InputError
+from embedmill.base.records import InputFile, Piece, Span
+from embedmill.source.columns import ResolvedColumns, require, required, resolved
+from embedmill.source.formats.arrow import Cell, LongValue, invalid_rows, strings, without_long
+from embedmill.source.formats.boundaries import SPAN_ROWS
+from embedmill.source.formats.parquet_schema import (
+    carried_schema,
+    chunk_bytes,
+    leaves_of,
+    longest_repeated,
+    open_parquet,
+    read_schema,
+    try_group,
+)
+from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, take, too_long
 from embedmill.source.stream import changed, translated
 
+if TYPE_CHECKING:
+    from embedmill.base.records import IntArray
+
+ENDINGS: tuple[str, ...] = (".parquet", ".pq")
+COMPRESSIBLE = False
+ROW_WORD = "row"
 BATCH_BYTES = 4 * MIB
 BATCH_ROWS = 1024
 REPEATED_BYTES = 64 * MIB
 
 
+def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
+    """See Format; the schema of `file` decides."""
+    schema = read_schema(file)
+    if not schema.names:
+        return None
+    require(file, schema.names, required(config.columns, config.columns.id))
+    return resolved(config, schema.names, carried_schema(schema, config))
+
+
+def survey(
+    number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns, *, span_rows: int = SPAN_ROWS
+) -> Iterator[Span]:
+    """See Format; only the metadata is read."""
+    with translated(file), open_parquet(file, config, columns) as parquet:
+        sizes = [_row_group(file, parquet, at, columns) for at in range(parquet.num_row_groups)]
+    row = position = 0
+    for rows, size in sizes:
+        for at in range(0, rows, span_rows):
+            steps = np.arange(at, min(at + span_rows, rows) + 1, dtype=np.int64)
+            yield Span(file=number, first_row=row + at, marks=position + spread(size, rows, steps))
+        row, position = row + rows, position + size
+
+
+def spread(size: int, rows: int, steps: IntArray) -> IntArray:
+    """Return `size * steps // rows`, int64."""
+    # For steps up to `rows`, in two terms, so that nothing overflows below 3e9 rows.
+    return size // rows * steps + size % rows * steps // rows
+
+
+def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> ParquetFile:
+    """See Format."""
+    return ParquetFile(file, config, columns)
+
+
 class ParquetFile:
-    """An open Parquet file (see OpenFile); it holds one batch, whatever the size of a row group."""
+    """Open Parquet file (see OpenFile), one batch in memory."""
 
     def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
         self._file = file
@@ -58,7 +108,7 @@ class ParquetFile:
         self._parquet.close()
 
     def _seek(self, row: int) -> None:
-        """Goes to `row`: straight to its row group, then by decoding what lies before it there."""
+        """Go to `row`; rows before in the group are decoded."""
         if row >= self._starts[-1]:
             raise changed(self._file)
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
@@ -70,22 +120,18 @@ class ParquetFile:
     def _enter(self, group: int) -> None:
         self._group, self._row, self._rest = group, int(self._starts[group]), None
         with translated(self._file):
-            self._batches = self._parquet.iter_batches(
-                batch_size=self._batch_rows(group),
-                row_groups=[group],
-                columns=self._columns.needed,
-                use_threads=False,
-            )
+            rows, needed = self._batch_rows(group), self._columns.needed
+            self._batches = self._parquet.iter_batches(rows, row_groups=[group], columns=needed, use_threads=False)
 
     def _enter_next(self) -> None:
-        """Goes on to the next row group; one that ended early, or is the last, is an InputError."""
+        # A group that ended early, or a last one that is left too soon, is not as it was surveyed.
         following = self._group + 1
         if following + 1 >= len(self._starts) or self._row != self._starts[following]:
             raise changed(self._file)
         self._enter(following)
 
     def _next(self, at_most: int) -> Any:
-        """The next rows, 1 to `at_most` of them, as a RecordBatch."""
+        """Return the next 1 to `at_most` rows as a RecordBatch."""
         while self._rest is None or not self._rest.num_rows:
             with translated(self._file):
                 self._rest = next(self._batches, None)
@@ -97,19 +143,21 @@ class ParquetFile:
         return batch
 
     def _batch_rows(self, group: int) -> int:
-        """Rows per batch: for about 4 MiB of the needed columns, and 64 MiB if all repeat one text."""
+        """Return rows per batch of about 4 MiB."""
         try_group(self._parquet, group, self._columns)
         row_group = self._metadata.row_group(group)
         rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
         if min(fitting, rows) * chunk_bytes(row_group, self._text_leaves) <= REPEATED_BYTES:
             return fitting
+        # Dictionary-encoded texts are stored once and may be repeated by every row: 64 MiB if all do.
         longest = longest_repeated(self._file, self._metadata, group, self._columns.text)
         return max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
 
     def _block(self, batch: Any, first_row: int, known: dict[str, str]) -> Block:
-        """The block of a batch; equal texts become one string of `known`, in memory once."""
+        """Make a block; equal texts become one string of `known`."""
         with translated(self._file):
+            # A text may be as large as all memory, so it must not become a Python object before it is measured.
             column, long = without_long(_column(batch, self._columns.text), self._config.limits.text_bytes)
             texts = strings(column)
             ids = self._ids(batch, first_row)
@@ -128,7 +176,7 @@ class ParquetFile:
             rows=[first_row + at for at, _, _ in good],
             ids=[id for _, id, _ in good],
             texts=[known.setdefault(text, text) for _, _, text in good],
-            carried=taken(carried, [at for at, _, _ in good]) if faults else carried,
+            carried=take(carried, [at for at, _, _ in good]) if faults else carried,
             faults=faults,
         )
 
@@ -141,8 +189,7 @@ class ParquetFile:
         schema = self._columns.carried
         return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
 
-    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Long | None) -> tuple[str, str]:
-        """The id and text of a good row; raises RowError."""
+    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: LongValue | None) -> tuple[str, str]:
         if not id:
             what = "null" if id is None else "empty"
             raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected a string or an integer')
@@ -155,6 +202,28 @@ class ParquetFile:
             raise RowError("malformed", f'"{name}" is not valid UTF-8')
         check_text(text, self._columns, self._config)
         return id, text
+
+
+def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColumns) -> tuple[int, int]:
+    """Return rows and bytes of text; refuse a contradictory footer."""
+    row_group = parquet.metadata.row_group(group)
+    rows, size = row_group.num_rows, row_group.total_byte_size
+    values = [rows]
+    try:
+        try_group(parquet, group, columns)
+    except (pa.ArrowException, OSError):
+        # Keeps its place, with the bytes of all columns: other groups stay readable, and reading says what is wrong.
+        size = max(size, 0)
+    else:
+        leaves = leaves_of(parquet.metadata, columns.text)
+        size = chunk_bytes(row_group, leaves)
+        values = [row_group.column(leaf).num_values for leaf in leaves]
+    if set(values) != {rows} or rows < 0 or size < 0:
+        raise InputError(
+            f"{file.path}: truncated or damaged (parquet): a row group claims {rows} rows and"
+            f" {values} texts; replace the file or leave it out"
+        )
+    return rows, size
 
 
 def _column(batch: Any, name: str) -> Any:

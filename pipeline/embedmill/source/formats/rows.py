@@ -1,4 +1,4 @@
-"""What a row must be, and the good and bad rows of a stretch of a file."""
+"""Rows of input files: checks, faults, blocks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.boundaries import Oversize
 
 EXCERPT_CHARS = 200
+# A kind of fault beside those of `config.rows`: blank lines are skipped, whatever the policies.
 BLANK = "blank"
 
 
 class RowError(Exception):
-    """Why a row is not embedded: `kind` is the policy of config.rows that decides, or `BLANK`."""
+    """Row fault; `kind` is a policy of config.rows or `BLANK`."""
 
     def __init__(self, kind: str, reason: str, id: str | None = None) -> None:
         super().__init__(reason)
@@ -28,7 +29,7 @@ class RowError(Exception):
 
 
 class BadRow(Struct, frozen=True):
-    """A bad row of a file, counted from 0, with what people need to find and mend it."""
+    """Bad row, counted from 0, and the reason for people."""
 
     row: int
     kind: str
@@ -38,7 +39,7 @@ class BadRow(Struct, frozen=True):
 
 
 class Block(Struct, frozen=True, kw_only=True):
-    """Consecutive rows of one file: the good ones column by column, and the faults of the others.
+    """Consecutive rows of one file: good ones, and faults.
 
     `rows`, `ids`, `texts` and `carried` have one entry per good row; `rows` counts in the file from 0.
     """
@@ -51,69 +52,70 @@ class Block(Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """All rows, good and bad."""
+        """Number of rows, good and bad."""
         return len(self.rows) + len(self.faults)
 
 
 class OpenFile(Protocol):
-    """An input file that is being read; consecutive pieces cost no reading twice."""
+    """Input file being read; consecutive pieces are read once."""
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
-        """The rows of `piece`, in order; raises InputError where the file is damaged or has changed."""
+        """Yield rows in order; raise InputError where damaged or changed."""
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
 
 
 class Parser(Protocol):
-    """Makes a row of a text record."""
+    """Parser of text records."""
 
     def row(self, record: bytes, number: int) -> tuple[str, str, list[Any]]:
-        """The (id, text, carried values) of row `number` of the file; raises RowError."""
+        """Return row `number` as (id, text, carried values); raise RowError."""
 
 
 def file_and_row(file: InputFile, row: int) -> str:
-    """The id of a row that has none of its own: `FILE:ROW`, rows counted from 1."""
+    """Return the default id, `FILE:ROW`, rows counted from 1."""
     return f"{file.name}:{row + 1}"
 
 
 def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
-    """Raises RowError where a text is empty or longer than the limit."""
+    """Raise RowError for an empty or too long text."""
     if (not text or text.isspace()) and config.rows.empty_text != "embed":
         raise RowError("empty_text", f'"{columns.text}" is {"only white space" if text else "empty"}')
     limit = config.limits.text_bytes
+    # A character takes at most four bytes: most texts need not be encoded to be measured.
     if len(text) * 4 > limit and (size := len(text.encode())) > limit:
         raise too_long(size, columns, config)
 
 
 def too_long(size: int, columns: ResolvedColumns, config: RunConfig) -> RowError:
-    """What is wrong with a text of so many bytes."""
+    """Return the fault of a text of `size` bytes."""
     limit = config.limits.text_bytes
     return RowError("too_long", f'"{columns.text}" has {size:,} bytes; limits.text_bytes allows {limit:,}')
 
 
 def excerpt(record: bytes | str) -> str:
-    """At most 200 characters of a record, invalid bytes replaced."""
+    """Return at most 200 characters, invalid bytes replaced."""
     if isinstance(record, bytes):
         record = record[: 4 * EXCERPT_CHARS].decode("utf-8", "replace").rstrip("\r\n")
     return record[:EXCERPT_CHARS]
 
 
-def taken(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """The given rows of a table, which may have no columns."""
+def take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """Return rows of a table, with or without columns."""
     return table.take(pa.array(rows, pa.int64())) if table.num_columns else table
 
 
 def parsed(
     records: Iterable[bytes | Oversize], first_row: int, parser: Parser, columns: ResolvedColumns, limit_bytes: int
 ) -> Block:
-    """The block of text records that begin at row `first_row`."""
+    """Parse text records, from row `first_row` on, into a block."""
     rows: list[int] = []
     good: list[tuple[str, str, list[Any]]] = []
     faults: list[BadRow] = []
     for number, record in enumerate(records, first_row):
         try:
-            good.append(parser.row(_held(record, limit_bytes), number))
+            good.append(parser.row(_within_limit(record, limit_bytes), number))
             rows.append(number)
         except RowError as bad:
             head = record.head if isinstance(record, Oversize) else record
@@ -127,7 +129,7 @@ def parsed(
     )
 
 
-def _held(record: bytes | Oversize, limit_bytes: int) -> bytes:
+def _within_limit(record: bytes | Oversize, limit_bytes: int) -> bytes:
     if isinstance(record, Oversize):
         raise RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit_bytes:,}")
     return record

@@ -1,32 +1,38 @@
-"""Reads pieces of a JSONL or CSV file."""
+"""Survey and reading that the text formats share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from embedmill.base.config import RunConfig
-from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import ResolvedColumns
-from embedmill.source.formats.boundaries import Cutter, records
+from embedmill.base.records import InputFile, Piece, Span
+from embedmill.source.columns import ResolvedColumns, require_types, text_carried
+from embedmill.source.formats.boundaries import Cutter, records, spans
 from embedmill.source.formats.rows import Block, Parser, parsed
 from embedmill.source.stream import ByteStream, changed
 
+# Makes the cutter of records that begin at a position.
+CutterAt = Callable[[int], Cutter]
+
+
+def survey_text(
+    number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns, cutter: CutterAt, start: int = 0
+) -> Iterator[Span]:
+    """Yield the rows of file `number` from byte `start` on."""
+    _require_types(file, config, columns)
+    with closing(ByteStream(file, config.limits)) as stream:
+        stream.seek(start)
+        yield from spans(number, stream, cutter(start))
+
 
 class TextFile:
-    """An open text file (see OpenFile); a piece of it is held in memory while it is parsed.
-
-    `cutter` gives the cutter of records that begin at a position.
-    """
+    """Open text file (see OpenFile)."""
 
     def __init__(
-        self,
-        file: InputFile,
-        config: RunConfig,
-        columns: ResolvedColumns,
-        *,
-        cutter: Callable[[int], Cutter],
-        parser: Parser,
+        self, file: InputFile, config: RunConfig, columns: ResolvedColumns, *, cutter: CutterAt, parser: Parser
     ) -> None:
+        _require_types(file, config, columns)
         self._file = file
         self._limit = config.limits.record_bytes
         self._columns = columns
@@ -35,10 +41,11 @@ class TextFile:
         self._stream = ByteStream(file, config.limits)
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
-        """See OpenFile."""
+        """See OpenFile; a piece is one block."""
         self._stream.seek(piece.start)
         found = records(self._stream, self._cutter(piece.start), self._limit, piece.stop)
         block = parsed(found, piece.first_row, self._parser, self._columns, self._limit)
+        # The size of the file is checked when it is opened; this finds an edit that kept it.
         if block.count != piece.rows:
             raise changed(self._file)
         yield block
@@ -46,3 +53,7 @@ class TextFile:
     def close(self) -> None:
         """See OpenFile."""
         self._stream.close()
+
+
+def _require_types(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
+    require_types(file, text_carried(config), columns.carried, "set its type in `columns.types`")
