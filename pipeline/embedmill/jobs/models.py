@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import DeviceError, ModelError, OutputError
@@ -18,9 +18,6 @@ from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Pooling
-
-if TYPE_CHECKING:
-    pass
 
 LOG = logging.getLogger("embedmill")
 
