@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
-from embedmill.base.signals import Stop
+from embedmill.base.signals import StopSignals, checkpoint
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
 
@@ -138,17 +139,24 @@ cli.add_command(model_group)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit code. Errors are one sentence on standard error (JSON with --json)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    stop = Stop()
-    stop.listen()
+    stop = StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(words, prog_name="embedmill", standalone_mode=False)
+        checkpoint()
+        stop.settled = True
         return 0
     except BaseException as error:
-        return _exit_code(stop.heard or error, as_json="--json" in words)
-    finally:
-        stop.ignore()
+        stop.settled = True
+        # A noted signal explains any error after it: a child that the terminal interrupts too ends with one of its own.
+        return _exit_code(stop.noted or error, as_json="--json" in words)
+
+
+def _stopped(signum: signal.Signals) -> Stopped:
+    return Stopped(
+        f"stopped by {signum.name}; everything committed is kept, the same command goes on from there", signum=signum
+    )
 
 
 def _exit_code(error: BaseException, *, as_json: bool) -> int:

@@ -1,10 +1,11 @@
-"""A child process that is asked one thing after another: its driver's crash or hang ends it, and no one else.
+"""Worker process that answers frames, so that drivers crash alone.
 
-Questions and answers are frames: four bytes of length, then so many bytes.
+A frame is four bytes of length, little-endian, then so many bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -15,22 +16,28 @@ from collections.abc import Callable, Iterator
 from typing import IO, Self
 
 from embedmill.base.process.child import command_of, end_child, ending, leave_no_trace, lines_of
+from embedmill.base.signals import slices
 
-# A process that said its last word has so long to end by itself.
+# A process that has closed its output has so long to end by itself.
 _GRACE_S = 5.0
 _LENGTH_BYTES = 4
 
 
 class WorkerEnded(Exception):
-    """The process ended, or did not answer in time; its words say how. Not an error of the user's."""
+    """Worker that has ended or did not answer in time."""
 
 
 class Worker:
-    """Runs `main(*arguments)` of a module, which speaks through a `ParentPipe`; a context manager."""
+    """Worker process of `main(*arguments)` of a module; a context manager.
+
+    The module answers through a `ParentPipe`.
+    """
 
     def __init__(self, module: str, *arguments: str, heard: Callable[[bytes | None], None] | None = None) -> None:
-        """`heard` is told each frame, in a thread of its own, and None when there will be no more; without it they
-        are kept for `hear`. Raises WorkerEnded where no process can be started."""
+        """Start the process. Raises WorkerEnded where that fails.
+
+        `heard` gets each frame, in a background thread, and None after the last; without it, `hear` returns them.
+        """
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._child = subprocess.Popen(
@@ -58,7 +65,7 @@ class Worker:
             self._errors.close()
 
     def send(self, frame: bytes) -> None:
-        """Ask without waiting; several threads may. Raises WorkerEnded where no one listens any more."""
+        """Send a frame; thread-safe. Raises WorkerEnded after the end."""
         assert self._child.stdin is not None
         try:
             with self._sending:
@@ -67,34 +74,34 @@ class Worker:
             raise WorkerEnded(self.ending()) from error
 
     def hear(self, *, timeout_s: float) -> bytes:
-        """What the process says next. Raises WorkerEnded where it says nothing in `timeout_s` seconds."""
-        try:
-            answer = self._answers.get(timeout=timeout_s)
-        except queue.Empty as error:
-            self.end()
-            raise WorkerEnded(f"did not answer in {timeout_s:g} s") from error
-        if answer is None:
-            raise WorkerEnded(self.ending())
-        return answer
+        """Return the next frame. Raises WorkerEnded after `timeout_s` seconds."""
+        for seconds in slices(timeout_s):
+            with contextlib.suppress(queue.Empty):
+                answer = self._answers.get(timeout=seconds)
+                if answer is None:
+                    raise WorkerEnded(self.ending())
+                return answer
+        self.end()
+        raise WorkerEnded(f"did not answer in {timeout_s:g} s")
 
     def ask(self, question: bytes, *, timeout_s: float) -> bytes:
-        """The answer to a question. Raises WorkerEnded as `send` and `hear` do."""
+        """Send a frame and return the answer. Raises WorkerEnded."""
         self.send(question)
         return self.hear(timeout_s=timeout_s)
 
     def end(self) -> None:
-        """Kill the process if it has not ended."""
+        """Kill the process."""
         end_child(self._child)
 
     def ending(self) -> str:
-        """How the process ended, in words; it is given a few seconds to do so."""
+        """Name the end of the process, awaited for 5 s."""
         try:
             self._child.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self.end()
         with self._sending:
-            said = [] if self._errors.closed else lines_of(self._errors)
-        return ending(self._child.returncode or 0, said) or "ended without an answer"
+            errors = [] if self._errors.closed else lines_of(self._errors)
+        return ending(self._child.returncode or 0, errors) or "ended without an answer"
 
     def _read(self) -> None:
         assert self._child.stdout is not None
@@ -107,13 +114,11 @@ class Worker:
 
 
 class ParentPipe:
-    """The child's side: what its parent says, and the way back; a context manager.
-
-    Standard output is for frames alone: what native libraries print there goes to standard error instead.
-    """
+    """Child's end of a worker's pipes; a context manager."""
 
     def __enter__(self) -> Self:
         leave_no_trace()
+        # Native libraries print to standard output: what they print goes to standard error, and only frames go out.
         sys.stdout.flush()
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -124,17 +129,17 @@ class ParentPipe:
         self._out.close()
 
     def questions(self) -> Iterator[bytes]:
-        """Frame after frame, until the parent ends or wants nothing more."""
+        """Read frames until the parent closes the pipe."""
         return _frames(sys.stdin.buffer)
 
     def say(self, frame: bytes) -> None:
-        """Send a frame; several threads may."""
+        """Send a frame; thread-safe."""
         with self._saying:
             _write(self._out, frame)
 
 
 def answer(first: Callable[[], bytes], reply: Callable[[bytes], bytes]) -> None:
-    """For a child: say what `first` gives, then `reply` to every question until there are no more."""
+    """Send `first()`, then `reply` to every frame; for a child."""
     with ParentPipe() as parent:
         parent.say(first())
         for question in parent.questions():
@@ -148,7 +153,7 @@ def _write(pipe: IO[bytes], frame: bytes) -> None:
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
-    """Whole frames; one that is cut short ends them."""
+    """Read frames, up to one that is cut short."""
     while len(head := pipe.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
         size = int.from_bytes(head, "little")
         frame = pipe.read(size)
@@ -161,5 +166,5 @@ def _close(pipe: IO[bytes]) -> None:
     try:
         pipe.close()
     except OSError:
-        # What was still to be written has no reader any more.
+        # Buffered bytes that the process no longer reads.
         return
