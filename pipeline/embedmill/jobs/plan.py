@@ -12,6 +12,7 @@ from msgspec import Struct
 from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.records import BoolArray, IntArray, Model, Prepared, Shard, Work
+from embedmill.base.signals import checkpoint
 from embedmill.batch.prepare import Preparation
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import peak_memory_bytes
@@ -56,7 +57,7 @@ def plan_run(config: RunConfig) -> PlanResult:
     target = choose_target(bundle, model, config.text, config.engine, lambda: sample().tokens, texts=rows)
     settings = settings_for(bundle, model, config.text, config.engine, target, sample, rows=0)
     with Preparation(config, model, files, settings.packing) as preparation:
-        seen = _sample([preparation.prepare(shard) for shard in _spread(shards)])
+        seen = _sample([preparation.prepare(shard, between=checkpoint) for shard in _spread(shards)])
     with engine_of(model, settings, LOG.info) as engine:
         speed = _tokens_per_s(engine, seen.works, settings.packing.budget_tokens)
     passages = round(rows * len(seen.lengths) / max(seen.rows, 1))

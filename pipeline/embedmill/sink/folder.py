@@ -12,6 +12,7 @@ from msgspec import Struct
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.records import Entry, InputFile, Rejected, Shard, ShardFile, Totals
 from embedmill.base.results import Manifest, Tuning
+from embedmill.base.signals import checkpoint
 
 T = TypeVar("T")
 MANIFEST = "_manifest.json"
@@ -70,6 +71,7 @@ def read_tuning(folder: Path) -> Tuning | None:
 def read_entries(folder: Path) -> Iterator[Entry]:
     """The committed shards, in order. Raises Corrupt if an entry is unreadable."""
     for path in sorted((folder / LEDGER).glob("[0-9]*.json"), key=lambda path: int(path.stem)):
+        checkpoint()
         entry = _decode(path, Entry)
         if entry is not None:
             yield entry

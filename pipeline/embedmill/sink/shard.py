@@ -16,6 +16,7 @@ from embedmill.base.records import (
     FloatArray,
     Prepared,
 )
+from embedmill.base.signals import checkpoint
 
 VECTOR = "embedding"
 _NAMING = ("id", "chunk", "char_start", "char_end")
@@ -57,6 +58,7 @@ def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: st
 
 def read_ids(path: Path) -> list[str]:
     """The `id` column of an output file. Raises Corrupt if it cannot be read."""
+    checkpoint()
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return list(file.read(columns=["id"]).column("id").to_pylist())

@@ -15,6 +15,7 @@ from msgspec import Struct
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.records import Entry, Totals
 from embedmill.base.results import Manifest
+from embedmill.base.signals import checkpoint
 from embedmill.sink.folder import (
     OutputJob,
     check_conservation,
@@ -59,6 +60,7 @@ def verify(folder: Path) -> Verified:
 
 
 def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]:
+    checkpoint()
     planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
     if planned is None or planned.pieces != entry.pieces:
         yield f"{entry.file}: its ledger entry covers other rows than the plan"

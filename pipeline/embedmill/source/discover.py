@@ -12,6 +12,7 @@ from msgspec import Struct
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
+from embedmill.base.signals import checkpoint
 from embedmill.source.digest import digests
 from embedmill.source.globbing import expand, has_magic, real_path
 
@@ -116,6 +117,7 @@ def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
     entered: set[Path] = set()
     waiting = [(folder, prefix)]
     while waiting:
+        checkpoint()
         folder, prefix = waiting.pop()
         real = real_path(folder)
         if real in entered or (entered and (folder / "_ledger").is_dir()):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.records import InputFile, Piece
+from embedmill.base.signals import checkpoint
 from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.arrow import Cell, Long, invalid_rows, strings, without_long
 from embedmill.source.formats.parquet_schema import chunk_bytes, leaves_of, longest_repeated, open_parquet, try_group
@@ -86,6 +87,7 @@ class ParquetFile:
 
     def _next(self, at_most: int) -> Any:
         """The next rows, 1 to `at_most` of them, as a RecordBatch."""
+        checkpoint()
         while self._rest is None or not self._rest.num_rows:
             with translated(self._file):
                 self._rest = next(self._batches, None)

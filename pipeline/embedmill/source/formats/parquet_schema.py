@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, Span
+from embedmill.base.signals import checkpoint
 from embedmill.source.columns import STRINGS, ResolvedColumns, require, require_types, wanted
 from embedmill.source.formats.boundaries import SPAN_ROWS
 from embedmill.source.stream import require_unchanged, translated
@@ -124,6 +125,7 @@ def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColum
 
     A group that cannot be read keeps its place, with the bytes of all its columns: whoever reads it says what is wrong.
     """
+    checkpoint()
     row_group = parquet.metadata.row_group(group)
     rows, size = row_group.num_rows, row_group.total_byte_size
     values = [rows]
