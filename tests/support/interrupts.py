@@ -24,8 +24,8 @@ from tests.base.process.test_worker import children
 _PACKAGE = str(Path(embedmill.__file__).parent)
 # Where handlers are installed and exit codes settled: a signal is the interpreter's before, and does nothing after.
 _HANDLING = ("base/signals.py", "cli/main.py")
-# Instructions that enter a `with` block, by version of CPython.
-_ENTERING = {"BEFORE_WITH", "LOAD_SPECIAL"}
+# The instruction that enters a `with` block in CPython 3.11 to 3.13.
+_ENTERING = "BEFORE_WITH"
 
 Point = tuple[CodeType, int]
 
@@ -67,7 +67,7 @@ class Interrupter:
             (code, entering.offset)
             for code, instructions in pairs.items()
             for call, entering in instructions
-            if call.opname == "CALL" and entering.opname in _ENTERING
+            if call.opname == "CALL" and entering.opname == _ENTERING
         }
         return [point for point in self.points if point in found]
 
