@@ -63,7 +63,7 @@ OWNED_MODULES = {
     "fsspec": ("base/files/",),
     "pyarrow.fs": ("base/files/",),
     "ctypes": ("engine/machine/",),
-    "subprocess": ("base/process/", "model/fetch.py", "engine/machine/processor.py"),
+    "subprocess": ("base/process/", "engine/machine/processor.py"),
     "click": ("cli/",),
     "tqdm": ("report/progress.py",),
     "filelock": ("sink/",),

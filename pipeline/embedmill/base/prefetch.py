@@ -1,4 +1,4 @@
-"""Work ahead: an iterator that runs in a thread of its own, a bounded number of items in front."""
+"""Prefetch in a background thread, behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Self, TypeVar
 
+from embedmill.base.signals import checkpoint
+
 Item = TypeVar("Item")
 _POLL_S = 0.1
-_JOIN_S = 5.0
 
 
 class Prefetch(Generic[Item]):
@@ -19,32 +20,37 @@ class Prefetch(Generic[Item]):
     """
 
     def __init__(
-        self, items: Iterable[Item], *, depth: int, name: str, on_close: Callable[[], None] | None = None
+        self,
+        items: Iterable[Item],
+        *,
+        depth: int,
+        name: str,
+        on_close: Callable[[], None] | None = None,
+        join_s: float = 5.0,
     ) -> None:
-        """`on_close` is called when the block is left, to end what the thread may be waiting for."""
+        """Prepare the thread, which entering the context starts.
+
+        `on_close` is called as the block ends, to end what the thread may wait for. It has `join_s` seconds to end
+        then; later it ends with the process.
+        """
         self._items = items
         self._queue: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._on_close = on_close
+        self._join_s = join_s
         self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
 
     def __enter__(self) -> Self:
-        try:
-            self._thread.start()
-        except BaseException:  # an interrupt may come while the start is waited for
-            self.__exit__()
-            raise
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait a few seconds for the thread; one that does not end by then dies with the process."""
         self.close()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._thread.join(self._join_s)
 
     @property
     def closed(self) -> bool:
-        """Whether the consumer has left."""
+        """Return whether the consumer has left."""
         return self._closed.is_set()
 
     def close(self) -> None:
@@ -55,6 +61,7 @@ class Prefetch(Generic[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         while not self._closed.is_set():
+            checkpoint()
             try:
                 kind, value = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
@@ -76,7 +83,7 @@ class Prefetch(Generic[Item]):
             self._put("end", None)
 
     def _put(self, kind: str, value: Item | BaseException | None) -> bool:
-        """Hand one item over, waiting for room; False if the consumer has left."""
+        """Queue an item; False once the consumer has left."""
         while not self._closed.is_set():
             try:
                 self._queue.put((kind, value), timeout=_POLL_S)

@@ -1,39 +1,79 @@
-"""How a command hears that it should stop."""
+"""Stop signals, raised at checkpoints."""
 
 from __future__ import annotations
 
 import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-from embedmill.base.errors import Stopped
+# A wait of the main thread holds a signal up for so long at most.
+SLICE_S = 0.2
+_pending: StopSignals | None = None
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+class StopSignals:
+    """Signal handlers that note one signal and raise later ones.
 
-class Stop:
-    """The first SIGINT or SIGTERM ends the run in good order; later ones are not heard.
-
-    What a handler raises may come back as something else: native code that runs Python while it loads
-    turns it into an ImportError of its own. So the signal is kept here, and it explains any such end.
+    What a handler raises may land between acquiring and releasing something (a file, a lock, a process), which then
+    leaks: the first signal waits for a `checkpoint`. A later one may come because none is reached any more. Python's
+    asyncio.Runner treats SIGINT in the same way.
     """
 
-    def __init__(self) -> None:
-        self.heard: Stopped | None = None
+    def __init__(self, error: Callable[[signal.Signals], BaseException], *numbers: signal.Signals) -> None:
+        """Install the handlers; `error` makes the exception of a signal."""
+        self.noted: BaseException | None = None
+        # Set where the exit code is settled: from there on signals do nothing.
+        self.settled = False
+        self._error = error
+        for number in numbers:
+            signal.signal(number, self._handle)
 
-    def listen(self) -> None:
-        """Take the signals over from the interpreter."""
-        for number in _SIGNALS:
-            signal.signal(number, self._hear)
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        global _pending
+        if self.settled:
+            return
+        error = self._error(signal.Signals(signum))
+        if self.noted is not None:
+            # Raised once: a checkpoint of the cleanup that follows must not raise again.
+            _pending = None
+            raise error
+        self.noted, _pending = error, self
 
-    def ignore(self) -> None:
-        """From here on the exit code is settled."""
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
 
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
-        self.ignore()
-        name = signal.Signals(signum).name
-        self.heard = Stopped(
-            f"stopped by {name}; everything committed is kept, the same command goes on from there", signum=signum
-        )
-        raise self.heard
+def checkpoint() -> None:
+    """Raise the noted signal, once and in the main thread."""
+    global _pending
+    if _pending is not None and threading.get_ident() == threading.main_thread().ident:
+        stop, _pending = _pending, None
+        if stop.noted is not None and not stop.settled:
+            raise stop.noted
+
+
+def slices(timeout_s: float) -> Iterator[float]:
+    """Cut a wait into short ones, in seconds, between checkpoints."""
+    end_s = time.monotonic() + timeout_s
+    checkpoint()
+    while (left_s := end_s - time.monotonic()) > 0:
+        yield min(left_s, SLICE_S)
+        checkpoint()
+
+
+@contextmanager
+def keyboard_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at checkpoints and as the block ends.
+
+    Does nothing outside the main thread, or where SIGINT has another handler than Python's own.
+    """
+    in_main = threading.get_ident() == threading.main_thread().ident
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    StopSignals(lambda _: KeyboardInterrupt(), signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        checkpoint()

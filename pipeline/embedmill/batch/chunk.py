@@ -9,6 +9,7 @@ import numpy as np
 
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import Passages
+from embedmill.base.signals import checkpoint
 from embedmill.batch.tokenise import beginning, load_tokenizer
 
 # Characters per call into Rust: bounds the memory that one long text needs.
@@ -65,6 +66,7 @@ class Chunker:
         """(start, stop) characters of each token, special tokens left out."""
         base = 0
         while base < len(text):
+            checkpoint()
             piece = beginning(text[base : base + _PIECE_CHARACTERS + 1], _PIECE_CHARACTERS)
             for start, stop in self._tokenizer.encode(piece, add_special_tokens=False).offsets:
                 yield base + start, base + stop

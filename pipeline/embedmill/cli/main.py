@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
-from embedmill.base.signals import Stop
+from embedmill.base.signals import StopSignals, checkpoint
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
 
@@ -153,18 +154,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors are one sentence on standard error, or JSON with --json.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    stop = Stop()
-    stop.listen()
+    stop = StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(given, prog_name="embedmill", standalone_mode=False)
+        checkpoint()
+        stop.settled = True
         return 0
     except BaseException as error:
-        # Native code that a signal interrupts may raise anything, ImportError for one: the signal explains it.
-        return _exit_code(stop.heard or error, as_json="--json" in given)
-    finally:
-        stop.ignore()
+        stop.settled = True
+        # A noted signal explains any error after it: a child that the terminal interrupts too ends with one of its own.
+        return _exit_code(stop.noted or error, as_json="--json" in given)
+
+
+def _stopped(signum: signal.Signals) -> Stopped:
+    return Stopped(
+        f"stopped by {signum.name}; everything committed is kept, the same command goes on from there", signum=signum
+    )
 
 
 def entry_point() -> None:

@@ -13,13 +13,12 @@ import numpy as np
 from embedmill.base.errors import DeviceError, PipelineError
 from embedmill.base.records import Batch, FloatArray, Work
 from embedmill.base.results import EngineFacts
+from embedmill.base.signals import SLICE_S, checkpoint
 from embedmill.engine.runners.base import Cancelled, Runner
 
 Key = TypeVar("Key")
 # Wider than float16 rounding (2e-3 relative), far narrower than a vector that was not normalised.
 _NORM_TOLERANCE = 0.01
-# How often it is looked whether batches still end. Looks are counted, not seconds: a machine that slept did not hang.
-_LOOK_S = 1.0
 
 
 def _ignore(*_: object) -> None:
@@ -109,10 +108,12 @@ class Engine:
 
     def _finished(self, key: Key, vectors: FloatArray, futures: list[Future[None]]) -> tuple[Key, FloatArray]:
         """Wait for all batches of one work; the first error among them ends the rest."""
-        look_s = min(_LOOK_S, self._timeout_s / 4)
+        # Looks are counted, not seconds: a machine that slept did not hang.
+        look_s = min(SLICE_S, self._timeout_s / 4)
         done, pending = wait(futures, 0, "FIRST_EXCEPTION")
         ended, quiet_s = self._batches, 0.0
         while pending and not any(future.exception() for future in done):
+            checkpoint()
             done, pending = wait(futures, look_s, "FIRST_EXCEPTION")
             ended, quiet_s = self._batches, 0.0 if self._batches != ended else quiet_s + look_s
             if quiet_s >= self._timeout_s:

@@ -11,6 +11,7 @@ import numpy as np
 from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import FloatArray, Work
+from embedmill.base.signals import checkpoint
 from embedmill.batch.pack import pack
 from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.engine import Engine
@@ -60,7 +61,7 @@ class Embedder:
 
     def _works(self, texts: Sequence[str]) -> Iterator[tuple[int, Work]]:
         for first in range(0, len(texts), _EMBED_TEXTS):
-            tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS])
+            tokens = self._tokeniser.encode(texts[first : first + _EMBED_TEXTS], between=checkpoint)
             yield first, Work(tokens=tokens, batches=pack(tokens.lengths, self._packing))
 
 

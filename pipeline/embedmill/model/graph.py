@@ -11,6 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from embedmill.base.signals import checkpoint
+
 MICROSOFT = "com.microsoft"
 OPSET = 17
 IR_VERSION = 9
@@ -35,6 +37,7 @@ class WeightFile:
         return self._tensors[name]
 
     def _write(self, name: str, array: Array) -> TensorProto:
+        checkpoint()
         self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
         tensor = TensorProto(
             name=name,

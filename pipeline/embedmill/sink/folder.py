@@ -12,6 +12,7 @@ from msgspec import Struct
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.records import Entry, InputFile, Rejected, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
+from embedmill.base.signals import checkpoint
 
 T = TypeVar("T")
 MANIFEST = "_manifest.json"
@@ -73,6 +74,7 @@ def read_entries(folder: Path) -> Iterator[Entry]:
     """Read the entries of committed shards, in order. Raises Corrupt."""
     # By number, because names of more than five digits do not sort as text.
     for path in sorted((folder / LEDGER).glob("[0-9]*.json"), key=lambda path: int(path.stem)):
+        checkpoint()
         entry = _decode(path, Entry)
         if entry is not None:
             yield entry

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from embedmill.base.errors import Corrupt
 from embedmill.base.records import Entry, FloatArray, Prepared
+from embedmill.base.signals import checkpoint
 
 VECTOR = "embedding"
 # The columns that identify a row stand before the vector.
@@ -97,6 +98,7 @@ def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: st
 
 def read_ids(path: Path) -> list[str]:
     """Read the `id` column of an output file. Raises Corrupt."""
+    checkpoint()
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return list(file.read(columns=["id"]).column("id").to_pylist())

@@ -15,6 +15,7 @@ from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.records import Entry
 from embedmill.base.results import Manifest, Totals
+from embedmill.base.signals import checkpoint
 from embedmill.sink.folder import (
     OutputJob,
     check_conservation,
@@ -60,6 +61,7 @@ def verify(folder: Path) -> VerifyResult:
 
 
 def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]:
+    checkpoint()
     planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
     if planned is None or planned.pieces != entry.pieces:
         yield f"{entry.file}: its ledger entry covers other rows than the plan"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, starmap
+from functools import partial
+from itertools import chain
 
 from embedmill.base.config import MIB
+from embedmill.base.prefetch import Prefetch
 
 WHOLE_BYTES = 64 * MIB
 SAMPLES = 64
@@ -36,8 +39,17 @@ def digest(path: str, size_bytes: int) -> str:
 def digests(files: Sequence[tuple[str, int]]) -> list[str]:
     """Return the digest of each (path, size in bytes)."""
     tasks = [files[at : at + FILES_PER_TASK] for at in range(0, len(files), FILES_PER_TASK)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(chain.from_iterable(pool.map(lambda task: list(starmap(digest, task)), tasks)))
+    left = threading.Event()
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        # The main thread consumes what another one waits for: a stop is raised there, and ends the tasks.
+        Prefetch(pool.map(partial(_digest_each, left), tasks), depth=1, name="digests", on_close=left.set) as digested,
+    ):
+        return list(chain.from_iterable(digested))
+
+
+def _digest_each(left: threading.Event, files: Sequence[tuple[str, int]]) -> list[str]:
+    return [digest(path, size) for path, size in files if not left.is_set()]
 
 
 def _sampled(file: io.FileIO, size_bytes: int) -> str:

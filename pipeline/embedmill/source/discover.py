@@ -13,6 +13,7 @@ from msgspec import structs
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
+from embedmill.base.signals import checkpoint
 from embedmill.source.digest import digests
 from embedmill.source.formats import FORMATS
 from embedmill.source.globbing import expand, real_path
@@ -102,6 +103,7 @@ def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
     entered: set[Path] = set()
     waiting = [(folder, prefix)]
     while waiting:
+        checkpoint()
         folder, prefix = waiting.pop()
         real = real_path(folder)
         # Links may form a circle, and an output of embedmill may lie in its own input.

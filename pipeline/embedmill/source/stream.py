@@ -14,6 +14,7 @@ import pyarrow as pa
 from embedmill.base.config import MIB, LimitsTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
+from embedmill.base.signals import checkpoint
 
 BLOCK_BYTES = 4 * MIB
 UNKNOWN = sys.maxsize
@@ -46,6 +47,7 @@ class ByteStream:
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer only at the end."""
+        checkpoint()
         start, self.position = self.position, UNKNOWN
         parts: list[bytes] = []
         missing = size

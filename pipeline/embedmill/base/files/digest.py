@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from embedmill.base.signals import checkpoint
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -16,6 +18,7 @@ def sha256_of(paths: Iterable[Path]) -> str:
         with path.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
+                checkpoint()
     return digest.hexdigest()
 
 

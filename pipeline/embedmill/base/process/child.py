@@ -1,7 +1,9 @@
-"""What may crash or hang happens in a child process: a driver takes its process along."""
+"""Child processes, for drivers that may crash or hang."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import signal
 import subprocess
 import sys
@@ -10,36 +12,49 @@ from typing import IO
 
 from msgspec import Struct
 
-# A process that the kernel holds inside a driver does not die when it is killed; it is left behind then.
+from embedmill.base.signals import slices
+
+# A process that the kernel holds inside a driver does not die when it is killed: it is left behind after so long.
 _GRACE_S = 2.0
+# Characters of an error line that a message quotes.
 _SHOWN = 300
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """How a child ended: `words` is empty where it ended well; `lines` is what it printed."""
+    """Outcome of a child: `words` name a failure, `lines` stdout."""
 
     words: str = ""
     lines: list[str] = []
 
 
 def run_child(module: str, *arguments: str, timeout_s: float) -> ChildResult:
-    """Run `main(*arguments)` of a module in a child that imports from where this process does.
+    """Run `main(*arguments)` of a module, as `run_command` does."""
+    return run_command(command_of(module, *arguments), timeout_s=timeout_s)
 
-    A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised.
+
+def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResult:
+    """Run a command to the end.
+
+    A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised. A stop
+    signal kills the child and is raised.
     """
-    # Files, not pipes: nothing waits for whoever else holds their other end.
+    # Files, not pipes: a pipe would be waited for while a grandchild holds its other end.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            code = _run(command_of(module, *arguments), out, err, timeout_s)
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         except OSError as error:
             return ChildResult(words=f"a process could not be started: {error.strerror}")
-        if code is None:
+        try:
+            for seconds in slices(timeout_s):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return ChildResult(words=ending(child.wait(seconds), lines_of(err)), lines=lines_of(out))
             return ChildResult(words=f"did not answer in {timeout_s:g} s")
-        return ChildResult(words=ending(code, lines_of(err)), lines=lines_of(out))
+        finally:
+            end_child(child)
 
 
 def command_of(module: str, *arguments: str) -> list[str]:
-    """The command that runs `main(*arguments)` of a module, importing from where this process does."""
+    """Return the command of `main(*arguments)`, with this process's sys.path."""
     program = (
         f"import sys; sys.path[:] = {sys.path!r}; import importlib;"
         f" importlib.import_module({module!r}).main(*sys.argv[1:])"
@@ -49,10 +64,11 @@ def command_of(module: str, *arguments: str) -> list[str]:
 
 
 def leave_no_trace() -> None:
-    """For a child to begin with: if it crashes, it leaves no core dump and shows no dialog.
+    """Ignore stop signals; crash without core dump or dialog.
 
-    What stops its parent reaches it too (a terminal's Ctrl-C goes to both): when it ends is the parent's affair.
+    For a child to begin with.
     """
+    # A terminal's Ctrl-C reaches the child too: the parent decides when it ends.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "win32":
@@ -65,19 +81,8 @@ def leave_no_trace() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _run(command: list[str], out: IO[bytes], err: IO[bytes], timeout_s: float) -> int | None:
-    """The exit status; None where it took too long."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-    try:
-        return child.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        end_child(child)
-
-
 def end_child(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child that has not ended; one that cannot be killed is left behind."""
+    """Kill a running child, and wait 2 s at most."""
     if child.poll() is not None:
         return
     child.kill()
@@ -88,20 +93,20 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
 
 
 def lines_of(file: IO[bytes]) -> list[str]:
-    """All lines of a file that a child wrote."""
+    """Read all lines of a file that a child wrote."""
     file.seek(0)
     return file.read().decode("utf-8", errors="replace").split("\n")
 
 
 def ending(code: int, errors: list[str]) -> str:
-    """How a child ended, by its exit status and what it said last; empty where it ended well."""
+    """Name a failure by exit status and last error line."""
     if code == 0:
         return ""
-    said = next((line.strip() for line in reversed(errors) if line.strip()), "")[:_SHOWN]
-    words = f": {said}" if said else ""
+    last = next((line.strip() for line in reversed(errors) if line.strip()), "")[:_SHOWN]
+    reason = f": {last}" if last else ""
     if code < 0:
-        return f"crashed with signal {-code} ({signal.Signals(-code).name}){words}"
+        return f"crashed with signal {-code} ({signal.Signals(-code).name}){reason}"
     if code >= 0xC0000000:
         # Windows: an NTSTATUS of severity "error", such as an access violation.
-        return f"crashed with code {code:#010x}{words}"
-    return f"ended with code {code}{words}"
+        return f"crashed with code {code:#010x}{reason}"
+    return f"ended with code {code}{reason}"

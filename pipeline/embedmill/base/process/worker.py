@@ -1,6 +1,6 @@
-"""A child process that is asked one thing after another: its driver's crash or hang ends it, and no one else.
+"""Worker process that answers frames, so that drivers crash alone.
 
-Questions and answers are frames: four bytes of length, then so many bytes.
+A frame is four bytes of length, little-endian, then so many bytes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import IO, Self
 
 from embedmill.base.process.child import command_of, end_child, ending, leave_no_trace, lines_of
 
-# A process that said its last word has so long to end by itself.
+# A process that has closed its output has so long to end by itself.
 _GRACE_S = 5.0
 _LENGTH_BYTES = 4
 
 
 class WorkerEnded(Exception):
-    """The process ended, or did not answer in time; its words say how. Not an error of the user's."""
+    """Worker that has ended."""
 
 
 class Worker:
-    """Runs `main(*arguments)` of a module, which speaks through a `ParentPipe`; a context manager."""
+    """Worker process of `main(*arguments)` of a module; a context manager.
+
+    The module answers through a `ParentPipe`.
+    """
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start the process; nothing is read before `listen`. Raises WorkerEnded where no process can be started."""
@@ -59,7 +62,7 @@ class Worker:
             self._errors.close()
 
     def send(self, frame: bytes) -> None:
-        """Ask without waiting; several threads may. Raises WorkerEnded where no one listens any more."""
+        """Send a frame; thread-safe. Raises WorkerEnded after the end."""
         assert self._child.stdin is not None
         try:
             with self._sending:
@@ -68,18 +71,18 @@ class Worker:
             raise WorkerEnded(self.ending()) from error
 
     def end(self) -> None:
-        """Kill the process if it has not ended."""
+        """Kill the process."""
         end_child(self._child)
 
     def ending(self) -> str:
-        """How the process ended, in words; it is given a few seconds to do so."""
+        """Name the end of the process, awaited for 5 s."""
         try:
             self._child.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self.end()
         with self._sending:
-            said = [] if self._errors.closed else lines_of(self._errors)
-        return ending(self._child.returncode or 0, said) or "ended without an answer"
+            errors = [] if self._errors.closed else lines_of(self._errors)
+        return ending(self._child.returncode or 0, errors) or "ended without an answer"
 
     def _read(self, heard: Callable[[bytes | None], None]) -> None:
         assert self._child.stdout is not None
@@ -92,13 +95,11 @@ class Worker:
 
 
 class ParentPipe:
-    """The child's side: what its parent says, and the way back; a context manager.
-
-    Standard output is for frames alone: what native libraries print there goes to standard error instead.
-    """
+    """Child's end of a worker's pipes; a context manager."""
 
     def __enter__(self) -> Self:
         leave_no_trace()
+        # Native libraries print to standard output: what they print goes to standard error, and only frames go out.
         sys.stdout.flush()
         self._out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -109,11 +110,11 @@ class ParentPipe:
         self._out.close()
 
     def questions(self) -> Iterator[bytes]:
-        """Frame after frame, until the parent ends or wants nothing more."""
+        """Read frames until the parent closes the pipe."""
         return _frames(sys.stdin.buffer)
 
     def say(self, frame: bytes) -> None:
-        """Send a frame; several threads may."""
+        """Send a frame; thread-safe."""
         with self._saying:
             _write(self._out, frame)
 
@@ -125,7 +126,7 @@ def _write(pipe: IO[bytes], frame: bytes) -> None:
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
-    """Whole frames; one that is cut short ends them."""
+    """Read frames, up to one that is cut short."""
     while len(head := pipe.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
         size = int.from_bytes(head, "little")
         frame = pipe.read(size)
@@ -138,5 +139,5 @@ def _close(pipe: IO[bytes]) -> None:
     try:
         pipe.close()
     except OSError:
-        # What was still to be written has no reader any more.
+        # Buffered bytes that the process no longer reads.
         return

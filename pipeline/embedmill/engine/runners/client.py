@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,7 @@ from embedmill.base.errors import DeviceError, DeviceLost, ModelError, OutOfMemo
 from embedmill.base.process.worker import Worker, WorkerEnded
 from embedmill.base.records import Batch, FloatArray, Tokens, Work
 from embedmill.base.results import SessionFacts
+from embedmill.base.signals import slices
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.memory.usage import PeakUsage
@@ -114,11 +116,11 @@ class HostClient:
 
     def reply(self, future: Future[messages.Reply], timeout_s: float) -> messages.Reply:
         """Wait for a reply; ends the process and raises DeviceLost where none comes in time."""
-        try:
-            return future.result(timeout_s)
-        except TooLate:
-            self.end(DeviceLost(f"its process did not answer in {timeout_s:g} s"))
-            return future.result()
+        for seconds in slices(timeout_s):
+            with suppress(TooLate):
+                return future.result(seconds)
+        self.end(DeviceLost(f"its process did not answer in {timeout_s:g} s"))
+        return future.result()
 
     def end(self, why: Exception) -> None:
         """Kill the process; open requests fail with `why`."""

@@ -83,12 +83,12 @@ class ProcessRunner:
 
     def time(self, work: Work, seconds: float, *, timeout_s: float) -> Timed:
         """Time passes at the far end, as where sessions are in the run's own process. Raises as `run` does."""
-        self._opened.result()
+        self._host.reply(self._opened, timeout_s)
         return self._host.time(work, seconds, timeout_s=timeout_s)
 
     def multiply(self, graph: bytes, *, timeout_s: float) -> float:
         """Seconds of the fastest run of a graph of matrix products. Raises as `run` does."""
-        self._opened.result()
+        self._host.reply(self._opened, timeout_s)
         return self._host.multiply(graph, timeout_s=timeout_s)
 
     def peak(self) -> PeakUsage | None:

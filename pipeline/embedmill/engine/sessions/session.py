@@ -17,6 +17,7 @@ from msgspec import structs
 
 from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory
 from embedmill.base.records import Batch, FloatArray, Tokens
+from embedmill.base.signals import checkpoint
 from embedmill.engine.catalogue.entry import Meaning, Provider
 from embedmill.engine.catalogue.runtimes import FAULTS
 from embedmill.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
@@ -89,6 +90,7 @@ class Session:
         OutOfMemory where that is for want of memory; the session may then fail for batches that it ran before.
         DeviceLost where the device is gone: no session of this process can reach it any more.
         """
+        checkpoint()
         ids, mask = pad(tokens, batch, self._pad_id)
         what = f"a batch of {batch.size} x {batch.sequence} tokens"
         vectors, took = self.compute({"input_ids": ids, "attention_mask": mask}, what)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, Piece, Span
+from embedmill.base.signals import checkpoint
 from embedmill.source.columns import ResolvedColumns, require, required, resolved
 from embedmill.source.formats.arrow import Cell, LongValue, invalid_rows, strings, without_long
 from embedmill.source.formats.boundaries import SPAN_ROWS
@@ -132,6 +133,7 @@ class ParquetFile:
 
     def _next(self, at_most: int) -> Any:
         """Return the next 1 to `at_most` rows as a RecordBatch."""
+        checkpoint()
         while self._rest is None or not self._rest.num_rows:
             with translated(self._file):
                 self._rest = next(self._batches, None)
@@ -206,6 +208,7 @@ class ParquetFile:
 
 def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColumns) -> tuple[int, int]:
     """Return rows and bytes of text; refuse a contradictory footer."""
+    checkpoint()
     row_group = parquet.metadata.row_group(group)
     rows, size = row_group.num_rows, row_group.total_byte_size
     values = [rows]
