@@ -40,11 +40,8 @@ TO_MOVE = (
     "batch/prepare.py imports embedmill.source",
     "engine/runners/start.py imports embedmill.model.bundle",
     "source/",
-    "Trial",
     "Device",
     "Opening",
-    "Run",
-    "Choice",
 )
 # Rule 5. What one job may import of the others.
 JOBS_SHARED = {"job", "models", "report", "executors"}
