@@ -1,15 +1,14 @@
-"""What the tuner picks against the best of an exhaustive grid.
+"""What tuning gains over the catalogue's default, and how close it comes to the best.
 
     python -m bench.tuner --simulated [--devices 200] [--safety 1000]    random simulated devices, 10 % noise
-    python -m bench.tuner [--runs 20] [--texts 600] [--rounds 5]         this machine's CPU, real documents
+    python -m bench.tuner [--runs 5] [--texts 1500] [--rounds 5]         this machine's CPU, real documents
 
 Simulated: `--safety` devices with ceilings down to less than anything needs, 3 in 10 of them with a hidden limit below
-the ceiling they are told, and `--devices` with room for four times the smallest batch and more, where the pick's true
-rate is divided by the best one whose true peak keeps the ceiling.
+the ceiling they are told, and `--devices` with room for four times the smallest batch and more, where the true rate of
+what is used is divided by the best one whose true peak keeps the ceiling, and by that of the default.
 
-Real: every run tunes anew, then every point of the grid embeds the same texts, in random order, round by round. Of
-noisy points the best one looks better than it is; so the best is also chosen by the odd rounds and rated by the even
-ones, and the other way round.
+Real: every run tunes anew. Then the texts are embedded with each of the settings that were found and with the default,
+by turns, round by round.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from embedmill.engine.runners.start import list_devices
 from embedmill.engine.spec import spec_for
 from embedmill.engine.target import aim
 from embedmill.jobs.models import find_bundle
-from embedmill.tune.search import Limits, Mode, Pick, Tuner
+from embedmill.tune.search import Limits, Mode, Pick, find_pick
 from embedmill.tune.space import space_of
 from embedmill.tune.trial import Measurer
 from tests.support.exhaustive import best_tokens_per_s, choice_peak, tokens_per_s
-from tests.support.tuner_devices import tune
+from tests.support.tuner_devices import Job, tune
 from tests.support.tuner_jobs import random_job
 
 _MIB = 1 << 20
@@ -55,12 +54,9 @@ _MIB = 1 << 20
 def simulated(devices: int, safety: int) -> None:
     """Print what happened on random devices."""
     print(f"safety, {safety} devices: {dict(sorted(_safety(safety).items()))}")
-    for kind, ratios in _regret(devices).items():
-        print(
-            f"rate of the pick over the best, {len(ratios)} devices ({kind}): median {statistics.median(ratios):.4f},"
-            f" 10th percentile {np.quantile(ratios, 0.1):.4f}, worst {min(ratios):.4f},"
-            f" below 0.93: {sum(ratio < 0.93 for ratio in ratios)}"
-        )
+    outcomes = [(job, tune(job, seed).pick) for seed in range(devices) for job in [random_job(seed)]]
+    for kind, fixed in (("any shape", False), ("fixed shapes", True)):
+        _print_regret_and_gain(kind, [one for one in outcomes if bool(one[0].space.buckets) == fixed])
 
 
 def _safety(devices: int) -> Counter[str]:
@@ -87,18 +83,20 @@ def _safety(devices: int) -> Counter[str]:
     return counts
 
 
-def _regret(devices: int) -> dict[str, list[float]]:
-    ratios: dict[str, list[float]] = {"all": [], "any shape": [], "fixed shapes": []}
-    longest = 0.0
-    for seed in range(devices):
-        job = random_job(seed)
-        pick = tune(job, seed).pick
-        ratio = tokens_per_s(job, pick.mode, pick.packing) / best_tokens_per_s(job)
-        ratios["all"].append(ratio)
-        ratios["fixed shapes" if job.space.buckets else "any shape"].append(ratio)
-        longest = max(longest, pick.seconds)
-    print(f"longest tuning: {longest:.1f} s of 30 s")
-    return {kind: found for kind, found in ratios.items() if found}
+def _print_regret_and_gain(kind: str, outcomes: list[tuple[Job, Pick]]) -> None:
+    rates = [tokens_per_s(job, pick.mode, pick.packing) for job, pick in outcomes]
+    best = [rate / best_tokens_per_s(job) for rate, (job, _) in zip(rates, outcomes, strict=True)]
+    gain = [
+        rate / tokens_per_s(job, job.space.modes[0], job.space.default)
+        for rate, (job, _) in zip(rates, outcomes, strict=True)
+    ]
+    for name, ratios in (("best", best), ("default", gain)):
+        print(
+            f"{kind}, {len(ratios)} devices, rate over the {name}: median {statistics.median(ratios):.3f}, 10th"
+            f" percentile {np.quantile(ratios, 0.1):.3f}, 5th {np.quantile(ratios, 0.05):.3f}, worst {min(ratios):.3f}"
+        )
+    print(f"  below 0.93 of the best: {sum(ratio < 0.93 for ratio in best)}")
+    print(f"  {dict(Counter(pick.verdict for _, pick in outcomes))}")
 
 
 class Cpu:
@@ -110,13 +108,10 @@ class Cpu:
         self.target = aim(find_provider("cpu"), self.options, this_machine(), list_devices)
         self.space = space_of(self.target, model, self.options)
 
-    def tune(self, limits: Limits, seed: int) -> Pick:
+    def tune(self, limits: Limits) -> Pick:
         """Tune from nothing."""
-        tuner = Tuner(self.space, self.tokens.lengths, limits, seed=seed)
         with Measurer(spec_for(self.model, self.target, self.options), self.tokens) as measurer:
-            while (trial := tuner.next()) is not None:
-                tuner.observe(trial, measurer.observe(trial))
-        return tuner.pick()
+            return find_pick(self.space, self.tokens.lengths, limits, measurer.observe)
 
     @contextmanager
     def engine(self, mode: Mode) -> Iterator[Engine]:
@@ -125,73 +120,51 @@ class Cpu:
         with Engine(LocalRunner(spec_for(self.model, self.target, options))) as engine:
             yield engine
 
-    def seconds(self, engine: Engine, work: Work) -> float:
-        """How long a work takes."""
-        began = time.perf_counter()
-        list(engine.embed([(0, work)]))
-        return time.perf_counter() - began
+    def rows_per_s(self, mode: Mode, packing: Packing) -> float:
+        """Embed all texts on a warm session."""
+        work = Work(tokens=self.tokens, batches=pack(self.tokens.lengths, packing))
+        with self.engine(mode) as engine:
+            list(engine.embed([(0, structs.replace(work, batches=work.batches[: mode.lanes]))]))
+            began = time.perf_counter()
+            list(engine.embed([(0, work)]))
+        return len(self.tokens.truncated) / (time.perf_counter() - began)
 
 
 def real(runs: int, texts: int, rounds: int, time_s: float) -> None:
-    """Print every pick and its rate over the grid's best."""
+    """Print every pick, and what its settings gain over the default."""
     model = find_bundle(DEFAULT_MODEL).model(TextTable())
     found = list(documents(Path(sysconfig.get_path("stdlib"))))
     chosen = [row["text"] for row in found[:: max(1, len(found) // texts)]][:texts]
-    cpu = Cpu(model, with_longest(Tokeniser.of(model).encode(chosen), model.max_tokens))
+    tokeniser = Tokeniser(
+        Path(model.tokenizer), max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase
+    )
+    cpu = Cpu(model, with_longest(tokeniser.encode(chosen), model.max_tokens))
     limits = Limits(ceiling_bytes=int(0.85 * psutil.virtual_memory().available), time_s=time_s)
     picks = []
-    for seed in range(runs):
-        began = time.perf_counter()
-        picks.append(cpu.tune(limits, seed))
-        print(f"run {seed}: {_said(picks[-1])}, {time.perf_counter() - began:.1f} s in all", flush=True)
-    grid = _grid(cpu, rounds)
-    rates = {point: statistics.median(found) for point, found in grid.items()}
-    for point, rate in sorted(rates.items(), key=lambda item: -item[1]):
-        print(f"grid: {point[0]} x {point[1]}, {point[2]} tokens: {rate:.0f} tokens/s")
-    best = max(rates.values())
-    print(f"grid's best {best:.0f} tokens/s; without its luck {_lucky_free(grid):.0f}")
-    for name, against in (("best", best), ("best without its luck", _lucky_free(grid))):
-        ratios = [rates[_point(pick.mode, pick.packing.budget_tokens)] / against for pick in picks]
-        print(f"over the {name}: median {statistics.median(ratios):.3f}, worst {min(ratios):.3f}")
+    for number in range(runs):
+        picks.append(cpu.tune(limits))
+        print(f"tuning {number}: {_pick_words(picks[-1])}", flush=True)
+    default = (cpu.space.modes[0], cpu.space.default)
+    settings = list(dict.fromkeys((pick.mode, pick.packing) for pick in picks if (pick.mode, pick.packing) != default))
+    rates: dict[tuple[Mode, Packing], list[float]] = {}
+    for _ in range(rounds):
+        for one in (default, *settings):
+            rates.setdefault(one, []).append(cpu.rows_per_s(*one))
+    for one, several in rates.items():
+        ratios = [rate / untuned for rate, untuned in zip(several, rates[default], strict=True)]
+        print(
+            f"{one[0].streams} x {one[0].threads}, {one[1].budget_tokens} tokens{' (default)' * (one == default)}:"
+            f" {min(several):.1f} to {max(several):.1f} rows/s, over the default by turns: median"
+            f" {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}"
+        )
 
 
-def _said(pick: Pick) -> str:
+def _pick_words(pick: Pick) -> str:
+    gains = " ".join(f"{gain:.2f}" for gain in pick.gains)
     return (
-        f"{pick.mode.streams} x {pick.mode.threads}, {pick.packing.budget_tokens} tokens,"
+        f"{pick.mode.streams} x {pick.mode.threads}, {pick.packing.budget_tokens} tokens, {pick.verdict} ({gains}),"
         f" {pick.tokens_per_s:.0f} tokens/s, {(pick.peak_bytes or 0) / _MIB:.0f} MiB,"
         f" {len(pick.observations)} trials, {pick.ended}, {pick.seconds:.1f} s"
-    )
-
-
-def _point(mode: Mode, budget: int) -> tuple[int, int, int]:
-    return mode.streams, mode.threads, budget
-
-
-def _grid(cpu: Cpu, rounds: int) -> dict[tuple[int, int, int], list[float]]:
-    """Tokens per second of each point, round by round."""
-    points = [(mode, budget) for mode in cpu.space.modes for budget in cpu.space.budgets_tokens]
-    works = {
-        budget: Work(tokens=cpu.tokens, batches=pack(cpu.tokens.lengths, Packing(budget_tokens=budget)))
-        for budget in cpu.space.budgets_tokens
-    }
-    rates: dict[tuple[int, int, int], list[float]] = {_point(*point): [] for point in points}
-    random = np.random.default_rng(0)
-    useful = float(cpu.tokens.lengths.sum())
-    for _ in range(rounds):
-        for number in random.permutation(len(points)):
-            mode, budget = points[number]
-            with cpu.engine(mode) as engine:
-                first = works[budget].batches[: mode.lanes]
-                cpu.seconds(engine, Work(tokens=cpu.tokens, batches=first))
-                rates[_point(mode, budget)].append(useful / cpu.seconds(engine, works[budget]))
-    return rates
-
-
-def _lucky_free(grid: dict[tuple[int, int, int], list[float]]) -> float:
-    """The best point's rate in rounds that did not choose it."""
-    halves = [{point: statistics.median(rates[half::2] or rates) for point, rates in grid.items()} for half in (0, 1)]
-    return statistics.mean(
-        rating[max(choosing, key=lambda point: choosing[point])] for choosing, rating in (halves, halves[::-1])
     )
 
 
@@ -201,10 +174,10 @@ def main() -> None:
     parser.add_argument("--simulated", action="store_true")
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--safety", type=int, default=1000)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--texts", type=int, default=600)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--time", type=float, default=30.0)
+    parser.add_argument("--time", type=float, default=27.0)
     options = parser.parse_args()
     if options.simulated:
         simulated(options.devices, options.safety)

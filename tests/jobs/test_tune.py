@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.target import Target
 from embedmill.jobs.tune import tune
-from embedmill.tune import batches as tune_module
+from embedmill.tune import job as tune_module
 from embedmill.tune.batches import Settings, note_rate, settings_for
 from embedmill.tune.kept import disturbed, drifted, kept_tunings, outgrown
-from embedmill.tune.search import OUT_OF_MEMORY, Limits, Observation, Space, Trial, Tuner
+from embedmill.tune.search import OUT_OF_MEMORY, Limits, Observation, Pick, Space, Trial, find_pick
+from embedmill.tune.search.sweep import idle
 from tests.support.fake_devices import device_of
 from tests.support.jobs import make_config
 from tests.support.works import CPU, ladder_of, model, tokens_of
@@ -51,7 +54,7 @@ class Machine:
         self.best, self.rate = best, tokens_per_s
         self.trials: list[Trial] = []
         self.breaks = self.full = self.full_later = False
-        self.jitter = 0.0
+        self.jitter, self.slope = 0.0, 0.3
         self.processor_share: float | None = None
         self.peak_bytes = 1 << 20
 
@@ -71,7 +74,8 @@ class Machine:
         if self.full or (self.full_later and len(self.trials) > 2):
             return Observation(seconds=0.1, failure=OUT_OF_MEMORY)
         distance = abs(math.log2(trial.knobs.budget_tokens / self.best))
-        seconds = trial.padded_tokens / self.rate * (1 + 0.3 * distance) / trial.knobs.mode.streams
+        seconds = trial.padded_tokens / self.rate * (1 + self.slope * distance) / trial.knobs.mode.streams
+        seconds *= idle(trial.batches, trial.knobs.mode.streams)
         # The first two trials say how fast the device is.
         seconds *= 1 + self.jitter * math.sin(len(self.trials) * 7.0) * (len(self.trials) > 2)
         share = self.processor_share
@@ -107,6 +111,31 @@ class TestRun:
         assert settled().spec.packing == found.spec.packing
         assert machine.trials == []
 
+    def test_what_gains_over_the_default_is_used_and_the_gain_is_kept(self, machine: Machine) -> None:
+        machine.best = 2048
+        found = settled()
+        assert found.spec.packing.budget_tokens == 2048
+        assert found.tuning is not None
+        assert found.tuning.verdict == "faster"
+        assert found.tuning.gain == pytest.approx(1.6, rel=0.1)
+        assert found.tuning.gain == statistics.median(found.tuning.gain_pairs)
+
+    def test_what_does_not_gain_is_dropped_for_the_default_and_not_looked_for_again(self, machine: Machine) -> None:
+        machine.best, machine.slope = 2048, 0.002
+        found = settled()
+        assert (found.spec.packing.budget_tokens, found.spec.streams, found.spec.threads) == (512, 2, 1)
+        assert found.tuning is not None
+        assert found.tuning.verdict == "no gain"
+        assert found.tuning.gain == pytest.approx(1.0, abs=0.02)
+        machine.trials.clear()
+        assert settled().tuning == found.tuning
+        assert machine.trials == []
+
+    def test_where_the_default_is_the_best_there_is_no_gain_to_state(self, machine: Machine) -> None:
+        found = settled().tuning
+        assert found is not None
+        assert (found.verdict, found.gain, found.gain_pairs) == ("default", None, [])
+
     def test_a_short_run_without_anything_kept_reads_no_texts(self, machine: Machine) -> None:
         assert settled(rows=1000, read=no_sample).tuning is None
 
@@ -135,19 +164,18 @@ class TestRun:
         """Each of them has a session to open."""
         given: list[float] = []
 
-        class Timed(Tuner):
-            def __init__(self, space: Space, lengths: IntArray, limits: Limits, *, seed: int = 0) -> None:
-                given.append(limits.time_s)
-                super().__init__(space, lengths, limits, seed=seed)
+        def timed(space: Space, lengths: IntArray, limits: Limits, observe: Callable[[Trial], Observation]) -> Pick:
+            given.append(limits.time_s)
+            return find_pick(space, lengths, limits, observe)
 
-        monkeypatch.setattr(tune_module, "Tuner", Timed)
+        monkeypatch.setattr(tune_module, "find_pick", timed)
         on = structs.replace(target(), provider=provider)
         settings_for(MODEL, ENGINE, on, sample, rows=100_000_000, chunked=False)
         assert given == [expected_s]
 
     def test_chunks_count_for_what_they_are(self, machine: Machine) -> None:
         rows, each = 1000, 20_000
-        read = lambda: sample(texts=each // 8 * 2, rows=2)  # noqa: E731
+        read = partial(sample, texts=each // 8 * 2, rows=2)
         found = settings_for(MODEL, ENGINE, target(), read, rows=rows, chunked=True)
         assert found.tuning is not None
 
@@ -187,6 +215,20 @@ class TestRun:
 
 
 class TestKept:
+    def test_a_record_that_was_never_compared_with_the_default_is_quietly_made_anew(
+        self, machine: Machine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kept = settled().kept
+        assert kept is not None
+        new = {"verdict", "gain", "gain_pairs"}
+        old = {name: value for name, value in json.loads(kept.read_bytes()).items() if name not in new}
+        kept.write_text(json.dumps(old))
+        machine.trials.clear()
+        assert settled().tuning is not None
+        assert machine.trials != []
+        assert caplog.text == ""
+        assert kept_tunings()[0].verdict == "default"
+
     @pytest.mark.parametrize("words", [b"", b"{", b'{"made": 3}', b"\xff\xfe"])
     def test_a_damaged_file_is_passed_over_with_a_warning_and_made_anew(
         self, machine: Machine, words: bytes, caplog: pytest.LogCaptureFixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
 from msgspec import structs
 
 from embedmill.base.records import Bucket, Packing
@@ -46,6 +47,9 @@ TUNING = Tuning(
         structs.replace(TRIAL, streams=1, threads=2),
         structs.replace(TRIAL, budget_tokens=8192, failure="out of memory <soon>"),
     ],
+    verdict="faster",
+    gain=1.21,
+    gain_pairs=[1.21, 1.1, 1.3],
 )
 
 
@@ -54,6 +58,32 @@ def test_the_pick_is_in_words() -> None:
     assert "fp32, 2 x 1 threads, up to 512 padded tokens per batch: 10.0k tokens/s with 200.0 MiB of 1.0 GiB" in words
     assert "for texts of p50 8, p95 16, mean 11 tokens" in words
     assert "runs since then: 9.5k tokens/s" in words
+
+
+def test_the_gain_and_its_spread_are_stated_everywhere() -> None:
+    words = "1.21 times the default (3 pairs of runs: 1.10 to 1.30)"
+    assert words in tuning_summary(TUNING)
+    assert words in tunings_summary([TUNING])
+    assert words in tuning_section(TUNING)
+
+
+def test_where_nothing_gains_the_default_is_named_as_what_is_kept() -> None:
+    kept = structs.replace(TUNING, verdict="no gain", gain=0.97, gain_pairs=[0.9, 0.97, 1.04])
+    pairs = "the best found ran at 0.97 times, 3 pairs of runs: 0.90 to 1.04"
+    assert f"no gain over the default: keeping the default ({pairs})" in tuning_summary(kept)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("default", "the default is the best found"),
+        ("default failed", "not compared with the default, which cannot run"),
+        ("not compared", "no time to compare the best found with the default: keeping the default"),
+        ("", "not compared with the default"),
+    ],
+)
+def test_without_pairs_the_reason_is_stated(verdict: str, words: str) -> None:
+    assert words in tuning_summary(structs.replace(TUNING, verdict=verdict, gain=None, gain_pairs=[]))
 
 
 def test_a_ladder_is_told_by_its_shapes() -> None:

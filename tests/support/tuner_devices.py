@@ -17,7 +17,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from embedmill.base.records import IntArray
-from embedmill.tune.search import OUT_OF_MEMORY, Knobs, Limits, Mode, Observation, Pick, Space, Trial, Tuner
+from embedmill.tune.search import OUT_OF_MEMORY, Knobs, Limits, Mode, Observation, Pick, Space, Trial, find_pick
 
 Floats = npt.NDArray[np.float64]
 Allocator = Literal["exact", "steps", "powers", "power of activations", "doubling regions", "first chunk"]
@@ -137,7 +137,8 @@ class Device:
 
     def run(self, trial: Trial) -> Observation:
         """A trial's time, with noise, and its peak."""
-        speed, mode, session = self.job.speed, trial.knobs.mode, trial.knobs.session
+        speed, mode = self.job.speed, trial.knobs.mode
+        session = (trial.knobs.session, mode.streams, mode.in_flight)
         opened = speed.open_s * float(self.random.uniform(0.9, 1.1)) if session != self._session else 0.0
         if session != self._session:
             self._session, self._kept = session, 0.0
@@ -165,7 +166,9 @@ class Device:
         tokens = float(heaviest.size * heaviest.sequence)
         demand = (trial.knobs.mode.precision, trial.knobs.mode.lanes * tokens, trial.knobs.mode.lanes * float(scores))
         first = trial.knobs not in self._runs
-        peak = max(self._kept, peak_bytes(self.job.need, trial.knobs.mode, tokens, float(scores), first=first))
+        lanes, heavy = trial.knobs.mode.lanes, sum(batch.size * batch.sequence == tokens for batch in trial.batches)
+        once = first and heavy < 2 * lanes
+        peak = max(self._kept, peak_bytes(self.job.need, trial.knobs.mode, tokens, float(scores), first=once))
         if first:
             self.repeated += any(
                 demand[0] == other[0] and demand[1] >= other[1] and demand[2] >= other[2]
@@ -187,7 +190,5 @@ def makespan(seconds: Floats, streams: int) -> float:
 def tune(job: Job, seed: int) -> Outcome:
     """Tune a device to the end. Raises DeviceError as the tuner does."""
     device = Device(job, seed)
-    tuner = Tuner(job.space, job.lengths, job.limits, seed=seed)
-    while (trial := tuner.next()) is not None:
-        tuner.observe(trial, device.run(trial))
-    return Outcome(pick=tuner.pick(), refused=device.refused, breaches=device.breaches, repeated=device.repeated)
+    pick = find_pick(job.space, job.lengths, job.limits, device.run)
+    return Outcome(pick=pick, refused=device.refused, breaches=device.breaches, repeated=device.repeated)

@@ -13,6 +13,9 @@ from embedmill.tune.search import Limits, Mode, Space, ladder_buckets, powers_of
 from tests.support.exhaustive import bucket_peak, choice_peak
 from tests.support.tuner_devices import ALLOCATORS, MIB, Job, Need, Speed
 
+# What runs untuned: four times the smallest budget; a sixteenth of the largest bucket. So it is in `tune.space`.
+_DEFAULT_TOKENS = 512
+
 
 def log_uniform(random: np.random.Generator, low: float, high: float) -> float:
     """Between `low` and `high`, every octave as likely."""
@@ -102,7 +105,6 @@ def random_job(seed: int, *, small: bool = False, room: tuple[float, float] = (4
         expected_tokens=int(log_uniform(random, 300, 20000) / speed.token_s),
         # About what `embedmill tune` takes by default.
         time_s=8.0 if small else 90.0 if fixed else 30.0,
-        trials=40 if small else 400,
     )
     return structs.replace(job, space=structs.replace(job.space, modes=modes), limits=limits)
 
@@ -110,11 +112,20 @@ def random_job(seed: int, *, small: bool = False, room: tuple[float, float] = (4
 def _space(random: np.random.Generator, *, fixed: bool, cores: int, longest: int, small: bool) -> Space:
     modes = tuple(_modes(random, fixed=fixed, cores=cores, small=small))
     if not fixed:
-        return Space(modes=modes, budgets_tokens=powers_of_two(128, 4096 if small else 16384))
+        budgets = powers_of_two(128, 4096 if small else 16384)
+        return Space(modes=modes, budgets_tokens=budgets, default=Packing(budget_tokens=_DEFAULT_TOKENS))
     sequences = (64,) if small else (32, 64, 128, 256)
     most_tokens = 8192 if small else 16384
-    return Space(
-        modes=modes, buckets=ladder_buckets(sequences, longest=longest, most_rows=256, most_tokens=most_tokens)
+    buckets = ladder_buckets(sequences, longest=longest, most_rows=256, most_tokens=most_tokens)
+    return Space(modes=modes, buckets=buckets, default=_default_ladder(buckets))
+
+
+def _default_ladder(buckets: tuple[Bucket, ...]) -> Packing:
+    """Of each sequence the bucket that fills the default's budget, as the catalogue's ladders do."""
+    within = [bucket for bucket in buckets if bucket.rows * bucket.sequence <= _DEFAULT_TOKENS * 2]
+    return Packing(
+        budget_tokens=_DEFAULT_TOKENS * 2,
+        buckets=tuple({bucket.sequence: bucket for bucket in within}.values()),
     )
 
 

@@ -12,7 +12,7 @@ from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.engine.target import packing_for
 from embedmill.tune.space import default_trial, is_open, space_of
-from tests.support.works import CPU, buckets_of, ladder_of, model, provider_of, target_of
+from tests.support.works import CPU, ladder_of, model, provider_of, target_of
 
 BOTH = {
     "fp32": GraphChoice(graph="fused", floor=0.99999),
@@ -20,7 +20,6 @@ BOTH = {
 }
 MODEL = model(graphs=["fused", "fused-fp16", "unfused", "unfused-fp16"], max_tokens=32)
 LADDER = provider_of(shapes=ladder_of(8, 16, budget_tokens=64, most_rows=8), precisions=BOTH, runs="adapter")
-LENGTHS = np.array([30, 3, 9, 5, 8])
 
 
 @pytest.fixture(autouse=True)
@@ -86,18 +85,25 @@ def test_one_point_is_no_choice() -> None:
 class TestDefaultTrial:
     def test_any_shape_runs_texts_of_all_lengths(self) -> None:
         space = space_of(target_of(CPU), MODEL, EngineTable())
-        lengths = np.arange(1, 1001) % 32 + 1
-        trial = default_trial(space, packing_for(CPU, MODEL, EngineTable()), lengths, 8192)
-        assert 0.5 * 8192 < trial.padded_tokens < 2 * 8192
+        lengths = np.arange(1, 3001) % 32 + 1
+        trial = default_trial(space, lengths)
+        assert 0.5 * 16_384 < trial.padded_tokens < 2 * 16_384
         assert trial.useful_tokens == sum(lengths[batch.rows].sum() for batch in trial.batches)
         sequences = [batch.sequence for batch in trial.batches]
         assert min(sequences) < 6
         assert max(sequences) > 26
 
-    def test_a_ladder_runs_the_bucket_of_the_median_text(self) -> None:
+    def test_a_ladder_runs_the_bucket_that_takes_the_most_tokens(self) -> None:
         space = space_of(target_of(LADDER), MODEL, EngineTable())
-        trial = default_trial(space, packing_for(LADDER, MODEL, EngineTable()), LENGTHS, 1000)
+        trial = default_trial(space, np.array([30, 3, 9, 5, 8, *[7] * 24]))
         assert trial.knobs.bucket == Bucket(rows=8, sequence=8)
-        assert sorted(int(row) for batch in trial.batches for row in batch.rows) == [1, 3, 4]
-        assert trial.knobs.bucket in buckets_of((8, 8))
-        assert trial.useful_tokens == 16
+        assert trial.knobs.bucket in space.default.buckets
+        assert {(batch.size, batch.sequence) for batch in trial.batches} == {(8, 8)}
+
+
+def test_the_default_is_what_the_catalogue_says() -> None:
+    for provider in (CPU, LADDER):
+        space = space_of(target_of(provider), MODEL, EngineTable())
+        assert space.default == packing_for(provider, MODEL, EngineTable())
+        assert set(space.default.buckets) <= set(space.buckets)
+        assert space.modes[0].streams == (4 if provider is CPU else 1)

@@ -94,11 +94,12 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
 
 
 class TrialFacts(Struct, frozen=True, kw_only=True):
-    """One trial of a tuner: batches of one kind, run together.
+    """One trial of a tuning: batches of one kind, run together.
 
-    `bucket` is None where any shape of at most `budget_tokens` padded tokens ran. The tokens are those of its batches,
-    the seconds theirs and those of opening the session; bytes are above what was held before it was opened, None where
-    that is not known. `failure` says what went wrong.
+    bucket                   the fixed shape; None: any shape of at most `budget_tokens` padded tokens
+    seconds, open_seconds    of the batches, and of opening the session
+    peak_bytes               above what was held before the session was opened; None: not known
+    failure                  the error; None: it went well
     """
 
     precision: str
@@ -117,18 +118,22 @@ class TrialFacts(Struct, frozen=True, kw_only=True):
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
-    """What a tuner found, and for what.
+    """Result of a tuning.
 
     made              when, in ISO 8601
-    holds_for         what it was measured for: provider, device, drivers, versions, model, lengths of the texts
-    precision, streams, threads, in_flight, packing   the pick
-    tokens_per_s      useful tokens that it should embed per second; `rates` those that runs with it did since
-    peak_bytes        what it should need at the most; None where memory is not known
-    ceiling_bytes     what no trial was to pass; None likewise
-    unproven          buckets of the pick that were not run themselves; larger ones were
-    processor_share   of the processor time that trials could have had, what they got, in the median; None where it is
-                      not the processor that computes
-    seconds, ended    what tuning took, and why it ended
+    holds_for         provider, device, drivers, versions, model, options and lengths of texts that were measured
+    precision, streams, threads, in_flight, packing   the settings that runs use
+    tokens_per_s      expected useful tokens per second; `rates` those of runs since then
+    peak_bytes        the most memory that they should need; None where memory is not known
+    ceiling_bytes     the most that a trial might need; None likewise
+    unproven          buckets that were not run themselves; larger ones were
+    seconds, ended    of the tuning, and why it ended
+    processor_share   of the processor time that trials could have had, what they got, in the median; None where the
+                      processor does not compute
+    verdict           why these settings are used: "faster" than the catalogue's default in pairs of runs; "no gain", so
+                      that they are that default; "default": it is the best found; "default failed": it cannot run;
+                      "not compared", for want of time, so that they are the default; empty in earlier versions
+    gain, gain_pairs  rate of the best found over the default's, of each pair of runs, and their median; None without
     """
 
     made: str
@@ -147,6 +152,9 @@ class Tuning(Struct, frozen=True, kw_only=True):
     trials: list[TrialFacts]
     rates: list[float] = []
     processor_share: float | None = None
+    verdict: str = ""
+    gain: float | None = None
+    gain_pairs: list[float] = []
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

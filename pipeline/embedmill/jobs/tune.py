@@ -1,4 +1,4 @@
-"""The job of `embedmill tune`: the best batches for a corpus, found and kept."""
+"""Find and keep the best batches: `embedmill tune`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from embedmill.base.results import Tuning
 from embedmill.jobs.job import Job
 from embedmill.report.page import STYLE
 from embedmill.report.tuning import trial_words, tuning_page
-from embedmill.tune.batches import TuningJob
+from embedmill.tune.job import TuningJob
 from embedmill.tune.kept import disturbed
 from embedmill.tune.provider import choose_target
-from embedmill.tune.search import Limits
 from embedmill.tune.space import is_open
 
 LOG = logging.getLogger("embedmill")
 
 
 def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None = None) -> Tuning:
-    """Find the best batches for a job's texts in about `time_s` seconds, and keep them; `chart` is an HTML page of it.
+    """Find and keep the best batches for a job's texts.
 
-    The time is by default 27 s, or 90 s where the device takes fixed shapes.
+    It takes about `time_s` seconds: by default 27, or 90 where the device takes fixed shapes. `chart` is the path of an
+    HTML page of the trials.
 
     Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
     """
@@ -37,18 +37,20 @@ def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None =
     tokens = job.sample(shards).tokens
     if not len(tokens.truncated):
         raise InputError("there is no text to tune with: the input has no rows that can be embedded")
-    target = choose_target(job.model, config.engine, lambda: tokens, texts=sum(shard.rows for shard in shards))
+    rows = sum(shard.rows for shard in shards)
+    target = choose_target(job.model, config.engine, lambda: tokens, texts=rows)
     tuning_job = TuningJob(job.model, config.engine, target, tokens)
     if not is_open(tuning_job.space):
         raise ConfigError("the config leaves nothing to tune: unset engine.budget_tokens, streams or threads")
     with tuning_job.measurer() as measurer:
-        limits = Limits(ceiling_bytes=tuning_job.ceiling_bytes, time_s=time_s or tuning_job.time_s)
-        tuning = tuning_job.tuned(measurer, limits, say=lambda number, trial: LOG.info(trial_words(number, trial)))
+        tuning = tuning_job.tuned(
+            measurer, time_s=time_s or tuning_job.time_s, say=lambda number, trial: LOG.info(trial_words(number, trial))
+        )
     write_record(tuning_job.path, tuning)
     if disturbed(tuning):
         LOG.warning(
-            "other programs used the processor meanwhile (trials got %.0f %% of it): runs go on with what the catalogue"
-            " says; tune again when the machine is quiet",
+            "other programs used the processor meanwhile (trials got %.0f %% of it): runs use the catalogue's default;"
+            " tune again when the machine is quiet",
             100 * (tuning.processor_share or 0),
         )
     if chart is not None:

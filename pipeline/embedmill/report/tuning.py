@@ -1,4 +1,4 @@
-"""What a tuner did: its pick in words, its trials as plots and as a table."""
+"""Report of tunings: words, plots and a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from embedmill.report.units import duration, short, size
 
 _MIB = 1 << 20
 _CEILING_SHOWN = 8
+_WITHOUT_GAIN = {
+    "default": "the default is the best found",
+    "default failed": "not compared with the default, which cannot run below the memory ceiling or failed",
+    "not compared": "no time to compare the best found with the default: keeping the default",
+}
 Figure: TypeAlias = Callable[[TrialFacts], float]
 
 
 def tuning_section(tuning: Tuning | None) -> str:
-    """The part of a report that shows a tuning; empty where there is none."""
+    """Return the section of a report; empty without a tuning."""
     if tuning is None:
         return ""
     plots = "".join(f"<h3>{escape(plot.title)}</h3>{svg(plot)}" for plot in tuning_plots(tuning))
@@ -27,13 +32,13 @@ def tuning_section(tuning: Tuning | None) -> str:
 
 
 def tuning_page(tuning: Tuning, style: str) -> str:
-    """The section as a page of its own."""
+    """Return the section as a separate page."""
     head = f"<meta charset='utf-8'><title>embedmill tune</title><style>{style}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{tuning_section(tuning)}\n</body></html>\n"
 
 
 def tuning_summary(tuning: Tuning) -> str:
-    """A `Tuning` for a terminal."""
+    """Return a tuning for a terminal."""
     where = tuning.holds_for
     lines = [
         f"{where['model'].split(' ')[0]}, {where['provider']} {tuning.precision}: {pick_words(tuning)}",
@@ -45,25 +50,37 @@ def tuning_summary(tuning: Tuning) -> str:
 
 
 def tunings_summary(tunings: list[Tuning]) -> str:
-    """All that is kept."""
+    """Return all kept tunings for a terminal."""
     if not tunings:
         return "nothing is kept yet: run `embedmill tune` with a config or --input"
     return "\n".join(tuning_summary(tuning) for tuning in tunings)
 
 
 def pick_words(tuning: Tuning) -> str:
-    """`2 x 1 threads, up to 1024 padded tokens per batch: 8.4k tokens/s with 512 MiB of 9 GiB, ...`."""
+    """Return settings, rate, memory, gain and cost of a tuning."""
     memory = "" if tuning.peak_bytes is None else f" with {size(tuning.peak_bytes)}"
     most = "" if tuning.ceiling_bytes is None or not memory else f" of {size(tuning.ceiling_bytes)}"
-    ended = {"settled": "", "time": ", as far as the time went", "trials": ", as far as the trials went"}
+    ended = ", until the time was up" if tuning.ended == "time" else ""
+    rate = f": {short(tuning.tokens_per_s)} tokens/s" if tuning.tokens_per_s else ""
     return (
-        f"{_mode_words(tuning)}, {_packing_words(tuning.packing)}: {short(tuning.tokens_per_s)} tokens/s{memory}{most};"
-        f" {len(tuning.trials)} trials in {duration(tuning.seconds)}{ended.get(tuning.ended, '')}"
+        f"{_mode_words(tuning)}, {_packing_words(tuning.packing)}{rate}{memory}{most}; {gain_words(tuning)};"
+        f" {len(tuning.trials)} trials in {duration(tuning.seconds)}{ended}"
     )
 
 
+def gain_words(tuning: Tuning) -> str:
+    """Return gain and spread, or why the default is kept."""
+    if tuning.gain is None:
+        return _WITHOUT_GAIN.get(tuning.verdict, "not compared with the default")
+    low, high = min(tuning.gain_pairs), max(tuning.gain_pairs)
+    pairs = f"{len(tuning.gain_pairs)} pairs of runs: {low:.2f} to {high:.2f}"
+    if tuning.verdict == "faster":
+        return f"{tuning.gain:.2f} times the default ({pairs})"
+    return f"no gain over the default: keeping the default (the best found ran at {tuning.gain:.2f} times, {pairs})"
+
+
 def trial_words(number: int, trial: TrialFacts) -> str:
-    """`trial 3: fp32, 2 x 1 threads, 512 tokens: 8.4k tokens/s, 96.0 MiB` as it comes."""
+    """Return `trial 3: fp32, 512 tokens: 8.4k tokens/s, 96.0 MiB`."""
     batch = f"{_bucket_words(trial.bucket) if trial.bucket else trial.budget_tokens} tokens"
     if trial.failure is not None:
         return f"trial {number}: {_mode_words(trial)}, {batch}: {trial.failure}"
@@ -72,12 +89,12 @@ def trial_words(number: int, trial: TrialFacts) -> str:
 
 
 def tuning_plots(tuning: Tuning) -> list[Plot]:
-    """Rate and memory against the size of a batch, and the trials in their order."""
+    """Return plots of rate, memory and the order of trials."""
     good = [trial for trial in tuning.trials if trial.failure is None]
-    told = [trial for trial in good if trial.peak_bytes is not None]
+    measured = [trial for trial in good if trial.peak_bytes is not None]
     return [
         _size_plot(tuning, good, _rate, title="Tokens per second by size of a batch", y_label="useful tokens/s"),
-        _size_plot(tuning, told, _peak, title="Memory by size of a batch", y_label="peak, MiB"),
+        _size_plot(tuning, measured, _peak, title="Memory by size of a batch", y_label="peak, MiB"),
         _order_plot(tuning),
     ]
 
@@ -95,7 +112,7 @@ def _size_plot(tuning: Tuning, trials: list[TrialFacts], figure: Figure, *, titl
         curves=_by_size(trials, figure),
         log_x=True,
         level=level,
-        marked=_picked(tuning, trials, figure),
+        marked=_medians([trial for trial in trials if _is_picked(tuning, trial)], figure),
     )
 
 
@@ -113,23 +130,16 @@ def _order_plot(tuning: Tuning) -> Plot:
 
 
 def _by_size(trials: list[TrialFacts], figure: Figure) -> tuple[Curve, ...]:
-    """A line per mode and sequence through the medians at each size."""
-    curves = []
-    for name, members in _named(trials).items():
-        at: dict[int, list[float]] = defaultdict(list)
-        for trial in members:
-            at[_tokens(trial)].append(figure(trial))
-        curves.append(Curve(name=name, points=tuple((float(x), median(at[x])) for x in sorted(at))))
-    return tuple(curves)
+    """Return a line through medians per mode and sequence."""
+    named = _named(trials).items()
+    return tuple(Curve(name=name, points=_medians(members, figure)) for name, members in named)
 
 
-def _picked(tuning: Tuning, trials: list[TrialFacts], figure: Figure) -> tuple[tuple[float, float], ...]:
-    """The points of the pick."""
+def _medians(trials: list[TrialFacts], figure: Figure) -> tuple[tuple[float, float], ...]:
     at: dict[int, list[float]] = defaultdict(list)
     for trial in trials:
-        if _is_picked(tuning, trial):
-            at[_tokens(trial)].append(figure(trial))
-    return tuple((float(x), median(values)) for x, values in at.items())
+        at[_tokens(trial)].append(figure(trial))
+    return tuple((float(x), median(at[x])) for x in sorted(at))
 
 
 def _is_picked(tuning: Tuning, trial: TrialFacts) -> bool:
@@ -183,9 +193,9 @@ def _table(tuning: Tuning) -> str:
     rows = []
     for number, trial in enumerate(tuning.trials, 1):
         batch = _bucket_words(trial.bucket) if trial.bucket else str(trial.budget_tokens)
-        said = escape(trial.failure) if trial.failure else f"{_rate(trial):,.0f}"
+        result = escape(trial.failure) if trial.failure else f"{_rate(trial):,.0f}"
         memory = ["unknown" if one is None else size(one) for one in (trial.peak_bytes, trial.predicted_peak_bytes)]
-        cells = (str(number), batch, said, f"{trial.open_seconds + trial.seconds:.2f}", *memory)
+        cells = (str(number), batch, result, f"{trial.open_seconds + trial.seconds:.2f}", *memory)
         numbers = "".join(f"<td class='number'>{cell}</td>" for cell in cells)
         rows.append(f"<tr>{numbers}<td>{escape(_mode_words(trial))}</td></tr>")
     return (

@@ -1,86 +1,82 @@
-"""The conductor between catalogue and tuner: what may be chosen for a target. Pure."""
+"""Space of a tuning: everything left open by the user."""
 
 from __future__ import annotations
 
-import numpy as np
-from msgspec import structs
-
 from embedmill.base.config import EngineTable
-from embedmill.base.records import IntArray, Model, Packing
+from embedmill.base.records import Batch, IntArray, Model
 from embedmill.batch.pack import pack
 from embedmill.engine.catalogue.entry import Ladder, Precision, Provider
 from embedmill.engine.machine.cores import usable_cores
 from embedmill.engine.target import Target, packing_for
 from embedmill.tune.search import Knobs, Mode, Space, Trial, ladder_buckets, powers_of_two
+from embedmill.tune.search.sweep import spread
+from embedmill.tune.search.trials import padded
 
-# Around the catalogue's budget: from a quarter of it to sixteen times it.
+# Budgets from a quarter of the catalogue's to sixteen times that.
 _LESS, _MORE = 4, 16
 _MIB = 1 << 20
 # The smallest batch holds the weights at most three times over (as read, as laid out for the device, and once more
 # while that is done), a stream's own scratch memory, and the runtime: a CUDA context with its libraries is the largest
-# of those that were seen.
+# of those that were measured.
 _WEIGHTS_HELD, _STREAM_BYTES, _RUNTIME_BYTES, _DEVICE_RUNTIME_BYTES = 3, 64 * _MIB, 64 * _MIB, 1024 * _MIB
-# Batches that wait padded while one computes.
+# Batches that wait padded while one computes; the first is what runs untuned.
 _IN_FLIGHT = (2, 4)
+# Padded tokens that the first measurement of a device runs.
+_FIRST_TOKENS = 16_384
 
 
 def space_of(target: Target, model: Model, config: EngineTable) -> Space:
-    """All that the user leaves open: precision, streams and threads or batches in flight, and the sizes."""
+    """Return the modes and sizes that may be chosen."""
     modes = tuple(
         mode
         for precision in _precisions(target, model, config)
         for mode in _modes(target.provider, precision, model, config)
     )
-    packing = packing_for(target.provider, model, config)
-    if not packing.buckets:
-        if config.budget_tokens:
-            return Space(modes=modes, budgets_tokens=(config.budget_tokens,))
-        budget = packing.budget_tokens
-        return Space(modes=modes, budgets_tokens=powers_of_two(budget // _LESS, budget * _MORE))
-    if config.budget_tokens:
-        return Space(modes=modes, buckets=packing.buckets)
-    assert isinstance(target.provider.shapes, Ladder)
+    default, shapes = packing_for(target.provider, model, config), target.provider.shapes
+    budget = default.budget_tokens
+    if not isinstance(shapes, Ladder):
+        budgets = (budget,) if config.budget_tokens else powers_of_two(budget // _LESS, budget * _MORE)
+        return Space(modes=modes, default=default, budgets_tokens=budgets)
     buckets = ladder_buckets(
-        tuple(bucket.sequence for bucket in packing.buckets),
+        tuple(bucket.sequence for bucket in default.buckets),
         longest=model.max_tokens,
-        most_rows=target.provider.shapes.most_rows,
-        most_tokens=max(packing.budget_tokens * _MORE, model.max_tokens),
+        most_rows=shapes.most_rows,
+        most_tokens=max(budget * _MORE, model.max_tokens),
     )
-    return Space(modes=modes, buckets=buckets)
+    return Space(modes=modes, default=default, buckets=default.buckets if config.budget_tokens else buckets)
 
 
 def is_open(space: Space) -> bool:
-    """Whether there is anything to choose."""
+    """Return whether there is anything to choose."""
     return len(space.modes) * max(len(space.budgets_tokens), len(space.buckets)) > 1
 
 
-def default_trial(space: Space, packing: Packing, lengths: IntArray, padded_tokens: int) -> Trial:
-    """The catalogue's own choice on some of the texts, spread evenly: about so many padded tokens, two batches for each
-    stream at least. Where shapes are fixed it is the one that the median text goes to."""
-    rows, mode = np.arange(len(lengths)), space.modes[0]
-    bucket = None
-    if packing.buckets:
-        bucket = next(one for one in packing.buckets if one.sequence >= np.median(lengths))
-        rows = rows[lengths <= bucket.sequence]
-        packing = Packing(budget_tokens=packing.budget_tokens, buckets=(bucket,))
-    batches = [structs.replace(batch, rows=rows[batch.rows]) for batch in pack(lengths[rows], packing)]
-    mean = sum(batch.size * batch.sequence for batch in batches) / len(batches)
-    count = min(len(batches), max(2 * mode.streams, round(padded_tokens / mean)))
-    chosen = tuple(batches[int(place)] for place in (np.arange(count) + 0.5) / count * len(batches))
+def default_trial(space: Space, lengths: IntArray) -> Trial:
+    """Return a trial of the catalogue's default.
+
+    Its batches are spread evenly, two for each stream at least. Of a ladder it runs the bucket with the most tokens.
+    """
+    mode, groups = space.modes[0], dict[int, list[Batch]]()
+    for batch in pack(lengths, space.default):
+        groups.setdefault(batch.sequence if space.default.buckets else 0, []).append(batch)
+    batches = max(groups.values(), key=lambda group: sum(int(lengths[batch.rows].sum()) for batch in group))
+    count = max(2 * mode.streams, round(_FIRST_TOKENS * len(batches) / sum(map(padded, batches))))
+    chosen = tuple(spread(batches, min(count, len(batches))))
+    largest = next((one for one in space.default.buckets if one.sequence == batches[0].sequence), None)
     return Trial(
         number=0,
-        knobs=Knobs(mode=mode, budget_tokens=packing.budget_tokens, bucket=bucket),
+        knobs=Knobs(mode=mode, budget_tokens=space.default.budget_tokens, bucket=largest),
         batches=chosen,
         repetition=1,
         useful_tokens=int(sum(lengths[batch.rows].sum() for batch in chosen)),
-        padded_tokens=sum(batch.size * batch.sequence for batch in chosen),
+        padded_tokens=sum(map(padded, chosen)),
         predicted_seconds=0.0,
         predicted_peak_bytes=None,
     )
 
 
 def _precisions(target: Target, model: Model, config: EngineTable) -> list[Precision]:
-    """The target's, and where the user leaves it open those others that the model has a graph for."""
+    """Return the target's precision, and others that the user allows."""
     if config.precision != "auto":
         return [target.precision]
     others = [

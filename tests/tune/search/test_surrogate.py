@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedmill.base.records import Bucket
+from embedmill.base.records import Bucket, Packing
 from embedmill.tune.search import Mode, Space, ladder_buckets
 from embedmill.tune.search.arms import Arms
 from embedmill.tune.search.least_squares import Floats
@@ -12,7 +12,11 @@ from embedmill.tune.search.surrogate import Surrogate
 
 MODE = Mode(precision="fp32", streams=1, threads=1, floor_bytes=1)
 LADDER = Arms(
-    Space(modes=(MODE,), buckets=ladder_buckets((64,), longest=128, most_rows=64, most_tokens=8192)),
+    Space(
+        modes=(MODE,),
+        default=Packing(budget_tokens=512),
+        buckets=ladder_buckets((64,), longest=128, most_rows=64, most_tokens=8192),
+    ),
     np.arange(1, 129),
 )
 
@@ -27,7 +31,7 @@ def means(fast: int) -> Floats:
     for number in map(int, np.flatnonzero(LADDER.place[:, 1] == np.log2(128))):
         seconds = LADDER.terms[number, 0] * 1e-4 * (0.67 if number == fast else 1.0)
         for _ in range(2):
-            surrogate.observe(number, seconds, LADDER.terms[[number]], 1)
+            surrogate.observe(number, seconds)
     return surrogate.posterior()[0]
 
 

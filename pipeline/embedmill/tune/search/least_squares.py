@@ -1,4 +1,4 @@
-"""Least squares with no negative coefficient, for a handful of columns."""
+"""Nonnegative least squares for a handful of columns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _EQUAL = 1e-7
 
 
 def nonnegative_fit(columns: Floats, values: Floats) -> Floats:
-    """Coefficients [c] >= 0 that bring columns [n, c] closest to values [n], errors counted relative to the values.
+    """Return coefficients >= 0 that fit columns to values.
 
-    No more of them differ from 0 than there are distinct rows; of equal fits the one on earlier columns is taken.
+    Columns [n, c] and values [n] give coefficients [c] of least squares, errors relative to the values. No more of them
+    differ from 0 than there are distinct rows; of equal fits the one on earlier columns is taken.
     By trying every set of columns, since the solution is the plain least-squares one on the columns that it
     uses (Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23).
     """

@@ -1,4 +1,4 @@
-"""What a tuner may choose among."""
+"""Points of a tuning: modes, budgets and fixed shapes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from embedmill.base.errors import ConfigError
-from embedmill.base.records import Bucket
+from embedmill.base.records import Bucket, Packing
 
 Session: TypeAlias = tuple[str, int, Bucket | None]
 
 
 class Mode(Struct, frozen=True, kw_only=True):
-    """All knobs but the size of a batch.
+    """Every setting except the size of a batch.
 
     streams       batches that compute side by side on one session
     threads       threads inside each
     in_flight     batches handed to each stream ahead of their results
-    floor_bytes   the most that the smallest batch can need in this mode, by what is known before anything
-                  ran: weights twice (as read and as laid out for the device) and the runtime itself, say
+    floor_bytes   upper bound for the smallest batch before anything ran: weights, scratch memory, runtime
     """
 
     precision: str
@@ -35,16 +34,22 @@ class Mode(Struct, frozen=True, kw_only=True):
 
 
 class Space(Struct, frozen=True, kw_only=True):
-    """Modes, the preferred first, and sizes: budgets (padded tokens per batch) where any shape can run,
-    else fixed buckets. All modes meet all sizes."""
+    """Modes combined with either budgets or buckets.
+
+    modes             the first one is the catalogue's default
+    budgets_tokens    padded tokens per batch, where any shape runs
+    buckets           fixed shapes, elsewhere
+    default           the catalogue's packing, which a pick has to beat
+    """
 
     modes: tuple[Mode, ...]
+    default: Packing
     budgets_tokens: tuple[int, ...] = ()
     buckets: tuple[Bucket, ...] = ()
 
 
 class Knobs(Struct, frozen=True, kw_only=True):
-    """One point of a space: a mode and a size. `bucket` is None where any shape of `budget_tokens` runs."""
+    """One point of a space; without `bucket` any shape runs."""
 
     mode: Mode
     budget_tokens: int
@@ -52,18 +57,25 @@ class Knobs(Struct, frozen=True, kw_only=True):
 
     @property
     def session(self) -> Session:
-        """Knobs of the same session run on it without another being opened: precision, threads, bucket."""
+        """Key of the session: precision, threads and bucket."""
         return self.mode.precision, self.mode.threads, self.bucket
 
 
+def knobs_of(mode: Mode, packing: Packing) -> list[Knobs]:
+    """Return the points that a packing is made of."""
+    ladder = [Knobs(mode=mode, budget_tokens=one.rows * one.sequence, bucket=one) for one in packing.buckets]
+    return ladder or [Knobs(mode=mode, budget_tokens=packing.budget_tokens)]
+
+
 def powers_of_two(least: int, most: int) -> tuple[int, ...]:
-    """Those from `least` to `most`, both rounded down to one; budgets and rows are chosen among them."""
+    """Return powers of two between two numbers, both rounded down."""
     return tuple(1 << shift for shift in range(least.bit_length() - 1, most.bit_length()))
 
 
 def ladder_buckets(sequences: tuple[int, ...], *, longest: int, most_rows: int, most_tokens: int) -> tuple[Bucket, ...]:
-    """Every bucket a ladder may be made of: rows in powers of two for each sequence, the greatest `longest`.
+    """Return every bucket that a ladder may contain.
 
+    Rows are powers of two for each sequence; the greatest sequence is `longest`.
     Raises ConfigError where `longest` exceeds `most_tokens`.
     """
     if longest > most_tokens:

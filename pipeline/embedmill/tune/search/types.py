@@ -1,4 +1,4 @@
-"""What a tuner and those who run its trials say to each other."""
+"""Types that tuning and the runner of trials exchange."""
 
 from __future__ import annotations
 
@@ -10,30 +10,28 @@ from embedmill.base.records import Batch, Bucket, Packing
 from embedmill.tune.search.space import Knobs, Mode
 
 OUT_OF_MEMORY = "out of memory"
-Ended = Literal["settled", "time", "trials", "nothing", ""]
+Ended = Literal["settled", "time", "nothing"]
+Verdict = Literal["faster", "no gain", "default", "default failed", "not compared"]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What tuning may take.
+    """Limits of one tuning.
 
-    ceiling_bytes     no trial may need more; None: the device does not tell its memory
-    time_s            seconds for all trials, opened sessions included
-    trials            how many at most
-    expected_tokens   useful tokens of the job, over which sessions and compiled shapes are paid off; None: endless
+    ceiling_bytes     no trial may need more; None: the device does not report its memory
+    time_s            seconds for all trials, opening sessions included
+    expected_tokens   useful tokens of the job, over which opening sessions is paid off; None: endless
     """
 
     ceiling_bytes: int | None
     time_s: float = 30.0
-    trials: int = 400
     expected_tokens: int | None = None
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """Run these batches with these knobs, all of them handed over at once, in their order.
+    """Batches to run with some knobs.
 
-    `batches` hold row numbers of the lengths that the tuner was given, some of them more than once.
-    `repetition` counts the runs of these knobs from 1; `useful_tokens` and `padded_tokens` are those of
-    `batches`. The predictions are 0.0 and None where nothing is known yet.
+    All are submitted at once, in order. `batches` hold row numbers of the sample's lengths, some of them more than
+    once. `repetition` counts the runs of these knobs from 1. Predictions are 0.0 and None where nothing is known.
     """
 
     number: int
@@ -47,14 +45,13 @@ class Trial(Struct, frozen=True, kw_only=True):
 
 
 class Observation(Struct, frozen=True, kw_only=True):
-    """What came of a trial.
+    """Result of a trial.
 
     seconds         from the first batch's start to the last one's end
     open_seconds    for the session, 0.0 where it was still open
-    peak_bytes      the most that all of the trial's batches and its session held, above what was taken before
-                    that session was opened; None: unknown. It may contain what earlier trials left in the
-                    same session, never anything of another.
-    failure         None, `OUT_OF_MEMORY`, or what else went wrong
+    peak_bytes      the most that batches and session held, above what was taken before that session was opened;
+                    None: unknown. It may contain what earlier trials left in the same session.
+    failure         None, `OUT_OF_MEMORY`, or another error
     ceiling_bytes   the ceiling from now on, where other processes changed it
     processor_share of the processor time that its threads could have had, what they got; None: they mostly wait
     """
@@ -68,24 +65,25 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class Observed(Struct, frozen=True, kw_only=True):
-    """A trial and what came of it."""
+    """Trial with observation."""
 
     trial: Trial
     observation: Observation
 
 
 class Pick(Struct, frozen=True, kw_only=True):
-    """What to run the job with.
+    """Settings to run the job with.
 
     mode                  precision, streams, threads, in-flight batches
     packing               the budget or the ladder
-    tokens_per_s          expected useful tokens per second over the whole job; 0.0 where nothing was measured
+    tokens_per_s          expected useful tokens per second over the whole job
     peak_bytes            expected peak, all sessions of a ladder together; None: unknown
-    open_seconds          expected to open the sessions
+    ended                 settled: nothing is likely to be better by more than the tolerance; time: the time was up;
+                          nothing: no other size may be tried
     unproven              buckets of the ladder that were not run themselves; larger ones were
+    verdict               how the best found compares with the default, as in `Tuning`
+    gains                 ratio of the rate found to the default's, one per pair of runs
     seconds               spent on trials
-    ended                 settled: nothing is likely to be better by more than the tolerance;
-                          time, trials: a limit was reached; nothing: no other size may be tried
     observations          every trial, in order
     """
 
@@ -93,8 +91,9 @@ class Pick(Struct, frozen=True, kw_only=True):
     packing: Packing
     tokens_per_s: float
     peak_bytes: int | None
-    open_seconds: float
-    unproven: tuple[Bucket, ...]
-    seconds: float
     ended: Ended
-    observations: tuple[Observed, ...]
+    unproven: tuple[Bucket, ...] = ()
+    verdict: Verdict = "default"
+    gains: tuple[float, ...] = ()
+    seconds: float = 0.0
+    observations: tuple[Observed, ...] = ()
