@@ -73,13 +73,10 @@ class Sweep:
 
     def bound(self, knobs: Knobs) -> float:
         """Return the bytes of a point; infinite before any run."""
-        peaks = [
-            point.peak if point.rates else math.inf
-            for mode in self._modes
-            for point in mode
-            if point.knobs.mode == knobs.mode and point.knobs.budget_tokens <= knobs.budget_tokens
-        ]
-        return peaks[-1]
+        points = [point for mode in self._modes for point in mode if point.knobs.mode == knobs.mode]
+        # The largest budget up to this one packs the texts alike, or there would be another point.
+        point = [one for one in points if one.knobs.budget_tokens <= knobs.budget_tokens][-1]
+        return point.peak if point.rates else math.inf
 
     def _grow(self, points: list[_Point]) -> None:
         """Run the budgets of a mode, the smallest first.
@@ -91,13 +88,11 @@ class Sweep:
         worse, best = 0, -math.inf
         for point in points:
             point.bound_by(smaller)
-            fits = point.peak <= min(self._trials.ceiling, self._held)
-            needed = point.seconds(point.heaviest + 2 * point.sample(0))
-            left = self._left() - self._trials.opening_of(point.knobs)
-            if not fits or needed > min(left, self._time_s * _MOST_PART):
-                return
             # The second trial has batches of the first, so that no shape in it is met for the first time.
             fair = point.sample(0)
+            needed, left = point.seconds(point.heaviest + 2 * fair), self._left() - self._trials.opening_of(point.knobs)
+            if point.peak > min(self._trials.ceiling, self._held) or needed > min(left, self._time_s * _MOST_PART):
+                return
             if not self._runs(point, point.heaviest + fair) or not self._runs(point, fair):
                 return
             best, smaller = max(best, point.rate), point
