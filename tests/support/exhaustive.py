@@ -39,7 +39,7 @@ def tokens_per_s(job: Job, mode: Mode, packing: Packing) -> float:
 
 
 def ladder_seconds(job: Job, mode: Mode, buckets: tuple[Bucket, ...]) -> tuple[float, float]:
-    """Seconds for all texts in full batches of a ladder, and those that are paid once."""
+    """Seconds for all texts in full batches of a ladder, and those that are paid once for each session used."""
     ordered = np.sort(job.lengths)
     seconds, below = 0.0, 0
     for bucket in buckets:
@@ -47,7 +47,7 @@ def ladder_seconds(job: Job, mode: Mode, buckets: tuple[Bucket, ...]) -> tuple[f
         each = batch_seconds(job.speed, mode, np.array([float(bucket.rows)]), np.array([float(bucket.sequence)]))
         seconds += (upto - below) / bucket.rows * float(each[0])
         below = upto
-    return seconds, (job.speed.open_s + job.speed.compile_s) * len(buckets)
+    return seconds, (job.speed.open_s + job.speed.compile_s) * len(used(job, buckets))
 
 
 def best_tokens_per_s(job: Job) -> float:
@@ -62,11 +62,17 @@ def best_tokens_per_s(job: Job) -> float:
 def choice_peak(job: Job, mode: Mode, packing: Packing) -> float:
     """The true peak of a choice: all sessions of a ladder together."""
     if packing.buckets:
-        return sum(bucket_peak(job, mode, bucket) for bucket in packing.buckets)
+        return sum(bucket_peak(job, mode, bucket) for bucket in used(job, packing.buckets))
     batches = packed(job, packing)
     tokens = max(batch.size * batch.sequence for batch in batches)
     scores = max(batch.size * batch.sequence**2 for batch in batches)
     return peak_bytes(job.need, mode, tokens, scores, first=False)
+
+
+def used(job: Job, buckets: tuple[Bucket, ...]) -> list[Bucket]:
+    """The buckets that texts go to: a session is opened when its first batch comes."""
+    places = np.searchsorted([bucket.sequence for bucket in buckets], job.lengths)
+    return [bucket for place, bucket in enumerate(buckets) if (places == place).any()]
 
 
 def bucket_peak(job: Job, mode: Mode, bucket: Bucket) -> float:

@@ -24,9 +24,9 @@ from embedmill.tune.kept import holds
 from embedmill.tune.space import is_open, space_of
 
 LOG = logging.getLogger("embedmill")
-# A run tunes for at most this part of its expected time, and not at all where that is too short to compare anything;
-# below so many tokens the expected time is not even measured.
-_SHARE, _LEAST_S, _WORTH_TOKENS = 0.02, 8.0, 1_000_000
+# A run tunes for at most this part of its expected time, and not at all where that is less than this part of a whole
+# tuning; below so many tokens the expected time is not even measured.
+_SHARE, _LEAST_PART, _WORTH_TOKENS = 0.02, 0.3, 1_000_000
 _RUNS_KEPT = 8
 # Below so many seconds of computing a run says little of the rate.
 _RATE_S = 20.0
@@ -103,7 +103,7 @@ def _tune_briefly(job: TuningJob, expected_tokens: int) -> Tuning | None:
     with job.measurer() as measurer:
         rate = job.tokens_per_s(measurer)
         time_s = min(job.time_s, _SHARE * expected_tokens / rate) if rate else 0.0
-        if time_s < _LEAST_S:
+        if time_s < _LEAST_PART * job.time_s:
             return None
         LOG.info("tuning for %.0f s: the run may take %.0f min", time_s, expected_tokens / rate / 60)
         try:

@@ -199,6 +199,14 @@ def test_budgets_that_only_get_slower_are_left_out() -> None:
     assert max(trial.knobs.budget_tokens for trial in trials) == 512
 
 
+def test_the_default_runs_however_slow_the_machine_is() -> None:
+    def device(trial: Trial) -> Observation:
+        return structs.replace(ran(trial), seconds=ran(trial).seconds * 20)
+
+    _, trials = swept(TWO_MODES, device, time_s=20.0)
+    assert 512 in {trial.knobs.budget_tokens for trial in trials if trial.knobs.mode == CPU}
+
+
 def test_batches_are_spread_evenly_and_the_streams_wait_little() -> None:
     batches = pack(LENGTHS, Packing(budget_tokens=256))
     few = spread(batches, 10)

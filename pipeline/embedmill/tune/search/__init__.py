@@ -3,13 +3,10 @@
     space = Space(modes=(...,), default=Packing(budget_tokens=512), budgets_tokens=powers_of_two(128, 8192))
     pick = find_pick(space, tokens.lengths, Limits(ceiling_bytes=..., expected_tokens=...), observe)
 
-The lengths are those of a sample of the user's own documents, whose longest text should be about as long as the
-job's, and of which there should be enough to fill the largest budget a few times. `observe` runs a trial:
-
-- it opens a session for `trial.knobs.session` unless the last trial left that one open, closes any other, and
-  reports the seconds it took apart from those of the batches;
-- it runs `trial.batches` as they are (their rows index the sample), all submitted at once, and reports seconds, the
-  peak above what was taken before the session was opened, and "out of memory" or the error as `failure`.
+The lengths are those of a sample of the user's own documents, whose longest text should be about as long as the job's
+and which fills the largest budget a few times. `observe` opens a session for `trial.knobs.session` unless the last
+trial left that one open, runs `trial.batches` as they are (rows index the sample), all submitted at once, and reports
+an `Observation`.
 
 File by file:
 

@@ -29,8 +29,6 @@ LEAST_GAIN, LEAST_QUARTILE = 1.02, 0.95
 # never more pairs than that, nor more trials in a turn.
 _WANTED_PAIRS, _MOST_PAIRS, _MOST_RUNS = 4, 5, 4
 
-_SLOWER = 1.5
-
 Side = Literal["pick", "default"]
 
 
@@ -92,9 +90,7 @@ class _Duel:
 
     def run(self) -> Side | None:
         """Run pairs while time is left; return a failed side."""
-        # The default may be slower than the pick, whose rate is known.
-        pair_s = sum({turn.knobs: self._trials.opening_of(turn.knobs) for turn in self._turns}.values())
-        pair_s += _SLOWER * self._run_s
+        pair_s = sum({turn.knobs: self._trials.opening_of(turn.knobs) for turn in self._turns}.values()) + self._run_s
         runs = 1
         while len(self.gains) < _MOST_PAIRS and not self.failed:
             left = self._trials.limits.time_s - self._trials.seconds
@@ -121,9 +117,11 @@ class _Duel:
         self.gains.append(seconds["default"] / max(seconds["pick"], 1e-12))
 
     def _run(self, turn: _Turn, batches: Sequence[Batch]) -> Observation:
-        if self.failed:
+        need = self._bound(turn.knobs)
+        if self.failed or need > self._trials.ceiling:
+            self.failed = self.failed or turn.side
             return Observation()
-        _, observed = self._trials.run(turn.knobs, batches, peak_bytes=self._bound(turn.knobs))
+        _, observed = self._trials.run(turn.knobs, batches, peak_bytes=need)
         self.failed = None if observed.failure is None else turn.side
         return observed
 

@@ -85,7 +85,7 @@ class LadderSearch:
     def _prove_default(self) -> None:
         """Run smaller shapes until the default's may run."""
         for arm in self._default:
-            while self._trials.seconds < self._trials.limits.time_s and not self._fitting()[arm]:
+            while not self._fitting()[arm]:
                 stone = int(self._memory.stones(self._fitting())[arm])
                 if stone < 0:
                     break

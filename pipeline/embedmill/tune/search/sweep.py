@@ -36,6 +36,7 @@ class Sweep:
     def __init__(self, space: Space, trials: Trials, time_s: float) -> None:
         """`time_s` is for this sweep, of what `trials` have left."""
         self._trials, self._time_s, self._held = trials, time_s, math.inf
+        self._default_tokens = space.default.budget_tokens
         packed: dict[int, list[Batch]] = {}
         for budget in sorted(space.budgets_tokens):
             batches = pack(trials.lengths, Packing(budget_tokens=budget))
@@ -52,8 +53,8 @@ class Sweep:
 
         Raises DeviceError where no batch runs below the ceiling.
         """
-        for mode in self._modes:
-            self._grow(mode)
+        for number, mode in enumerate(self._modes):
+            self._grow(mode, always=0 if number else self._default_tokens)
         left = [point for mode in self._modes for point in _better_half(mode)]
         left = [point for point in left if point.rate > max(one.rate for one in left) + _HOPELESS]
         ended: Ended = "settled"
@@ -73,36 +74,32 @@ class Sweep:
 
     def bound(self, knobs: Knobs) -> float:
         """Return the bytes of a point; infinite before any run."""
-        peaks = [
-            point.peak if point.rates else math.inf
-            for mode in self._modes
-            for point in mode
-            if point.knobs.mode == knobs.mode and point.knobs.budget_tokens <= knobs.budget_tokens
-        ]
-        return peaks[-1]
+        points = [point for mode in self._modes for point in mode if point.knobs.mode == knobs.mode]
+        # The largest budget up to this one packs the texts alike, or there would be another point.
+        point = [one for one in points if one.knobs.budget_tokens <= knobs.budget_tokens][-1]
+        return point.peak if point.rates else math.inf
 
-    def _grow(self, points: list[_Point]) -> None:
+    def _grow(self, points: list[_Point], *, always: int) -> None:
         """Run the budgets of a mode, the smallest first.
 
         Each runs once for memory and once for time. None starts whose memory may pass the ceiling, by what the next
-        smaller one needed.
+        smaller one needed. Those up to `always` tokens run however slow they are.
         """
         smaller: _Point | None = None
         worse, best = 0, -math.inf
         for point in points:
             point.bound_by(smaller)
-            fits = point.peak <= min(self._trials.ceiling, self._held)
-            needed = point.seconds(point.heaviest + 2 * point.sample(0))
-            left = self._left() - self._trials.opening_of(point.knobs)
-            if not fits or needed > min(left, self._time_s * _MOST_PART):
-                return
             # The second trial has batches of the first, so that no shape in it is met for the first time.
             fair = point.sample(0)
+            needed, left = point.seconds(point.heaviest + 2 * fair), self._left() - self._trials.opening_of(point.knobs)
+            slow = needed > min(left, self._time_s * _MOST_PART) and point.knobs.budget_tokens > always
+            if slow or point.peak > min(self._trials.ceiling, self._held):
+                return
             if not self._runs(point, point.heaviest + fair) or not self._runs(point, fair):
                 return
             best, smaller = max(best, point.rate), point
             worse = worse + 1 if point.rate < best + _WORSE else 0
-            if worse == _PATIENCE:
+            if worse >= _PATIENCE and point.knobs.budget_tokens >= always:
                 return
 
     def _round(self, points: list[_Point]) -> bool:
