@@ -16,10 +16,7 @@ from embedmill.base.errors import ConfigError
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Load a TOML file (None: the defaults) and `KEY=VALUE` overrides.
-
-    Raises ConfigError naming the file, the key and the nearest valid one.
-    """
+    """Load TOML (None: defaults) and `KEY=VALUE` overrides. Raises ConfigError."""
     place = str(path) if path is not None else "the command line"
     values = _read_toml(Path(path)) if path is not None else {}
     for override in overrides:
@@ -28,10 +25,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 
 def parse_config(values: dict[str, Any], *, place: str) -> RunConfig:
-    """Check nested plain values into a RunConfig.
-
-    Raises ConfigError naming `place`, where the values come from.
-    """
+    """Check nested values from `place` into a RunConfig. Raises ConfigError."""
     _refuse_unknown(values, RunConfig, prefix="", place=place)
     try:
         config = msgspec.convert(values, RunConfig)
@@ -71,7 +65,6 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _toml_value(text: str) -> Any:
-    """Parse a TOML value, else return the text."""
     # A bare word or path needs no quotes on the command line.
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -94,13 +87,10 @@ def _refuse_unknown(values: dict[str, Any], table: type[Table], *, prefix: str, 
 
 def _suggestion(key: str, prefix: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, list(known), n=1)
-    if near:
-        return f"; did you mean `{prefix}{near[0]}`?"
-    return f"; known here: {', '.join(sorted(known))}"
+    return f"; did you mean `{prefix}{near[0]}`?" if near else f"; known here: {', '.join(sorted(known))}"
 
 
 def _readable(message: str) -> str:
-    """Turn a msgspec message into `` `table.key`: problem ``."""
     # msgspec puts the place last: "Expected `int`, got `str` - at `$.shard.rows`".
     match = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
     if match is None:
@@ -120,11 +110,9 @@ def _check(config: RunConfig, place: str) -> None:
         raise ConfigError(f"{place}: `text.chunk_overlap` must be smaller than `text.chunk_tokens`")
     if text.chunk_overlap and not text.chunk_tokens:
         raise ConfigError(f"{place}: `text.chunk_overlap` needs `text.chunk_tokens`")
-    reserved = set(columns.carry) & OUTPUT_COLUMNS
-    if reserved:
+    if reserved := set(columns.carry) & OUTPUT_COLUMNS:
         raise ConfigError(f"{place}: `columns.carry` names {sorted(reserved)[0]!r}, which is an output column")
     if len(set(columns.carry)) != len(columns.carry):
         raise ConfigError(f"{place}: `columns.carry` names a column twice")
-    stray = set(columns.types) - set(columns.carry)
-    if stray:
+    if stray := set(columns.types) - set(columns.carry):
         raise ConfigError(f"{place}: `columns.types` names {sorted(stray)[0]!r}, which is not in `columns.carry`")

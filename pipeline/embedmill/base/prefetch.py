@@ -14,7 +14,7 @@ _POLL_S = 0.1
 
 
 class Prefetch(Generic[Item]):
-    """Iterates over `items` in a background thread; a context manager.
+    """Iterator over `items`, prefetched; a context manager.
 
     At most `depth` items wait. An exception in the thread is raised where the items are consumed.
     """
@@ -28,11 +28,9 @@ class Prefetch(Generic[Item]):
         on_close: Callable[[], None] | None = None,
         join_s: float = 5.0,
     ) -> None:
-        """Prepare the thread, which entering the context starts.
-
-        `on_close` is called as the block ends, to end what the thread may wait for. It has `join_s` seconds to end
-        then; later it ends with the process.
-        """
+        """Prepare the thread, which entering the context starts."""
+        # `on_close` ends what the thread may wait for, as the block ends. The thread then has `join_s` seconds;
+        # one that takes longer ends with the process.
         self._items = items
         self._queue: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()

@@ -1,7 +1,4 @@
-"""Data types exchanged between rooms; most are frozen.
-
-Rows are counted from 0 inside the program and shown from 1 to people.
-"""
+"""Frozen data types exchanged between rooms."""
 
 from __future__ import annotations
 
@@ -23,26 +20,22 @@ FloatArray: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class InputFile(Struct, frozen=True, kw_only=True):
-    """One input file.
+    """One input file."""
 
-    `path` is opened; `name` is the path below the input root, with `/`, the same on every machine;
-    `size_bytes` is the size on disk; `digest` identifies the content.
-    """
-
-    path: str
-    name: str
+    path: str  # to open
+    name: str  # below the input root, with `/`: the same on every machine
     format: str
     compression: str
-    size_bytes: int
-    digest: str
+    size_bytes: int  # on disk
+    digest: str  # of the content
 
 
 class Graph(Struct, frozen=True, kw_only=True):
-    """ONNX file of a model's folder; `optimise`: the runtime should fuse operators."""
+    """ONNX file of a model's folder."""
 
     file: str
     opset: int
-    optimise: bool
+    optimise: bool  # the runtime should fuse operators
 
 
 class Canaries(Struct, frozen=True, kw_only=True):
@@ -53,26 +46,20 @@ class Canaries(Struct, frozen=True, kw_only=True):
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """Model of one job.
-
-    `identity` is the sha256 of everything that determines a vector; `folder` holds the files, whose sha256
-    stand in `files` by name; `graphs` are by flavour (`fused`, `unfused`, `fused-fp16`, `unfused-fp16`),
-    `weights_bytes` is the size of one graph's weights; `tokenizer` is a file name; `max_tokens` counts
-    special tokens; `prompt` is put before every text.
-    """
+    """Model of one job."""
 
     name: str
-    identity: str
+    identity: str  # sha256 of everything that determines a vector
     folder: str
-    files: dict[str, str]
-    graphs: dict[str, Graph]
-    weights_bytes: int
+    files: dict[str, str]  # sha256 of each file in `folder`, by name
+    graphs: dict[str, Graph]  # by flavour: `fused`, `unfused`, `fused-fp16`, `unfused-fp16`
+    weights_bytes: int  # of one graph
     canaries: Canaries
-    tokenizer: str
+    tokenizer: str  # name of a file
     dim: int
     pad_id: int
-    max_tokens: int
-    prompt: str
+    max_tokens: int  # special tokens included
+    prompt: str  # put before every text
     lowercase: bool
     normalized: bool
 
@@ -89,7 +76,7 @@ class Span(Struct, frozen=True, kw_only=True):
     """
 
     file: int
-    first_row: int
+    first_row: int  # from 0; people are shown rows from 1
     marks: IntArray
 
 
@@ -127,43 +114,35 @@ class Rejected(Struct, frozen=True, kw_only=True):
 
 
 class Documents(Struct, frozen=True, kw_only=True):
-    """Rows of one shard by column, in input order.
+    """Rows of one shard by column, in input order."""
 
-    `ids`, `texts`, `carried` hold the good rows; `rows_read` = good + `rejected` + `rows_skipped`.
-    """
-
+    # Of the good rows.
     ids: list[str]
     texts: list[str]
     carried: pa.Table
     rejected: list[Rejected]
-    rows_read: int
+    rows_read: int  # good, rejected and skipped
     rows_skipped: int
 
 
 class Passages(Struct, frozen=True, kw_only=True):
-    """Texts to embed: whole documents or chunks.
-
-    `document` is the document of each passage, `chunk` the number within that document, `start` and
-    `stop` the characters there: all int64 [n].
-    """
+    """Texts to embed: whole documents or chunks; arrays int64 [n]."""
 
     texts: list[str]
-    document: IntArray
-    chunk: IntArray
+    document: IntArray  # of each passage
+    chunk: IntArray  # number within the document
+    # Characters in the document.
     start: IntArray
     stop: IntArray
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
-    """Token ids of n texts, concatenated.
+    """Token ids of n texts, concatenated."""
 
-    Text i has `ids[offsets[i]:offsets[i + 1]]`; `ids` int32 [total], `offsets` int64 [n + 1],
-    `truncated` bool [n].
-    """
-
-    ids: TokenArray
-    offsets: IntArray
-    truncated: BoolArray
+    # Text i has `ids[offsets[i]:offsets[i + 1]]`.
+    ids: TokenArray  # int32 [total]
+    offsets: IntArray  # int64 [n + 1]
+    truncated: BoolArray  # bool [n]
 
     @property
     def lengths(self) -> IntArray:
@@ -172,14 +151,10 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """Texts that run together, as `size` x `sequence` tokens.
+    """Texts that run together, as `size` x `sequence` tokens."""
 
-    `rows` holds the numbers of the texts, int64 [texts].
-    """
-
-    rows: IntArray
-    # Exceeds the texts where a fixed shape is filled up with empty rows.
-    size: int
+    rows: IntArray  # numbers of the texts, int64 [texts]
+    size: int  # more than the texts where a fixed shape is filled up with empty rows
     sequence: int
 
 
@@ -191,13 +166,10 @@ class Bucket(Struct, frozen=True, kw_only=True):
 
 
 class Packing(Struct, frozen=True, kw_only=True):
-    """Packing policy: fixed `buckets`, or any shape within a budget.
+    """Packing policy: fixed `buckets`, or any shape within a budget."""
 
-    `buckets` rise by sequence; without any, a batch has at most `budget_tokens` padded tokens.
-    """
-
-    budget_tokens: int
-    buckets: tuple[Bucket, ...] = ()
+    budget_tokens: int  # padded tokens of a batch, at most, where there are no buckets
+    buckets: tuple[Bucket, ...] = ()  # rising by sequence
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -213,52 +185,41 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """Ledger entry of one committed shard.
-
-    `rows_read` = `rows_written` + `rows_quarantined` + `rows_skipped`; `vectors` counts the rows of
-    the output file, more than `rows_written` where documents are chunked. `sha256` and `bytes` are
-    of the output file; `quarantine_sha256` is empty where nothing was quarantined.
-    """
+    """Ledger entry of one committed shard."""
 
     ordinal: int
     file: str
     pieces: tuple[Piece, ...]
-    rows_read: int
+    rows_read: int  # written, quarantined and skipped
     rows_written: int
     rows_quarantined: int
     rows_skipped: int
-    vectors: int
+    vectors: int  # rows of the output file: more than `rows_written` where documents are chunked
     tokens: int
     padded_tokens: int
     truncated: int
+    # Of the output file.
     bytes: int
     sha256: str
-    quarantine_sha256: str
+    quarantine_sha256: str  # empty where nothing was quarantined
     identity: str
 
 
 class Tokenised(Struct, frozen=True, kw_only=True):
-    """Tokens of a shard's passages: passage i has the text hash `hashes[i]` and the tokens `number[i]`.
+    """Tokens of a shard's passages, identical texts once."""
 
-    Identical texts of a shard stand once in `tokens`. The texts of `passages` are let go.
-    """
-
-    passages: Passages
-    hashes: list[str]
-    number: IntArray
+    passages: Passages  # without the texts, which are let go
+    hashes: list[str]  # text hash of each passage
+    number: IntArray  # place of each passage's text in `tokens`
     tokens: Tokens
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """Shard that was read, tokenised and packed.
-
-    Passage i has the text hash `hashes[i]` and the vector `number[i]` of the work. Identical texts of
-    a shard share one vector, so the work may hold fewer texts than there are passages.
-    """
+    """Shard that was read, tokenised and packed."""
 
     shard: Shard
     documents: Documents
     passages: Passages
-    hashes: list[str]
-    number: IntArray
+    hashes: list[str]  # text hash of each passage
+    number: IntArray  # place of each passage's vector in `work`: identical texts of a shard share one
     work: Work

@@ -10,25 +10,22 @@ from embedmill.base.records import Bucket, Packing
 
 
 class SessionFacts(Struct, frozen=True, kw_only=True):
-    """One session of a run.
+    """One session of a run."""
 
-    The shape is 0 x 0 where any runs, nodes 0 of 0 where the runtime cannot tell; `canary_cosine` is
-    the lowest of a canary to the CPU's vector, `seconds` the time to open and check the session.
-    """
-
+    # The shape; 0 x 0 where any runs.
     rows: int
     sequence: int
+    # 0 of 0 where the runtime cannot tell.
     nodes_placed: int
     nodes: int
-    canary_cosine: float
-    seconds: float
+    canary_cosine: float  # the lowest of a canary to the CPU's vector
+    seconds: float  # to open and check the session
 
 
 class Change(Struct, frozen=True, kw_only=True):
     """One change of the batch scale under memory pressure."""
 
-    # Seconds since the watch began.
-    at_s: float
+    at_s: float  # since the watch began
     from_scale: float
     to_scale: float
     reason: str
@@ -50,37 +47,23 @@ class Point(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class MemoryFacts(Struct, frozen=True, kw_only=True):
-    """Memory of a run in bytes; None where unknown.
+    """Memory of a run in bytes; None where unknown."""
 
-    source              the interface that was read, and the tightest limit at the last sample
-    scope               whose use counts: all processes (machine, device), or this one (process)
-    ceiling_bytes       the size or limit that free memory is measured against
-    reserve_bytes       memory to keep free; below it batches shrink
-    samples, unknown    number of samples, and of those without a figure for free memory
-    reasons             causes of missing or incomplete samples, with counts
-    changes             every change of the batch scale
-    series              the samples as a line of at most a few hundred points
-    """
-
-    source: str
-    scope: str
-    ceiling_bytes: int | None
-    reserve_bytes: int | None
+    source: str  # the interface that was read, and the tightest limit at the last sample
+    scope: str  # whose use counts: all processes (machine, device), or this one (process)
+    ceiling_bytes: int | None  # the size or limit that free memory is measured against
+    reserve_bytes: int | None  # memory to keep free; below it batches shrink
     most_used_bytes: int | None
     least_free_bytes: int | None
     samples: int
-    unknown: int
-    reasons: dict[str, int]
+    unknown: int  # samples without a figure for free memory
+    reasons: dict[str, int]  # causes of missing or incomplete samples, with counts
     changes: list[Change]
-    series: list[Point]
+    series: list[Point]  # the samples as a line of at most a few hundred points
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
-    """Provider, device, precision and sessions of a run.
-
-    `chosen` says why this provider; `memory` is None where memory was not watched; `losses` holds the
-    reason of each device loss, after which the work continued in a new process.
-    """
+    """Provider, device, precision and sessions of a run."""
 
     provider: str
     device: str
@@ -88,80 +71,62 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     streams: int
     threads: int
     sessions: list[SessionFacts]
-    chosen: str
-    memory: MemoryFacts | None = None
-    losses: list[str] = []
+    chosen: str  # why this provider
+    memory: MemoryFacts | None = None  # None where memory was not watched
+    losses: list[str] = []  # reason of each device loss, after which a new process continued
 
 
 class TrialFacts(Struct, frozen=True, kw_only=True):
-    """One trial of a tuning: batches of one kind, run together.
-
-    bucket                   the fixed shape; None: any shape of at most `budget_tokens` padded tokens
-    seconds, open_seconds    of the batches, and of opening the session
-    peak_bytes               above what was held before the session was opened; None: not known
-    failure                  the error; None: it went well
-    """
+    """One trial of a tuner: batches of one kind together."""
 
     precision: str
     streams: int
     threads: int
     in_flight: int
     budget_tokens: int
-    bucket: Bucket | None
+    bucket: Bucket | None  # None where any shape of at most `budget_tokens` padded tokens ran
+    # Of the batches of the trial.
     useful_tokens: int
     padded_tokens: int
     seconds: float
-    open_seconds: float
+    open_seconds: float  # to open the session
+    # Above the bytes held before the session was opened; None where unknown.
     peak_bytes: int | None
     predicted_peak_bytes: int | None
-    failure: str | None
+    failure: str | None  # what went wrong
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
-    """Result of a tuning.
+    """Result of a tuning, and the conditions of measurement."""
 
-    made              when, in ISO 8601
-    holds_for         provider, device, drivers, versions, model, options and lengths of texts that were measured
-    precision, streams, threads, in_flight, packing   the settings that runs use
-    tokens_per_s      expected useful tokens per second; `rates` those of runs since then
-    peak_bytes        the most memory that they should need; None where memory is not known
-    ceiling_bytes     the most that a trial might need; None likewise
-    unproven          buckets that were not run themselves; larger ones were
-    seconds, ended    of the tuning, and why it ended
-    processor_share   of the processor time that trials could have had, what they got, in the median; None where the
-                      processor does not compute
-    verdict           why these settings are used: "faster" than the catalogue's default in pairs of runs; "no gain", so
-                      that they are that default; "default": it is the best found; "default failed": it cannot run;
-                      "not compared", for want of time, so that they are the default; empty in earlier versions
-    gain, gain_pairs  rate of the best found over the default's, of each pair of runs, and their median; None without
-    """
-
-    made: str
-    holds_for: dict[str, str]
+    made: str  # when, in ISO 8601
+    holds_for: dict[str, str]  # provider, device, drivers, versions, model, lengths of the texts
+    # The settings that runs use.
     precision: str
     streams: int
     threads: int
     in_flight: int
     packing: Packing
-    tokens_per_s: float
-    peak_bytes: int | None
-    ceiling_bytes: int | None
-    unproven: tuple[Bucket, ...]
-    seconds: float
-    ended: str
+    tokens_per_s: float  # useful tokens that they should embed per second
+    peak_bytes: int | None  # that they should need at the most; None where memory is unknown
+    ceiling_bytes: int | None  # that no trial was to pass; None where memory is unknown
+    unproven: tuple[Bucket, ...]  # of the settings, not run themselves; larger ones were
+    seconds: float  # that the tuning took
+    ended: str  # why the tuning ended
     trials: list[TrialFacts]
-    rates: list[float] = []
+    rates: list[float] = []  # useful tokens per second of later runs
+    # Of the processor time that trials could have had, the share that they got, in the median; None where
+    # another device computes.
     processor_share: float | None = None
+    # "faster" than the catalogue's default in pairs of runs; "no gain" or, for want of time, "not compared": the settings
+    # are that default; "default": it is the best found; "default failed": it cannot run; empty in earlier versions.
     verdict: str = ""
-    gain: float | None = None
+    gain: float | None = None  # rate of the best found over the default's: the median of the pairs
     gain_pairs: list[float] = []
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """`_manifest.json`, written last: a complete output has one.
-
-    `stages` and `engine` are of the completing run; `engine` is None where that embedded nothing.
-    """
+    """`_manifest.json`, written last: a complete output has one."""
 
     version: str
     identity: str
@@ -170,10 +135,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
     totals: Totals
     shards: list[ShardFile]
     environment: dict[str, str]
+    # Of the completing run; no engine where that embedded nothing.
     stages: Stages
     engine: EngineFacts | None = None
 
 
+# Not frozen: summed up in place.
 class Totals(Struct, kw_only=True):
     """Sums over ledger entries, by the fields of `Entry`."""
 
@@ -198,16 +165,13 @@ class ShardFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+# Not frozen: measured while the run goes on.
 class Stages(Struct, kw_only=True):
-    """Seconds of a run by stage.
-
-    `compute` is summed over streams; the stages overlap, and the run is
-    compute-bound where `compute` is nearly `streams` times `wall`.
-    """
+    """Seconds of a run by stage; stages overlap."""
 
     wall: float = 0.0
     prepare: float = 0.0
-    compute: float = 0.0
+    compute: float = 0.0  # summed over streams: nearly `streams` times `wall` where the run is compute-bound
     write: float = 0.0
     streams: int = 0
 
@@ -215,9 +179,3 @@ class Stages(Struct, kw_only=True):
 def portion(scale: float) -> str:
     """Format a batch scale as `1/8` or `full size`."""
     return "full size" if scale >= 1 else f"1/{round(1 / scale)}"
-
-
-# Not frozen: summed up in place.
-
-
-# Not frozen: measured while the run goes on.

@@ -15,12 +15,11 @@ _pending: StopSignals | None = None
 
 
 class StopSignals:
-    """Signal handlers that note one signal and raise later ones.
+    """Signal handlers that note one signal and raise later ones."""
 
-    What a handler raises may land between acquiring and releasing something (a file, a lock, a process), which then
-    leaks: the first signal waits for a `checkpoint`. A later one may come because none is reached any more. Python's
-    asyncio.Runner treats SIGINT in the same way.
-    """
+    # What a handler raises may land between acquiring and releasing something (a file, a lock, a process), which then
+    # leaks: the first signal waits for a `checkpoint`. A later one may come because none is reached any more. Python's
+    # asyncio.Runner treats SIGINT in the same way.
 
     def __init__(self, error: Callable[[signal.Signals], BaseException], *numbers: signal.Signals) -> None:
         """Install the handlers; `error` makes the exception of a signal."""
@@ -63,10 +62,8 @@ def slices(timeout_s: float) -> Iterator[float]:
 
 @contextmanager
 def keyboard_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at checkpoints and as the block ends.
-
-    Does nothing outside the main thread, or where SIGINT has another handler than Python's own.
-    """
+    """Raise KeyboardInterrupt at checkpoints and as the block ends."""
+    # Only the main thread may set handlers, and one that is not Python's own belongs to somebody else.
     in_main = threading.get_ident() == threading.main_thread().ident
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield

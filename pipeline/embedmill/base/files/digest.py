@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from embedmill.base.config import MIB
 from embedmill.base.signals import checkpoint
-
-_BLOCK_BYTES = 1 << 20
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -16,16 +15,13 @@ def sha256_of(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
+            while block := file.read(MIB):
                 digest.update(block)
                 checkpoint()
     return digest.hexdigest()
 
 
 def first_mismatch(folder: Path, digests: Mapping[str, str]) -> Path | None:
-    """Compare files of a folder with their sha256 by name: the first one that is missing or differs."""
-    for name, recorded in digests.items():
-        path = folder / name
-        if not path.is_file() or sha256_of([path]) != recorded:
-            return path
-    return None
+    """Return a folder's first missing or differing file, else None."""
+    paths = ((folder / name, recorded) for name, recorded in digests.items())
+    return next((path for path, recorded in paths if not path.is_file() or sha256_of([path]) != recorded), None)

@@ -1,8 +1,4 @@
-"""Atomic, durable writes; only this module renames, links and syncs.
-
-The order is that of every database: write to a unique temporary name, fsync the file, rename it,
-fsync the folder.
-"""
+"""Atomic, durable writes; only this module renames, links and syncs."""
 
 from __future__ import annotations
 
@@ -16,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedmill.base.errors import Corrupt, OutputError
+
+# The order is that of every database: write a temporary file of a unique name, fsync, rename, fsync the folder.
 
 # A quota that is used up reports EDQUOT instead.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -35,10 +33,8 @@ def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
 
 
 def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
-    """Write a file put-if-absent: of several writers exactly one succeeds.
-
-    Raises Corrupt if it exists, OutputError as `write_file` does.
-    """
+    """Write a new file, put-if-absent. Raises Corrupt or OutputError."""
+    # Of several writers exactly one succeeds.
     with _failing_clearly(path), _temporary(scratch, data) as temporary:
         try:
             _link(temporary, path)
@@ -106,7 +102,6 @@ def sync_names(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
     # Windows cannot sync a folder; NTFS journals names.
     if os.name == "nt":
         return
@@ -145,7 +140,6 @@ def _temporary(scratch: Path, data: bytes | memoryview) -> Iterator[Path]:
 
 
 def _link(source: Path, path: Path) -> None:
-    """Link put-if-absent. Raises FileExistsError."""
     try:
         os.link(source, path)
     except OSError as error:
@@ -164,9 +158,7 @@ def _failing_clearly(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise OutputError(
-                f"no space left to write {path}; everything committed is kept: free some and run again"
-            ) from error
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; everything committed is kept"
-        ) from error
+            problem = f"no space left to write {path}; everything committed is kept: free some and run again"
+        else:
+            problem = f"{path} cannot be written: {error.strerror or error}; everything committed is kept"
+        raise OutputError(problem) from error

@@ -33,11 +33,8 @@ def run_child(module: str, *arguments: str, timeout_s: float) -> ChildResult:
 
 
 def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResult:
-    """Run a command to the end.
-
-    A crash, an error, and a child that takes longer than `timeout_s` seconds are told in words, never raised. A stop
-    signal kills the child and is raised.
-    """
+    """Run a command; return failures and timeouts as words."""
+    # A stop signal kills the child and is raised.
     # Files, not pipes: a pipe would be waited for while a grandchild holds its other end.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -64,10 +61,7 @@ def command_of(module: str, *arguments: str) -> list[str]:
 
 
 def leave_no_trace() -> None:
-    """Ignore stop signals; crash without core dump or dialog.
-
-    For a child to begin with.
-    """
+    """Ignore stop signals; crash without core dump or dialog (child)."""
     # A terminal's Ctrl-C reaches the child too: the parent decides when it ends.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
@@ -86,10 +80,8 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is not None:
         return
     child.kill()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(_GRACE_S)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def lines_of(file: IO[bytes]) -> list[str]:

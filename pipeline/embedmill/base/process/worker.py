@@ -1,10 +1,8 @@
-"""Worker process that answers frames, so that drivers crash alone.
-
-A frame is four bytes of length, little-endian, then so many bytes.
-"""
+"""Worker process that answers frames, so that drivers crash alone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from embedmill.base.process.child import command_of, end_child, ending, leave_no
 
 # A process that has closed its output has so long to end by itself.
 _GRACE_S = 5.0
+# A frame is its length, little-endian, then so many bytes.
 _LENGTH_BYTES = 4
 
 
@@ -25,13 +24,10 @@ class WorkerEnded(Exception):
 
 
 class Worker:
-    """Worker process of `main(*arguments)` of a module; a context manager.
-
-    The module answers through a `ParentPipe`.
-    """
+    """Process of a module's `main`, behind `ParentPipe`; a context manager."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        """Start the process; nothing is read before `listen`. Raises WorkerEnded where no process can be started."""
+        """Start `main(*arguments)`; only `listen` reads. Raises WorkerEnded."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._child = subprocess.Popen(
@@ -44,7 +40,7 @@ class Worker:
         self._reader: threading.Thread | None = None
 
     def listen(self, heard: Callable[[bytes | None], None]) -> None:
-        """Pass each frame to `heard`, in a thread of its own, and None when there will be no more."""
+        """Pass each frame, then None, to `heard` in a thread."""
         self._reader = threading.Thread(target=self._read, args=[heard], name="worker-answers", daemon=True)
         self._reader.start()
 
@@ -86,11 +82,9 @@ class Worker:
 
     def _read(self, heard: Callable[[bytes | None], None]) -> None:
         assert self._child.stdout is not None
-        try:
+        with contextlib.suppress(OSError, ValueError):
             for frame in _frames(self._child.stdout):
                 heard(frame)
-        except (OSError, ValueError):
-            pass
         heard(None)
 
 
@@ -136,8 +130,6 @@ def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
 
 
 def _close(pipe: IO[bytes]) -> None:
-    try:
+    # Fails on buffered bytes that the process no longer reads.
+    with contextlib.suppress(OSError):
         pipe.close()
-    except OSError:
-        # Buffered bytes that the process no longer reads.
-        return
