@@ -136,7 +136,7 @@ def test_a_pipe_or_device_for_a_config_is_refused_without_waiting(
     model = write_tiny_model(cli.folder / "model")
     (model / name).unlink(missing_ok=True)
     make(model / name)
-    assert f"{model / name} is no regular file" in refused(cli, model)
+    assert f"{model / name} is not a regular file" in refused(cli, model)
 
 
 @pytest.mark.parametrize("value", ["[" * 100_000, "Infinity", "9" * 5000, '"many"', "[1]", "-1"])

@@ -118,7 +118,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     # Of the processor time that trials could have had, the share that they got, in the median; None where
     # another device computes.
     processor_share: float | None = None
-    # "faster" than the catalogue's default in pairs of runs; "no gain" or, for want of time, "not compared": the settings
+    # "faster" than the default in pairs of runs; "no gain" or, for want of time, "not compared": the settings
     # are that default; "default": it is the best found; "default failed": it cannot run; empty in earlier versions.
     verdict: str = ""
     gain: float | None = None  # rate of the best found over the default's: the median of the pairs

@@ -1,10 +1,8 @@
-"""A BERT encoder from safetensors to ONNX, without torch, in two flavours that share one weight file.
+"""Build a BERT encoder in ONNX from safetensors without torch.
 
-`fused` uses ONNX Runtime's own operators (CPU, CUDA, DirectML); `unfused` is made of standard
-operators only (QNN, WebGPU, OpenVINO). Each computes in float32, or (`half`) in float16 up to its token
-embeddings, which are float32 again for pooling. Both take `input_ids` and `attention_mask`, int64
-[batch, sequence]; token types are all zero for single texts, so their row 0 is folded into the
-position embeddings.
+Two flavours share one weight file: `fused` uses ONNX Runtime's own operators (CPU, CUDA, DirectML), `unfused`
+standard operators only (QNN, WebGPU, OpenVINO). Each computes in float32 or, with `half`, in float16 up to the
+token embeddings, which are float32 again for pooling. Inputs: `input_ids`, `attention_mask`, int64 [batch, sequence].
 """
 
 from __future__ import annotations
@@ -26,13 +24,13 @@ from embedmill.model.graph import MICROSOFT, GraphWriter
 INPUTS = ("input_ids", "attention_mask")
 Floats = npt.NDArray[np.float32]
 
-# exp() of it is 0 in float32 and float16 alike, and unlike the smallest float it survives a cast to
+# exp(-1e4) is 0 in float32 and float16 alike, and unlike the smallest float it survives a cast to
 # float16 and 8-bit quantisation (Olive, pull request 1597).
-_MASKED = -1e4
+_MASK_BIAS = -1e4
 
 
 class BertShape(Struct, frozen=True, kw_only=True):
-    """The sizes that a BERT `config.json` states."""
+    """Dimensions in a BERT `config.json`."""
 
     hidden: int
     heads: int
@@ -42,13 +40,12 @@ class BertShape(Struct, frozen=True, kw_only=True):
 
 
 class BertWeights:
-    """The tensors of a safetensors file by their names inside BERT, read one at a time as float32."""
+    """Lazy float32 view of BERT tensors in a safetensors file."""
 
     def __init__(self, file: Any, path: Path) -> None:
         self._file = file
         self._path = path
-        keys = set(file.keys())
-        self._prefix = "bert." if "bert.embeddings.word_embeddings.weight" in keys else ""
+        self._prefix = "bert." if "bert.embeddings.word_embeddings.weight" in set(file.keys()) else ""
 
     def __getitem__(self, name: str) -> Floats:
         try:
@@ -56,8 +53,8 @@ class BertWeights:
         except SafetensorError as error:
             raise ModelError(f"{self._path} has no tensor {name!r}; it is not a BERT encoder") from error
 
-    def words(self, shape: BertShape) -> Floats:
-        """The word embeddings [vocabulary, hidden]. Raises ModelError if they are not as wide as `shape` says."""
+    def word_embeddings(self, shape: BertShape) -> Floats:
+        """Return [vocabulary, hidden]; raise ModelError if `shape.hidden` differs."""
         table = self["embeddings.word_embeddings.weight"]
         if table.shape[1] != shape.hidden:
             raise ModelError(
@@ -65,14 +62,15 @@ class BertWeights:
             )
         return table
 
-    def kernel(self, name: str) -> tuple[Floats, Floats]:
-        """A linear layer as weight [in, out] and bias [out] (torch stores [out, in])."""
+    def linear(self, name: str) -> tuple[Floats, Floats]:
+        """Return weight [in, out] and bias [out] of a layer."""
+        # torch stores linear weights as [out, in].
         return np.ascontiguousarray(self[f"{name}.weight"].T), self[f"{name}.bias"]
 
 
 @contextmanager
 def open_weights(path: Path) -> Iterator[BertWeights]:
-    """The weights of a safetensors file. Raises ModelError if it is missing or damaged."""
+    """Open a safetensors file; raise ModelError if missing or damaged."""
     try:
         opened = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
@@ -82,7 +80,7 @@ def open_weights(path: Path) -> Iterator[BertWeights]:
 
 
 def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
-    """The sizes out of `config.json`. Raises ModelError for anything that is not a plain BERT encoder."""
+    """Read `config.json`; raise ModelError unless a plain BERT encoder."""
     kind = config.get("model_type")
     activation = config.get("hidden_act", "gelu")
     positions = config.get("position_embedding_type", "absolute")
@@ -100,34 +98,34 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{folder / 'config.json'}: {error} is missing or no number") from error
+        raise ModelError(f"{folder / 'config.json'}: {error} is missing or not a number") from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
             f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among"
-            f" {shape.heads} num_attention_heads; mend it or fetch the model again"
+            f" {shape.heads} num_attention_heads; correct it or fetch the model again"
         )
     return shape
 
 
 def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool, half: bool = False) -> str:
-    """Add the encoder; the name of its token embeddings, float32 [batch, sequence, hidden]."""
+    """Add the encoder; return token embeddings float32 [batch, sequence, hidden]."""
     graph.floats = np.float16 if half else np.float32
-    block = _Fused(graph, weights, shape) if fused else _Unfused(graph, weights, shape)
-    value = block.embeddings()
+    encoder = _Fused(graph, weights, shape) if fused else _Unfused(graph, weights, shape)
+    value = encoder.embeddings()
     for layer in range(shape.layers):
         name = f"encoder.layer.{layer}"
-        attended = block.dense(block.attention(value, f"{name}.attention.self"), f"{name}.attention.output.dense")
-        value = block.norm(graph.op("Add", attended, value), f"{name}.attention.output.LayerNorm")
-        inner = block.gelu(value, f"{name}.intermediate.dense")
-        value = block.norm(
-            graph.op("Add", block.dense(inner, f"{name}.output.dense"), value), f"{name}.output.LayerNorm"
+        attended = encoder.dense(encoder.attention(value, f"{name}.attention.self"), f"{name}.attention.output.dense")
+        value = encoder.norm(graph.op("Add", attended, value), f"{name}.attention.output.LayerNorm")
+        inner = encoder.gelu(value, f"{name}.intermediate.dense")
+        value = encoder.norm(
+            graph.op("Add", encoder.dense(inner, f"{name}.output.dense"), value), f"{name}.output.LayerNorm"
         )
     graph.floats = np.float32
     return graph.cast(value) if half else value
 
 
 class _Encoder:
-    """What both flavours share."""
+    """Layers that both flavours share."""
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
         self.graph = graph
@@ -135,74 +133,73 @@ class _Encoder:
         self.shape = shape
 
     def embeddings(self) -> str:
-        """Word plus position embeddings, normalised."""
+        """Add word and position embeddings, normalised."""
         graph, weights = self.graph, self.weights
-        positions = weights["embeddings.position_embeddings.weight"]
-        positions = positions + weights["embeddings.token_type_embeddings.weight"][0]
-        words = graph.weight("embeddings.words", weights.words(self.shape))
+        position_table = weights["embeddings.position_embeddings.weight"]
+        # A single text has token type 0 throughout, so row 0 is added here once.
+        position_table = position_table + weights["embeddings.token_type_embeddings.weight"][0]
+        word_table = graph.weight("embeddings.words", weights.word_embeddings(self.shape))
         sequence = graph.op("Gather", graph.op("Shape", "input_ids"), graph.ints(1), axis=0)
-        here = graph.op(
-            "Slice", graph.weight("embeddings.positions", positions), graph.ints(0), sequence, graph.ints(0)
-        )
-        looked_up = graph.op("Gather", words, "input_ids", axis=0)
-        return self.norm(graph.op("Add", looked_up, self.spread(here, looked_up)), "embeddings.LayerNorm")
+        positions = graph.weight("embeddings.positions", position_table)
+        positions = graph.op("Slice", positions, graph.ints(0), sequence, graph.ints(0))
+        words = graph.op("Gather", word_table, "input_ids", axis=0)
+        return self.norm(graph.op("Add", words, self.broadcast(positions, words)), "embeddings.LayerNorm")
 
-    def spread(self, positions: str, words: str) -> str:
-        """Position embeddings [sequence, hidden] as they are added to `words` [batch, sequence, hidden]."""
+    def broadcast(self, positions: str, words: str) -> str:
+        """Prepare [sequence, hidden] for addition to `words` [batch, sequence, hidden]."""
         return positions
 
     def norm(self, value: str, name: str) -> str:
-        """LayerNormalization. The Add before it stays a node of its own: on CPU the fused
-        SkipLayerNormalization measured slower than the two (docs/performance.md)."""
+        # On CPU the fused SkipLayerNormalization measured slower than Add and LayerNormalization (docs/performance.md).
         scale = self.graph.weight(f"{name}.weight", self.weights[f"{name}.weight"])
         bias = self.graph.weight(f"{name}.bias", self.weights[f"{name}.bias"])
         return self.graph.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=self.shape.epsilon)
 
     def dense(self, value: str, name: str) -> str:
-        """A linear layer."""
-        return self.graph.linear(value, name, *self.weights.kernel(name))
+        return self.graph.linear(value, name, *self.weights.linear(name))
 
-    def packed(self, name: str) -> tuple[Floats, Floats]:
-        """Query, key and value as one linear layer: weight [hidden, 3 hidden], bias [3 hidden]."""
-        kernels = [self.weights.kernel(f"{name}.{part}") for part in ("query", "key", "value")]
-        return np.concatenate([k[0] for k in kernels], axis=1), np.concatenate([k[1] for k in kernels])
+    def packed_qkv(self, name: str) -> tuple[Floats, Floats]:
+        """Return weight [hidden, 3 hidden] and bias [3 hidden]."""
+        layers = [self.weights.linear(f"{name}.{part}") for part in ("query", "key", "value")]
+        return np.concatenate([weight for weight, _ in layers], axis=1), np.concatenate([bias for _, bias in layers])
 
 
 class _Fused(_Encoder):
-    """ONNX Runtime's Attention and Gelu. BiasGelu measured slower than an Add and Gelu (docs/performance.md)."""
+    """ONNX Runtime's Attention and Gelu operators."""
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
         super().__init__(graph, weights, shape)
+        # Attention takes a right-padded mask as int32 lengths [batch].
         lengths = graph.reduce("ReduceSum", "attention_mask", 1, keepdims=False)
         self._lengths = graph.op("Cast", lengths, to=TensorProto.INT32)
 
     def attention(self, value: str, name: str) -> str:
-        weight, bias = self.packed(name)
+        weight, bias = self.packed_qkv(name)
         packed = (self.graph.weight(f"{name}.qkv.weight", weight), self.graph.weight(f"{name}.qkv.bias", bias))
         return self.graph.op("Attention", value, *packed, self._lengths, domain=MICROSOFT, num_heads=self.shape.heads)
 
     def gelu(self, value: str, name: str) -> str:
+        # BiasGelu measured slower than Add and Gelu (docs/performance.md).
         return self.graph.op("Gelu", self.dense(value, name), domain=MICROSOFT)
 
 
 class _Unfused(_Encoder):
-    """Standard operators of opset 17 only; Gelu is spelt with Erf (the Gelu operator of opset 20 has
-    no DirectML kernel)."""
+    """Standard operators of opset 17 only."""
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
         super().__init__(graph, weights, shape)
         mask = graph.cast("attention_mask")
-        hidden = graph.op("Mul", graph.op("Sub", graph.scalar(1.0), mask), graph.scalar(_MASKED))
-        self._bias = graph.unsqueeze(graph.unsqueeze(hidden, 1), 1)
+        bias = graph.op("Mul", graph.op("Sub", graph.scalar(1.0), mask), graph.scalar(_MASK_BIAS))
+        self._bias = graph.unsqueeze(graph.unsqueeze(bias, 1), 1)
 
-    def spread(self, positions: str, words: str) -> str:
-        """One copy per row: QNN's HTP normalises the second row of a batch of 2 wrongly where they are
-        broadcast (onnxruntime-qnn 2.7.0, emulated). With fixed shapes this is a constant."""
+    def broadcast(self, positions: str, words: str) -> str:
+        # QNN's HTP normalises the second row of a batch of 2 wrongly after an implicit broadcast
+        # (onnxruntime-qnn 2.7.0, emulated). With fixed shapes the Expand is a constant.
         return self.graph.op("Expand", positions, self.graph.op("Shape", words))
 
     def attention(self, value: str, name: str) -> str:
         graph, head = self.graph, self.shape.hidden // self.shape.heads
-        packed = graph.linear(value, f"{name}.qkv", *self.packed(name))
+        packed = graph.linear(value, f"{name}.qkv", *self.packed_qkv(name))
         parts = graph.ops("Split", packed, graph.ints(*[self.shape.hidden] * 3), outputs=3, axis=2)
         query, key, val = (graph.op("Reshape", part, graph.ints(0, 0, self.shape.heads, head)) for part in parts)
         scores = graph.op(
@@ -219,6 +216,7 @@ class _Unfused(_Encoder):
     def gelu(self, value: str, name: str) -> str:
         graph = self.graph
         linear = self.dense(value, name)
+        # The Gelu operator of opset 20 has no DirectML kernel.
         error = graph.op("Erf", graph.op("Mul", linear, graph.scalar(0.5**0.5)))
         half = graph.op("Mul", linear, graph.scalar(0.5))
         return graph.op("Mul", half, graph.op("Add", error, graph.scalar(1.0)))

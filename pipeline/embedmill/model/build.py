@@ -1,4 +1,4 @@
-"""Builds a bundle from a model folder."""
+"""Build a bundle from a model folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from embedmill.base.errors import ModelError
 from embedmill.base.files.digest import sha256_of
+from embedmill.base.records import Graph
 from embedmill.model.bundle import (
     FORMAT,
     TOKENIZER,
@@ -16,12 +17,11 @@ from embedmill.model.bundle import (
     Bundle,
     Card,
     Flavour,
-    GraphFile,
     write_card,
 )
 from embedmill.model.recipe import Pooling, Recipe, read_config, read_recipe
 
-# The graphs of a BERT encoder: flavours, the weight file they share, and whether it is float16.
+# The graphs of a BERT encoder: flavours, their shared weight file, and whether it is float16.
 _BERT_FILES: tuple[tuple[tuple[Flavour, ...], str, bool], ...] = (
     (("fused", "unfused"), WEIGHTS, False),
     (("fused-fp16", "unfused-fp16"), WEIGHTS_FP16, True),
@@ -38,15 +38,15 @@ def build_bundle(
     normalize: bool | None = None,
     dim: int | None = None,
 ) -> Bundle:
-    """Write the bundle of the model folder `source` into the empty folder `folder`.
+    """Write a model folder as a bundle without canaries.
 
-    A BERT encoder is built from its safetensors; any other encoder needs an ONNX export. `pooling`
-    and `normalize` are for folders without `modules.json`, `dim` keeps the first dimensions only.
-    The bundle still lacks its canaries (see `add_canaries`). Raises ModelError naming what is missing.
+    `source` is the model, `folder` an empty folder. A BERT encoder is built from its safetensors; any other encoder
+    needs an ONNX export. `pooling` and `normalize` apply to folders without `modules.json`; `dim` keeps the first
+    dimensions only. `add_canaries` completes the bundle. Raises ModelError naming the missing file or option.
     """
     recipe = read_recipe(source, pooling=pooling, normalize=normalize)
     tokenizer, config = _find_tokenizer(source), read_config(source)
-    width, graphs, read = _build_graphs(source, folder, config, recipe, dim)
+    width, graphs, weight_files = _build_graphs(source, folder, config, recipe, dim)
     shutil.copyfile(tokenizer, folder / TOKENIZER)
     card = Card(
         format=FORMAT,
@@ -55,7 +55,7 @@ def build_bundle(
         recipe=recipe,
         dim=width,
         pad_id=_pad_id(config, source),
-        weights=sha256_of([*read, *(source / layer.path / "model.safetensors" for layer in recipe.dense)]),
+        weights=sha256_of([*weight_files, *(source / layer.path / "model.safetensors" for layer in recipe.dense)]),
         tokenizer=sha256_of([tokenizer]),
         graphs=graphs,
         files={path.name: sha256_of([path]) for path in sorted(folder.iterdir())},
@@ -74,19 +74,21 @@ def _find_tokenizer(source: Path) -> Path:
 
 
 def _pad_id(config: dict[str, Any], source: Path) -> int:
-    found = config.get("pad_token_id") or 0
-    if not isinstance(found, int) or not 0 <= found < 2**31:
-        raise ModelError(f"{source / 'config.json'}: pad_token_id is {found!r}, no token's number; mend it")
-    return found
+    pad_id = config.get("pad_token_id") or 0
+    if not isinstance(pad_id, int) or not 0 <= pad_id < 2**31:
+        raise ModelError(f"{source / 'config.json'}: pad_token_id is {pad_id!r}, not a token id; correct it")
+    return pad_id
 
 
 def _build_graphs(
     source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, GraphFile], list[Path]]:
-    """The width of a vector, the graphs, and the files that the weights came from."""
+) -> tuple[int, dict[Flavour, Graph], list[Path]]:
+    """Return vector width, graphs and source weight files."""
+    # onnx is slow to import, and most commands open a finished bundle.
     from embedmill.model.export import LOCATIONS, find_export
 
     export = find_export(source)
+    # A BERT encoder is built even beside an export, which has no float16 graphs.
     if (source / "model.safetensors").is_file() and (config.get("model_type") == "bert" or export is None):
         return _build_bert(source, folder, config, recipe, dim)
     if export is not None:
@@ -96,7 +98,7 @@ def _build_graphs(
 
 def _build_bert(
     source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, GraphFile], list[Path]]:
+) -> tuple[int, dict[Flavour, Graph], list[Path]]:
     from embedmill.model import bert
     from embedmill.model.graph import GraphWriter, WeightFile
     from embedmill.model.head import OUTPUT, append_head, read_dense
@@ -105,7 +107,7 @@ def _build_bert(
     path = source / "model.safetensors"
     dense = read_dense(source, recipe)
     width = 0
-    graphs: dict[Flavour, GraphFile] = {}
+    graphs: dict[Flavour, Graph] = {}
     with bert.open_weights(path) as weights:
         for flavours, file_name, half in _BERT_FILES:
             with (folder / file_name).open("wb") as file:
@@ -113,27 +115,20 @@ def _build_bert(
                 for flavour in flavours:
                     graph = GraphWriter(shared)
                     tokens = bert.append_bert(graph, weights, shape, fused=flavour.startswith("fused"), half=half)
-                    width = append_head(
-                        graph,
-                        tokens=tokens,
-                        mask="attention_mask",
-                        hidden=shape.hidden,
-                        recipe=recipe,
-                        dense=dense,
-                        dim=dim,
-                    )
+                    width = append_head(graph, tokens, hidden=shape.hidden, recipe=recipe, dense=dense, dim=dim)
                     graph.save(folder / f"{flavour}.onnx", inputs=bert.INPUTS, output=OUTPUT, dim=width)
-                    graphs[flavour] = GraphFile(file=f"{flavour}.onnx", opset=graph.opset, optimise=False)
+                    graphs[flavour] = Graph(file=f"{flavour}.onnx", opset=graph.opset, optimise=False)
     return width, graphs, [path]
 
 
 def _build_export(
     source: Path, folder: Path, export: Path, recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, GraphFile], list[Path]]:
-    from embedmill.model.export import write_export
+) -> tuple[int, dict[Flavour, Graph], list[Path]]:
+    from embedmill.model.export import copy_export
     from embedmill.model.head import read_dense
 
     dense = read_dense(source, recipe)
-    written = write_export(export, folder / "model.onnx", recipe=recipe, dense=dense, dim=dim)
-    graph = GraphFile(file="model.onnx", opset=written.opset, optimise=True)
-    return written.dim, {"fused": graph, "unfused": graph}, written.read
+    copied = copy_export(export, folder / "model.onnx", recipe=recipe, dense=dense, dim=dim)
+    # An export has one graph for both flavours, and the runtime fuses its operators.
+    graph = Graph(file="model.onnx", opset=copied.opset, optimise=True)
+    return copied.dim, {"fused": graph, "unfused": graph}, copied.sources

@@ -1,4 +1,4 @@
-"""The bundle: a folder with the graphs, weights and tokenizer of one model, and what identifies it."""
+"""Bundle: folder with one model's graphs, weights, tokenizer and identity."""
 
 from __future__ import annotations
 
@@ -22,21 +22,14 @@ CARD = "bundle.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights.bin"
 WEIGHTS_FP16 = "weights-fp16.bin"
+# A bundle of another format is refused or, where the source is known, built anew.
 FORMAT = 3
 
 Flavour = Literal["fused", "unfused", "fused-fp16", "unfused-fp16"]
 
 
-class GraphFile(Struct, frozen=True, kw_only=True):
-    """One graph of a bundle; `optimise` says whether the runtime should still fuse operators in it."""
-
-    file: str
-    opset: int
-    optimise: bool
-
-
 class Card(Struct, frozen=True, kw_only=True):
-    """`bundle.json`: `weights` and `tokenizer` are sha256 of the source's files, `files` of the bundle's."""
+    """Content of `bundle.json`."""
 
     format: int
     name: str
@@ -44,23 +37,24 @@ class Card(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     dim: int
     pad_id: int
+    # sha256 of the source's weights and tokenizer, and of each file of the bundle.
     weights: str
     tokenizer: str
-    graphs: dict[Flavour, GraphFile]
+    graphs: dict[Flavour, Graph]
     files: dict[str, str]
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
-    """An opened bundle."""
+    """Open bundle."""
 
     folder: Path
     card: Card
 
     def model(self, config: TextTable, *, canaries: Canaries | None = None) -> Model:
-        """The model as a job's text options make it; `canaries` stand for the bundle's own.
+        """Return the model for a job's text options.
 
-        Raises ConfigError for an unknown prompt name, or more tokens than the model has positions for, and
-        ModelError where the bundle has no canaries.
+        `canaries` replace the bundle's own. Raises ConfigError for an unknown prompt name, or more tokens than the
+        model has positions for, and ModelError where the bundle has no canaries.
         """
         recipe = self.card.recipe
         prompt = self._prompt(config)
@@ -74,10 +68,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
             identity=self._identity(prompt, max_tokens),
             folder=str(self.folder),
             files=self.card.files,
-            graphs={
-                flavour: Graph(file=graph.file, opset=graph.opset, optimise=graph.optimise)
-                for flavour, graph in self.card.graphs.items()
-            },
+            graphs={str(flavour): graph for flavour, graph in self.card.graphs.items()},
+            # An export may hold its weights inside the graph, so the largest file counts.
             weights_bytes=max(_size(self.folder / name) for name in self.card.files),
             canaries=read_canaries(self.folder) if canaries is None else canaries,
             tokenizer=TOKENIZER,
@@ -101,8 +93,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
         return recipe.prompts[config.prompt_name]
 
     def _identity(self, prompt: str, max_tokens: int) -> str:
-        """sha256 over weights, tokenizer, head, prompt, length, dimension and dtype; batch size, provider
-        and threads are no part of it."""
+        # Batch size, provider and threads are left out: an output may be resumed with others.
         recipe = self.card.recipe
         parts = {
             "weights": self.card.weights,
@@ -120,9 +111,9 @@ class Bundle(Struct, frozen=True, kw_only=True):
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder; its files are not read yet (see `check_files`).
+    """Open a bundle without checking files (see `check_files`).
 
-    Raises ModelError where `bundle.json` is missing, damaged or of another format, or does not pin what is loaded.
+    Raises ModelError where `bundle.json` is missing, damaged, of another format, or lacks the sha256 of a loaded file.
     """
     try:
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
@@ -138,7 +129,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def is_stale(folder: Path) -> bool:
-    """Whether a bundle was written in the format of another version of this program."""
+    """Return True for a bundle in another version's format."""
     try:
         return bool(json.loads((folder / CARD).read_bytes()).get("format") != FORMAT)
     except (OSError, ValueError, AttributeError):
@@ -146,28 +137,28 @@ def is_stale(folder: Path) -> bool:
 
 
 def check_files(bundle: Bundle) -> None:
-    """Compare every file with its recorded sha256. Raises ModelError naming the one that differs."""
+    """Verify every sha256; raise ModelError naming a file that differs."""
     path = first_mismatch(bundle.folder, bundle.card.files)
     if path is not None:
         raise ModelError(f"{path} is missing or damaged (sha256 differs); add the model again")
 
 
 def add_canaries(bundle: Bundle, canaries: Canaries) -> Bundle:
-    """Complete a bundle with its canaries."""
+    """Add canaries to a bundle; return the complete bundle."""
     path = write_canaries(bundle.folder, canaries)
     files = bundle.card.files | {path.name: sha256_of([path])}
     return write_card(bundle.folder, msgspec.structs.replace(bundle.card, files=files))
 
 
 def write_card(folder: Path, card: Card) -> Bundle:
-    """Write `bundle.json`; the bundle that it makes of the folder."""
+    """Write `bundle.json`; return the bundle."""
     (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card)))
     return Bundle(folder=folder, card=card)
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 where it is missing, which `check_files` says with its name."""
     try:
         return path.stat().st_size
     except OSError:
+        # `check_files` reports a missing file by name.
         return 0

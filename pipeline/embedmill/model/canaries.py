@@ -1,4 +1,4 @@
-"""Sixteen known texts, kept in a bundle with the vectors that the CPU computes for them in float32."""
+"""Canary texts, with reference vectors computed on CPU in float32."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from embedmill.base.records import Canaries, Tokens
 
 FILE = "canaries.safetensors"
 
+# From one token to over two hundred, in prose, code and several scripts: errors may depend on length and content.
 _RIVER = "The river rose for nine days, and on the tenth the ferryman tied his boat to the church door and waited. "
 TEXTS: tuple[str, ...] = (
     "a",
@@ -37,7 +38,7 @@ TEXTS: tuple[str, ...] = (
 
 
 def write_canaries(folder: Path, canaries: Canaries) -> Path:
-    """Write them into a bundle's folder; the file."""
+    """Write canaries into a bundle's folder; return the file."""
     tokens = canaries.tokens
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": tokens.ids,
@@ -50,7 +51,7 @@ def write_canaries(folder: Path, canaries: Canaries) -> Path:
 
 
 def read_canaries(folder: Path) -> Canaries:
-    """The canaries of a bundle. Raises ModelError where they are missing or damaged."""
+    """Read canaries; raise ModelError where missing or damaged."""
     try:
         arrays = load_file(folder / FILE)
         tokens = Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])

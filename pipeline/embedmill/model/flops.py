@@ -1,4 +1,4 @@
-"""How many floating point operations a text costs, counted in the graph that computes it.
+"""Count floating point operations per text in an ONNX graph.
 
 A matrix product of [m, k] and [k, n] takes 2 m k n operations: a multiplication and an addition per term. For an
 encoder that makes, per layer of width h and feed-forward width f, 2 (4 h^2 + 2 h f) per token and 4 s h more for
@@ -21,33 +21,34 @@ from onnx import shape_inference
 from embedmill.base.records import IntArray
 
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
-# Of an operator that holds products in another spelling, nothing is known here.
-_HIDING = ("Attention", "MatMul", "Gemm", "Einsum", "Conv", "LSTM", "GRU", "RNN", "MoE")
-# A text of s tokens costs a polynomial of s of degree 2, so three lengths tell all of it (not 1, which is broadcast).
+# Other operators that contain matrix products; the number of these products is not known here.
+_OPAQUE = ("Attention", "MatMul", "Gemm", "Einsum", "Conv", "LSTM", "GRU", "RNN", "MoE")
+# The cost of s tokens is a polynomial of degree 2, so three lengths determine it (not 1, which is broadcast).
 _LENGTHS = (2, 3, 4)
-# Weights without their values keep their shapes, which is all that is asked; short ones may be shapes themselves.
-_EMPTIED_BYTES = 1024
+# Only the shapes of weights are needed; the values of short tensors are kept, as they may be shapes themselves.
+_LONGEST_SHAPE_BYTES = 1024
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """Operations of a text of s tokens: `text` + `token` s + `pair` s^2."""
+    """Operations for s tokens: `text` + `token`·s + `pair`·s²."""
 
     text: int
     token: int
     pair: int
 
     def flops(self, lengths: IntArray) -> int:
-        """Operations of texts of so many tokens each, int64 [n], without any padding."""
+        """Return operations for texts of int64 [n] `lengths` without padding."""
+        # Python integers do not overflow.
         exact = lengths.astype(object)
         return int(self.text * len(exact) + self.token * exact.sum() + self.pair * (exact**2).sum())
 
 
 def cost_of(graph: Path) -> Cost | None:
-    """The cost of a text in a bundle's unfused graph; None where it cannot be counted to the last product."""
+    """Count an unfused graph; return None for an unknown product."""
     try:
         model = onnx.load_model(graph, load_external_data=False)
-        _empty(model)
-        counts = [_count(model, length) for length in _LENGTHS]
+        _drop_weights(model)
+        counts = [_count_flops(model, length) for length in _LENGTHS]
     except (OSError, ValueError, DecodeError, shape_inference.InferenceError):
         return None
     known = [Fraction(count) for count in counts if count is not None]
@@ -62,35 +63,37 @@ def cost_of(graph: Path) -> Cost | None:
     return Cost(text=int(text), token=int(token), pair=int(pair))
 
 
-def _empty(model: onnx.ModelProto) -> None:
+def _drop_weights(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > _EMPTIED_BYTES:
+        if len(tensor.raw_data) > _LONGEST_SHAPE_BYTES:
             tensor.ClearField("raw_data")
 
 
-def _count(model: onnx.ModelProto, length: int) -> int | None:
-    """Operations for one text of so many tokens; None where a product's shape is not known."""
+def _count_flops(model: onnx.ModelProto, length: int) -> int | None:
+    """Count a text of `length` tokens; None for unknown shapes."""
     for value in model.graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, (1, length), strict=False):
             dim.dim_value = size
+    # data_prop follows shapes that the graph computes itself.
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     shapes |= {value.name: _shape(value) for value in [*graph.input, *graph.value_info, *graph.output]}
-    counts = [_of_node(node, shapes) for node in graph.node]
+    counts = [_node_flops(node, shapes) for node in graph.node]
     return None if None in counts else sum(count for count in counts if count is not None)
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
-    """Its sizes; 0 for one that is not known."""
+    # dim_value is 0 for an unknown size.
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-def _of_node(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
+def _node_flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
+    # A subgraph may run any number of times.
     if any(attribute.HasField("g") for attribute in node.attribute):
         return None
     if node.domain in ("", "ai.onnx") and node.op_type in _PRODUCTS:
-        left, made = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
-        turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        count = 2 * left[0 if turned else -1] * prod(made) if left and made else 0
+        left, output = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        count = 2 * left[0 if transposed else -1] * prod(output) if left and output else 0
         return count or None
-    return None if any(part in node.op_type for part in _HIDING) else 0
+    return None if any(part in node.op_type for part in _OPAQUE) else 0

@@ -1,4 +1,4 @@
-"""A small writer of ONNX graphs whose weights lie in one file that several graphs share."""
+"""Writer of ONNX graphs with a shared file of weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from embedmill.base.signals import checkpoint
 MICROSOFT = "com.microsoft"
 OPSET = 17
 IR_VERSION = 9
+# Shape inference reads small constants, such as axes, only from the graph itself.
 _INLINE_BYTES = 1024
+# A page, so that a runtime can map the tensors.
 _ALIGNMENT = 4096
 
 Array = npt.NDArray[Any]
 
 
 class WeightFile:
-    """Tensors written one after another, each once, page-aligned so that a runtime can map them."""
+    """File of page-aligned tensors, each written once."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
@@ -31,7 +33,7 @@ class WeightFile:
         self._tensors: dict[str, TensorProto] = {}
 
     def add(self, name: str, array: Array) -> TensorProto:
-        """Write `array` under `name`, unless it was written before; its reference for a graph."""
+        """Write `array` unless already written; return the reference for graphs."""
         if name not in self._tensors:
             self._tensors[name] = self._write(name, np.ascontiguousarray(array))
         return self._tensors[name]
@@ -45,17 +47,17 @@ class WeightFile:
             dims=array.shape,
             data_location=TensorProto.EXTERNAL,
         )
-        place = {"location": self._name, "offset": self._file.tell(), "length": array.nbytes}
-        for key, value in place.items():
+        location = {"location": self._name, "offset": self._file.tell(), "length": array.nbytes}
+        for key, value in location.items():
             tensor.external_data.add(key=key, value=str(value))
         self._file.write(array.data)
         return tensor
 
 
 class GraphWriter:
-    """Nodes and weights as they are added; every method returns the name of a value.
+    """Builder of one graph's nodes and weights.
 
-    Weights and scalars are stored as `floats`, which may change between the parts of a graph.
+    Methods return the names of values. Weights and scalars are stored as `floats`, which may change within a graph.
     """
 
     def __init__(self, weights: WeightFile | None = None, *, opset: int = OPSET, prefix: str = "") -> None:
@@ -68,66 +70,68 @@ class GraphWriter:
         self._names: set[str] = set()
 
     def op(self, kind: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
-        """One node with one output."""
+        """Add a node with one output."""
         return self.ops(kind, *inputs, outputs=1, name=name, domain=domain, **attributes)[0]
 
     def ops(
         self, kind: str, *inputs: str, outputs: int, name: str = "", domain: str = "", **attributes: Any
     ) -> list[str]:
-        """One node with several outputs."""
+        """Add a node with several outputs."""
         node = name or f"{self._prefix}{kind}_{len(self.nodes)}"
         names = [node] if outputs == 1 else [f"{node}_{number}" for number in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=node, domain=domain, **attributes))
         return names
 
     def weight(self, name: str, array: Array) -> str:
-        """A named tensor; a large one goes to the weight file."""
+        """Add a tensor, in the weight file from 1 KiB."""
         if array.dtype == np.float32:
             array = array.astype(self.floats, copy=False)
         if name not in self._names:
             self._names.add(name)
-            external = self._weights is not None and array.nbytes >= _INLINE_BYTES
+            # ascontiguousarray would turn a scalar into [1].
             tensor = (
                 self._weights.add(name, array)
-                if external and self._weights is not None
+                if self._weights is not None and array.nbytes >= _INLINE_BYTES
                 else numpy_helper.from_array(np.asarray(array, order="C"), name)
             )
             self.initializers.append(tensor)
         return name
 
     def ints(self, *values: int) -> str:
-        """A constant int64 [n]."""
+        """Add a constant int64 [n]."""
         return self.weight(f"{self._prefix}ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
-        """A constant scalar, one of `floats`."""
+        """Add a constant scalar of type `floats`."""
         kind = "half" if self.floats is np.float16 else "scalar"
         return self.weight(f"{self._prefix}{kind}_{value!r}", np.array(value, np.float32))
 
     def cast(self, value: str) -> str:
-        """`value` as `floats`."""
+        """Cast `value` to `floats`."""
         return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(self.floats)))
 
     def reduce(self, kind: str, value: str, axis: int, *, keepdims: bool) -> str:
-        """A reduction over one axis, spelt as the opset wants it (axes became an input in 13 and 18)."""
+        """Reduce one axis."""
+        # Axes became an input in opset 13 (ReduceSum) and 18 (all other reductions).
         by_input = self.opset >= (13 if kind == "ReduceSum" else 18)
         if by_input:
             return self.op(kind, value, self.ints(axis), keepdims=int(keepdims))
         return self.op(kind, value, axes=[axis], keepdims=int(keepdims))
 
     def unsqueeze(self, value: str, axis: int) -> str:
-        """One more axis, spelt as the opset wants it (axes became an input in 13)."""
+        """Insert an axis."""
+        # Axes became an input in opset 13.
         if self.opset >= 13:
             return self.op("Unsqueeze", value, self.ints(axis))
         return self.op("Unsqueeze", value, axes=[axis])
 
     def linear(self, value: str, name: str, weight: Array, bias: Array | None) -> str:
-        """`value` [..., in] times `weight` [in, out], plus `bias` [out]."""
+        """Multiply [..., in] by `weight` [in, out]; add `bias` [out]."""
         product = self.op("MatMul", value, self.weight(f"{name}.weight", weight))
         return product if bias is None else self.op("Add", product, self.weight(f"{name}.bias", bias))
 
     def save(self, path: Path, *, inputs: Sequence[str], output: str, dim: int) -> None:
-        """Write the model: int64 [batch, sequence] inputs, one float32 [batch, dim] output."""
+        """Save with int64 [batch, sequence] inputs, float32 [batch, dim] output."""
         graph = helper.make_graph(
             self.nodes,
             "embedmill",

@@ -1,4 +1,4 @@
-"""Pooling, dense layers, truncation of dimensions and normalisation as the last nodes of a graph."""
+"""Append pooling, dense layers, truncation and normalisation to a graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class DenseWeights(Struct, frozen=True, kw_only=True):
-    """One linear layer: `weight` float32 [in, out], `bias` float32 [out] or None, an ONNX activation."""
+    """Dense layer: float32 `weight` [in, out], `bias` [out], ONNX activation."""
 
     weight: Floats
     bias: Floats | None
@@ -30,21 +30,20 @@ class DenseWeights(Struct, frozen=True, kw_only=True):
 
 def append_head(
     graph: GraphWriter,
-    *,
     tokens: str,
-    mask: str,
+    *,
     hidden: int,
     recipe: Recipe,
     dense: Sequence[DenseWeights] = (),
     dim: int | None = None,
 ) -> int:
-    """Turn `tokens` float32 [batch, sequence, hidden] into the output float32 [batch, dim].
+    """Append the head; return the output's width.
 
-    `mask` is int64 [batch, sequence], 1 on real tokens, padding to the right. `dim` keeps the first
-    components only (Matryoshka), before normalisation. Returns the width of the output; raises
-    ModelError where `dim` exceeds it.
+    `tokens` is float32 [batch, sequence, hidden], the output float32 [batch, width]. The graph's `attention_mask` is
+    int64 [batch, sequence], 1 on real tokens, padding to the right. `dim` keeps the first components only (Matryoshka),
+    before normalisation. Raises ModelError where `dim` exceeds the width.
     """
-    pooled = [_POOLING[mode](graph, tokens, mask) for mode in recipe.pooling]
+    pooled = [_POOLING[mode](graph, tokens, "attention_mask") for mode in recipe.pooling]
     vector = pooled[0] if len(pooled) == 1 else graph.op("Concat", *pooled, axis=1)
     width = hidden * len(pooled)
     for number, layer in enumerate(dense):
@@ -58,12 +57,13 @@ def append_head(
         width = dim
     if recipe.normalize:
         vector = _normalize(graph, vector)
+    # Whatever node came last, the output has one name.
     graph.op("Identity", vector, name=OUTPUT)
     return width
 
 
 def read_dense(source: Path, recipe: Recipe) -> list[DenseWeights]:
-    """The weights of the recipe's dense layers. Raises ModelError if a file is missing."""
+    """Read dense layers; raise ModelError for missing or damaged files."""
     layers = []
     for layer in recipe.dense:
         path = source / layer.path / "model.safetensors"
@@ -71,30 +71,25 @@ def read_dense(source: Path, recipe: Recipe) -> list[DenseWeights]:
             raise ModelError(f"{path} is missing: the model's Dense layer keeps its weights there; fetch it again")
         try:
             tensors = load_file(path)
-            weight = tensors["linear.weight"].T
+            weight = np.ascontiguousarray(tensors["linear.weight"].T, np.float32)
         except (SafetensorError, OSError, KeyError) as error:
-            raise ModelError(f"{path} holds no readable `linear.weight` ({error}); fetch the model again") from error
-        bias = tensors.get("linear.bias")
-        layers.append(
-            DenseWeights(
-                weight=np.ascontiguousarray(weight, np.float32),
-                bias=None if bias is None else np.asarray(bias, np.float32),
-                activation=layer.activation,
-            )
-        )
+            raise ModelError(f"{path} has no readable `linear.weight` ({error}); fetch the model again") from error
+        bias = np.asarray(tensors["linear.bias"], np.float32) if "linear.bias" in tensors else None
+        layers.append(DenseWeights(weight=weight, bias=bias, activation=layer.activation))
     return layers
 
 
 def _float_mask(graph: GraphWriter, mask: str) -> str:
-    """The mask as float32 [batch, sequence, 1]."""
+    """Cast the mask to float32 [batch, sequence, 1]."""
     return graph.unsqueeze(graph.op("Cast", mask, to=TensorProto.FLOAT), 2)
 
 
 def _masked_sum(graph: GraphWriter, tokens: str, mask: str) -> tuple[str, str]:
-    """Sum over real tokens float32 [batch, hidden], and their number float32 [batch, 1]."""
+    """Sum real tokens [batch, hidden]; count real tokens [batch, 1]."""
     weights = _float_mask(graph, mask)
     total = graph.reduce("ReduceSum", graph.op("Mul", tokens, weights), 1, keepdims=False)
     count = graph.reduce("ReduceSum", weights, 1, keepdims=False)
+    # The minimum that sentence-transformers divides by.
     return total, graph.op("Max", count, graph.scalar(1e-9))
 
 
@@ -113,6 +108,7 @@ def _cls(graph: GraphWriter, tokens: str, mask: str) -> str:
 
 
 def _last(graph: GraphWriter, tokens: str, mask: str) -> str:
+    # Padding is to the right, so the last real token is at length - 1.
     length = graph.reduce("ReduceSum", mask, 1, keepdims=True)
     return graph.op("GatherND", tokens, graph.op("Sub", length, graph.ints(1)), batch_dims=1)
 
@@ -133,7 +129,7 @@ _POOLING: dict[Pooling, Callable[[GraphWriter, str, str], str]] = {
 
 
 def _normalize(graph: GraphWriter, vector: str) -> str:
-    """x / max(|x|, 1e-12), as torch.nn.functional.normalize does it."""
+    # x / max(|x|, 1e-12), as in torch.nn.functional.normalize.
     squares = graph.reduce("ReduceSum", graph.op("Mul", vector, vector), 1, keepdims=True)
     norm = graph.op("Max", graph.op("Sqrt", squares), graph.scalar(1e-12))
     return graph.op("Div", vector, norm)

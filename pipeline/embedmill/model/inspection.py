@@ -1,4 +1,4 @@
-"""What an ONNX graph from elsewhere may hold: known operators, and weights in plain files of its own folder."""
+"""Check ONNX graphs from elsewhere before a runtime loads one."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from onnx import TensorProto
 from embedmill.base.errors import ModelError
 from embedmill.model.names import is_plain
 
-# The domains whose operators are the runtime's own; an operator of another one comes with a library, which is code.
+# Operators of these domains are built into the runtime; any other needs a library, which would run as code.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# What a device compiled, as bytes or in a file: nobody can say what it computes.
+# A graph compiled for a device is opaque: its operators cannot be checked.
 _COMPILED = "EPContext"
 
 
 def load_graph(source: Path) -> onnx.ModelProto:
-    """A graph without its external weights, inspected.
+    """Load and check a graph without external weights.
 
-    Raises ModelError where it cannot be read, has operators of an unknown domain or compiled for some device, or keeps
-    weights elsewhere than in plain files of its own folder.
+    Raises ModelError for an unreadable file, operators of an unknown domain or compiled for some device, and weights
+    elsewhere than in plain files of the graph's folder.
     """
     try:
         model = onnx.load_model(source, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ModelError(f"{source} is not a readable ONNX file ({error}); export it again") from error
-    own = {(function.domain, function.name) for function in model.functions}
+    # A function defined in the file may be called: its nodes are checked too.
+    functions = {(function.domain, function.name) for function in model.functions}
     for message in _messages(model):
-        if isinstance(message, onnx.NodeProto) and (message.domain, message.op_type) not in own:
+        if isinstance(message, onnx.NodeProto) and (message.domain, message.op_type) not in functions:
             _check_operator(message, source)
-    for place in weight_files(model):
-        _check_place(place, source)
+    for location in weight_files(model):
+        _check_location(location, source)
     return model
 
 
 def weight_files(model: onnx.ModelProto) -> list[str]:
-    """The files beside a graph in which it says that its weights are, in whatever part of it."""
+    """List the external weight files of a graph."""
     return sorted(
         {
             entry.value
@@ -52,46 +53,46 @@ def weight_files(model: onnx.ModelProto) -> list[str]:
 
 
 def _messages(message: Message) -> Iterator[Message]:
-    """A message and all that are in it: initializers, attributes, subgraphs, functions."""
-    waiting = [message]
-    while waiting:
-        current = waiting.pop()
+    """Walk a message: initializers, attributes, subgraphs, functions."""
+    stack = [message]
+    while stack:
+        current = stack.pop()
         yield current
         for field, value in current.ListFields():
             if field.message_type is not None:
-                waiting += [value] if isinstance(value, Message) else list(value)
+                stack += [value] if isinstance(value, Message) else list(value)
 
 
 def _check_operator(node: onnx.NodeProto, source: Path) -> None:
     if node.domain not in DOMAINS:
         raise ModelError(
             f"{source} has the operator {node.op_type!r} of the unknown domain {node.domain!r}, which needs a library"
-            " of its own; libraries of operators are not loaded, so export it with standard operators"
+            " of its own; operator libraries are not loaded, so export it with standard operators"
         )
     if node.op_type == _COMPILED:
         raise ModelError(
             f"{source} holds a graph compiled for some device (EPContext), which cannot be checked; that is refused,"
-            " so add the model that it was compiled from"
+            " so add the model from before compilation"
         )
 
 
-def _check_place(place: str, source: Path) -> None:
-    if not is_plain(place):
-        raise ModelError(f"{source} keeps weights in {place!r}, outside its folder; that is refused")
-    file = source.parent / place
-    if file.is_symlink() and not _is_of_model(file, source.parent):
+def _check_location(location: str, source: Path) -> None:
+    if not is_plain(location):
+        raise ModelError(f"{source} keeps weights in {location!r}, outside its folder; that is refused")
+    file = source.parent / location
+    if file.is_symlink() and not _belongs_to(file, source.parent):
         raise ModelError(
-            f"{source} keeps weights in {place!r}, a link out of its folder; that is refused, so copy them"
+            f"{source} keeps weights in {location!r}, a link out of its folder; that is refused, so copy them"
         )
     if not file.is_file():
         raise ModelError(f"{file} is missing: {source.name} keeps its weights there; fetch the model again")
 
 
-def _is_of_model(file: Path, folder: Path) -> bool:
-    """Whether a file lies below a folder, or in the blobs of the Hugging Face cache that the folder is part of."""
-    # Path.resolve raises on links in a circle, which realpath leaves to who opens them.
+def _belongs_to(file: Path, folder: Path) -> bool:
+    # Path.resolve raises on circular links, realpath does not; opening such a file then fails.
     real, folder = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
     if real.is_relative_to(folder):
         return True
+    # In the Hugging Face cache a snapshot's files are links into `blobs` beside `snapshots`.
     roots = [parent.parent for parent in folder.parents if parent.name == "snapshots"]
     return any(real.is_relative_to(root / "blobs") for root in roots)

@@ -1,4 +1,4 @@
-"""Matrix products alone, to measure the most that a device computes: what a model is held against."""
+"""Write graphs of matrix products to measure a device's peak."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from onnx import TensorProto, helper
 from embedmill.model.graph import IR_VERSION, OPSET, GraphWriter
 
 INPUT = "scale"
-# Products one after another, so that starting a run is little beside computing it.
+# Enough products in a row that starting a run takes little of the time.
 PRODUCTS = 8
 
 
 def peak_flops(size: int) -> int:
-    """Operations of one run of the graph of `size` (2 n^3 each, as in `model/flops.py`)."""
+    """Return the operations of one run, 2 n^3 per product."""
     return PRODUCTS * 2 * size**3
 
 
 def write_peak(folder: Path, size: int, *, half: bool) -> Path:
-    """The graph of `PRODUCTS` products of [size, size] matrices, written once; its path.
+    """Write a graph of `PRODUCTS` matrix products; return the path.
 
-    Its input is one float32, `scale` [1], and its output float32 [size], so that nothing is copied to the device and
-    little from it: the matrix is a weight, and the input scales it, without which a runtime would compute the products
-    once when it loads the graph. With `half` they are computed in float16. All shapes are fixed.
+    Matrices are [size, size], all shapes fixed. The input is `scale`, float32 [1], the output float32 [size], so next
+    to nothing is copied to or from the device. `half` computes in float16. An existing file is kept.
     """
     path = folder / f"peak-{size}{'-fp16' if half else ''}.onnx"
     if path.exists():
@@ -35,16 +34,17 @@ def write_peak(folder: Path, size: int, *, half: bool) -> Path:
     if half:
         graph.floats = np.float16
         scale = graph.cast(scale)
-    # Entries of this deviation keep the products as large as the matrix: they neither overflow nor vanish.
-    draw = np.random.default_rng(size)
-    matrix = graph.weight("matrix", (draw.standard_normal((size, size), np.float32) * np.float32(size**-0.5)))
+    # With this deviation the products stay as large as the matrix: they neither overflow nor vanish.
+    random = np.random.default_rng(size)
+    matrix = graph.weight("matrix", (random.standard_normal((size, size), np.float32) * np.float32(size**-0.5)))
+    # Without an input a runtime would compute the products once, while loading the graph.
     value = graph.op("Mul", matrix, scale)
     for _ in range(PRODUCTS):
         value = graph.op("MatMul", value, matrix)
     value = graph.reduce("ReduceSum", value, 1, keepdims=False)
     graph.floats = np.float32
     graph.op("Cast", value, name="sums", to=TensorProto.FLOAT) if half else graph.op("Identity", value, name="sums")
-    made = helper.make_graph(
+    peak = helper.make_graph(
         graph.nodes,
         "peak",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1])],
@@ -52,5 +52,5 @@ def write_peak(folder: Path, size: int, *, half: bool) -> Path:
         graph.initializers,
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    onnx.save_model(helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION), path)
+    onnx.save_model(helper.make_model(peak, opset_imports=opsets, ir_version=IR_VERSION), path)
     return path

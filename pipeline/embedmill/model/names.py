@@ -1,4 +1,4 @@
-"""The names by which a model's files say where others of its files are."""
+"""Check file names that a model's files refer to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from embedmill.base.errors import ModelError
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stands for a file in the folder at hand, on any system."""
+    """Return True for a name without folders on any system."""
+    # Windows takes "\" and ":" for folders and drives; NUL ends a path.
     return PurePosixPath(name).name == name and not set(name) & set("\\:\0")
 
 
 def check_names(card: Path, needed: Iterable[str], recorded: Iterable[str]) -> None:
-    """Raises ModelError unless every needed file of a bundle is a plain name with a recorded sha256."""
+    """Raise ModelError unless all names are plain and have sha256."""
     recorded = set(recorded)
     for name in (*needed, *sorted(recorded)):
         if not is_plain(name):

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of itself: pooling, normalisation, length, prompts."""
+"""Read pooling, normalisation, length and prompts of a sentence-transformers folder."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ _MODES: dict[str, Pooling] = {
 # transformers writes 1e30 where a tokenizer has no limit.
 _NO_LIMIT = 1e9
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
+# The feature that a Dense layer of sentence-transformers reads and writes by default.
 _VECTOR = "sentence_embedding"
-# Far more than any model's config has.
+# Far more than the config of any model.
 _JSON_BYTES = 16 * MIB
 
 
 class Dense(Struct, frozen=True, kw_only=True):
-    """A linear layer after pooling: its folder below the model's, and the ONNX activation ("" for none)."""
+    """Dense layer: folder inside the model, ONNX activation ("": none)."""
 
     path: str
     activation: str
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """How token embeddings become one vector, and what a text is given to the model as.
+    """Preparation of texts and steps from token embeddings to vector.
 
     `max_tokens` counts special tokens. Several poolings are concatenated in their order.
     """
@@ -61,10 +62,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 
 def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool | None = None) -> Recipe:
-    """The recipe of a model folder.
+    """Read the recipe of a model folder.
 
-    `pooling` and `normalize` speak only where the folder has no `modules.json`; nothing is assumed.
-    Raises ModelError naming the file that is missing or says something this program cannot do.
+    `pooling` and `normalize` apply only to a folder without `modules.json`, and then both are required.
+    Raises ModelError naming the file that is missing or has an unsupported value.
     """
     modules = _read_modules(folder)
     if modules is None:
@@ -91,28 +92,28 @@ def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder. Raises ModelError if it is missing or not a JSON object."""
+    """Read `config.json`; raise ModelError unless a JSON object."""
     return _read_json(folder / "config.json", required=True)
 
 
 def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
-    """(kind, path) of each module in order; None where there is no `modules.json`."""
+    """Return (kind, path) per module; None without `modules.json`."""
     path = folder / "modules.json"
     if not path.exists():
         return None
-    listed = _load_json(path)
+    entries = _load_json(path)
     try:
-        modules = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in listed]
+        modules = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in entries]
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a list of sentence-transformers modules; fetch the model again") from error
-    for _, place in modules:
-        if PurePath(place).is_absolute() or ".." in PurePath(place).parts or "\\" in place:
-            raise ModelError(f"{path}: its module in {place!r} lies outside the model's folder; that is refused")
+    for _, location in modules:
+        if PurePath(location).is_absolute() or ".." in PurePath(location).parts or "\\" in location:
+            raise ModelError(f"{path}: its module in {location!r} lies outside the model's folder; that is refused")
     return modules
 
 
 def _read_head(folder: Path, modules: list[tuple[str, str]]) -> tuple[tuple[Pooling, ...], tuple[Dense, ...], bool]:
-    """Pooling, dense layers and normalisation out of the modules after the transformer."""
+    """Return poolings, dense layers and normalisation."""
     poolings: tuple[Pooling, ...] = ()
     dense: list[Dense] = []
     normalize = False
@@ -139,13 +140,13 @@ def _read_pooling(path: Path) -> tuple[Pooling, ...]:
     config = _read_json(path, required=True)
     if config.get("include_prompt") is False:
         raise ModelError(f"{path}: include_prompt = false (prompt left out of pooling) is not supported")
-    named = config.get("pooling_mode")
-    if named is None:
+    stated = config.get("pooling_mode")
+    if stated is None:
         known = [mode for key, mode in _LEGACY_MODES.items() if config.get(key)]
-        named = [key for key in config if key.startswith("pooling_mode_") and config[key]]
-        unknown = [key for key in named if key not in _LEGACY_MODES]
+        enabled = [key for key in config if key.startswith("pooling_mode_") and config[key]]
+        unknown = [key for key in enabled if key not in _LEGACY_MODES]
     else:
-        names = [str(name) for name in named] if isinstance(named, list) else [str(named)]
+        names = [str(name) for name in stated] if isinstance(stated, list) else [str(stated)]
         known = [_MODES[name] for name in names if name in _MODES]
         unknown = [name for name in names if name not in _MODES]
     if unknown or not known:
@@ -155,6 +156,7 @@ def _read_pooling(path: Path) -> tuple[Pooling, ...]:
 
 def _read_dense(folder: Path, path: str) -> Dense:
     config = _read_json(folder / path / "config.json", required=True)
+    # Tanh is the default of sentence-transformers.
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
     rerouted = {config.get(key) or _VECTOR for key in ("module_input_name", "module_output_name")} != {_VECTOR}
     if activation not in _ACTIVATIONS or config.get("use_residual") or rerouted:
@@ -180,7 +182,7 @@ def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
 
 
 def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
-    """The stated max_seq_length, bounded by the positions that the model has embeddings for."""
+    """Return max_seq_length, bounded by the number of position embeddings."""
     tokenizer_config = _read_json(folder / "tokenizer_config.json", required=False)
     stated = {
         "max_seq_length": sentence_config.get("max_seq_length"),
@@ -190,7 +192,7 @@ def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
         stated["model_max_length"] = tokenizer_config.get("model_max_length")
     for name, limit in stated.items():
         if limit is not None and (not isinstance(limit, int | float) or limit < 1):
-            raise ModelError(f"{folder}: {name} is {limit!r}, no number of tokens; mend it or fetch the model again")
+            raise ModelError(f"{folder}: {name} is {limit!r}, not a token count; correct it or fetch the model again")
     limits = [int(limit) for limit in stated.values() if limit is not None and limit < _NO_LIMIT]
     if not limits:
         raise ModelError(f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length")
@@ -207,13 +209,13 @@ def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def _load_json(path: Path) -> Any:
-    """What a small regular file says; pipes, devices and larger files are not opened. Raises ModelError."""
     try:
+        # A pipe or device could block or never end.
         if not path.is_file():
-            what = "is no regular file" if path.exists() else "is missing; the model folder is incomplete"
-            raise ModelError(f"{path} {what}, fetch it again")
+            reason = "is not a regular file" if path.exists() else "is missing; the model folder is incomplete"
+            raise ModelError(f"{path} {reason}, fetch it again")
         if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(f"{path} is larger than {_JSON_BYTES:,} bytes, so it is no model's config; fetch it again")
+            raise ModelError(f"{path} is larger than {_JSON_BYTES:,} bytes, too large for a config; fetch it again")
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({error}); fetch the model again") from error
