@@ -216,7 +216,7 @@ def test_elsewhere_than_on_windows_it_is_unknown() -> None:
 def test_the_real_windows_tells_its_first_adapter() -> None:
     from embedmill.engine.machine.adapters import dxgi
 
-    adapter = dxgi.look().adapters[0]
+    adapter = dxgi.scan().adapters[0]
     assert adapter.luid is not None
     found = WindowsProbe(adapter.luid).read()
     assert found.free_bytes is not None or found.reason
