@@ -1,6 +1,6 @@
-"""The limits of control groups, and what of them is used: cgroup v1 and v2, nested ones too.
+"""Read memory limits and use of (nested) control groups.
 
-Files: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
+Files of v1 and v2: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NO_LIMIT = 1 << 62
 
 
 class Bound(Struct, frozen=True, kw_only=True):
-    """One limit on memory, in bytes, and what is used of it by all that it holds for."""
+    """One memory limit and the use counted against that limit."""
 
     source: str
     limit_bytes: int
@@ -25,17 +25,18 @@ class Bound(Struct, frozen=True, kw_only=True):
 
     @property
     def free_bytes(self) -> int:
-        """What is left; 0 where more is used than the limit allows."""
+        """Bytes below the limit; 0 where use exceeds the limit."""
         return max(0, self.limit_bytes - self.used_bytes)
 
 
 class _Version(Struct, frozen=True, kw_only=True):
-    """The names of a version's files; `prefix` is before the fields of memory.stat that count groups below too."""
+    """File names of a cgroup version."""
 
     name: str
     mount: str
     limits: tuple[str, ...]
     usage: str
+    # Before the fields of memory.stat that include child groups.
     prefix: str
     mapped: str
     unwritten: tuple[str, ...]
@@ -53,7 +54,7 @@ _V1 = _Version(
 _V2 = _Version(
     name="cgroup v2",
     mount="sys/fs/cgroup",
-    # Above memory.high a group is slowed down and reclaimed from, which a run should not meet either.
+    # Above memory.high the kernel throttles a group and reclaims its pages, which a run should avoid too.
     limits=("memory.max", "memory.high"),
     usage="memory.current",
     prefix="",
@@ -63,9 +64,9 @@ _V2 = _Version(
 
 
 def cgroup_bounds(root: Path) -> Iterator[Bound]:
-    """Each limit of this process's control group and of those above it; `root` is where /proc and /sys are.
+    """Yield the limits of this process's group and all ancestors.
 
-    Raises ValueError where a group has a limit and does not say what it uses.
+    `root` holds /proc and /sys. Raises ValueError where a group with a limit does not report its use.
     """
     for version, path, file, limit in _limits(root):
         source = f"{version.name} /{'' if path.name == '' else path} ({file})"
@@ -73,12 +74,12 @@ def cgroup_bounds(root: Path) -> Iterator[Bound]:
 
 
 def cgroup_limit(root: Path) -> int | None:
-    """The least of these limits, in bytes; None where there is none."""
+    """Return the least limit in bytes; None without one."""
     return min((limit for *_, limit in _limits(root)), default=None)
 
 
 def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
-    """Each limit: its group as a path below the mount, its file, and bytes."""
+    """Yield (version, group below mount, file, bytes) per limit."""
     for version, own in _groups(read_text(root / "proc/self/cgroup")):
         for path in (own, *own.parents):
             for file in version.limits:
@@ -88,7 +89,7 @@ def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
 
 
 def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
-    """The groups of /proc/self/cgroup that may limit memory, as paths below the mount."""
+    """Yield the groups of /proc/self/cgroup that may limit memory."""
     for line in text.splitlines():
         hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
         # A group outside this namespace is shown as /../..; a container mounts its own group as the root.
@@ -100,20 +101,18 @@ def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
 
 
 def _used(folder: Path, version: _Version) -> int:
-    """What a group uses without the page cache that the kernel would give up for it.
-
-    The kernel charges every file that is read to the group until memory gets scarce; who counts that as used sees a
-    group fill up that only reads (kubernetes/kubernetes issue 43916). What is mapped (libraries, weights) or not yet
-    written cannot just be given up, and stays counted.
-    """
+    """Return the bytes in use, without reclaimable page cache."""
     usage = read_text(folder / version.usage)
     if not usage.isdecimal():
-        raise ValueError(f"{folder / version.usage} cannot be read, so what is left of the limit is not known")
+        raise ValueError(f"{folder / version.usage} cannot be read, so the memory left below the limit is unknown")
     lines = (line.split() for line in read_text(folder / "memory.stat").splitlines())
-    stat = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal()}
+    stat = {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdecimal()}
 
-    def of(*names: str) -> int:
+    def total(*names: str) -> int:
         return sum(stat.get(version.prefix + name, 0) for name in names)
 
-    cache = of("inactive_file", "active_file") - of(version.mapped, *version.unwritten)
+    # The kernel charges every file that is read to the group until memory gets scarce: counted as used, a group that
+    # only reads would fill up (kubernetes/kubernetes issue 43916). Mapped pages (libraries, weights) and pages not yet
+    # written cannot be dropped at once, and stay counted.
+    cache = total("inactive_file", "active_file") - total(version.mapped, *version.unwritten)
     return max(0, int(usage) - max(0, cache))

@@ -1,6 +1,6 @@
-"""What this machine is: its system, processor and memory, and the limits set on this process.
+"""Describe this machine and the limits set on this process.
 
-Whatever a machine does not say is empty or None; nothing here raises for it.
+A fact that the system does not report is empty or None, never an error.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _IMAGE_MACHINES = {0x014C: "x86", 0x8664: "x86_64", 0xAA64: "arm64"}
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """One machine, as this process sees it.
+    """One machine as seen from this process.
 
     system                     Linux, Windows, Darwin, or what Python calls another one
-    name, release              the distribution or edition in words; the version of the kernel or of Windows
-    architecture               of this process, which its wheels must match: x86_64, arm64, or the system's own word
-    native_architecture        of the machine below; another where the process is emulated or has 32 bits
+    name, release              the distribution or edition; the version of the kernel or of Windows
+    architecture               of this process and its wheels: x86_64, arm64, or the system's own name
+    native_architecture        of the machine; differs where the process is emulated or has 32 bits
     wsl                        0, or the version of the Windows Subsystem for Linux
     python                     the interpreter's version
-    cpu, cpu_features          the model, and those of `processor.FEATURES` that the system says are there
-    physical_cores             None where the system does not say; so are `logical_cores`
+    cpu, cpu_features          the model, and those of `processor.FEATURES` that the system reports
+    physical_cores             None where the system does not say, like `logical_cores`
     usable_cores               see `cores.usable_cores`
     ram_bytes                  of the machine; under WSL 2 of its virtual machine
-    available_bytes            what could be had now without swapping
+    available_bytes            available now without swapping
     cgroup_limit_bytes         the least memory limit of this process's control groups
     address_space_limit_bytes  RLIMIT_AS
     """
@@ -64,7 +64,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """Look at this machine; `root` is where /proc, /sys and /etc are."""
+    """Describe this machine; `root` holds /proc, /sys and /etc."""
     name, release = _name(root)
     cpu, features = processor(read_text(root / "proc/cpuinfo"))
     memory = psutil.virtual_memory()
@@ -89,18 +89,19 @@ def this_machine(root: Path = Path("/")) -> Machine:
 
 
 def normalised(machine: str) -> str:
-    """The architecture behind a name that a system gives it: x86_64, arm64, or the name itself."""
+    """Return x86_64 or arm64 for known aliases, else the name."""
     return _ARCHITECTURES.get(machine.lower(), machine)
 
 
 def process_architecture(tag: str | None = None, machine: str | None = None, bits: int | None = None) -> str:
-    """The architecture that wheels for this process have.
+    """Return the architecture of this process's wheels.
 
     `tag` is `sysconfig.get_platform()`, `machine` is `platform.machine()`, `bits` those of a pointer; by default
-    this interpreter's. Under Windows the tag counts (`win-amd64`): since Python 3.12 `platform.machine()` asks the
-    system there, and tells an emulated x64 process that it is ARM64.
+    this interpreter's.
     """
     tag = tag or sysconfig.get_platform()
+    # Under Windows the tag (`win-amd64`) decides: since Python 3.12 `platform.machine()` asks the system, which answers
+    # ARM64 to an emulated x64 process.
     if tag.startswith("win"):
         return normalised(tag.partition("-")[2]) or "x86"
     found = normalised(machine or platform.machine())
@@ -114,8 +115,8 @@ def _native_architecture() -> str:
         kernel = ctypes.WinDLL("kernel32")
         process, native = ctypes.c_ushort(), ctypes.c_ushort()
         # Since Windows 10 1709. The handle is that of this process (GetCurrentProcess).
-        asked = getattr(kernel, "IsWow64Process2", None)
-        if asked and asked(ctypes.c_void_p(-1), ctypes.byref(process), ctypes.byref(native)):
+        query = getattr(kernel, "IsWow64Process2", None)
+        if query and query(ctypes.c_void_p(-1), ctypes.byref(process), ctypes.byref(native)):
             return _IMAGE_MACHINES.get(native.value, f"{native.value:#06x}")
     if sys.platform == "darwin" and sysctl("-n", "sysctl.proc_translated") == "1":
         return "arm64"  # Rosetta 2
@@ -123,17 +124,15 @@ def _native_architecture() -> str:
 
 
 def wsl_version(root: Path) -> int:
-    """1 or 2 inside that version of WSL, else 0.
-
-    WSL 1 speaks of itself as `4.4.0-19041-Microsoft`, its first releases only in /proc/version. WSL 2 runs
-    `5.15.90.1-microsoft-standard-WSL2`, before 2020 without `-WSL2`; kernels that users build keep one of the words.
-    """
+    """Return the version of WSL, 1 or 2; 0 elsewhere."""
+    # WSL 1 has the release `4.4.0-19041-Microsoft`, in early versions in /proc/version only. WSL 2 has
+    # `5.15.90.1-microsoft-standard-WSL2`, before 2020 without `-WSL2`; kernels built by users keep one of the marks.
     release, version = read_text(root / "proc/sys/kernel/osrelease"), read_text(root / "proc/version")
-    # What follows in brackets is who built the kernel, and with what.
-    own = f"{release} {version.partition('(')[0]}"
-    if "WSL2" in own or "microsoft" in own:
+    # In brackets follow the kernel's builder and compiler.
+    kernel = f"{release} {version.partition('(')[0]}"
+    if "WSL2" in kernel or "microsoft" in kernel:
         return 2
-    return 1 if "Microsoft" in own else 0
+    return 1 if "Microsoft" in kernel else 0
 
 
 def _name(root: Path) -> tuple[str, str]:
@@ -147,12 +146,13 @@ def _name(root: Path) -> tuple[str, str]:
 
 
 def windows_name(build: int) -> str:
-    """Windows 10 or 11: both report version 10.0, and the builds of 11 begin at 22000."""
+    """Return Windows 10 or 11 for a build number."""
+    # Both report version 10.0; the builds of 11 begin at 22000.
     return "Windows 11" if build >= 22000 else "Windows 10"
 
 
 def linux_name(root: Path) -> str:
-    """PRETTY_NAME of os-release, or its NAME; empty where there is none."""
+    """Return PRETTY_NAME or NAME of os-release; empty without either."""
     text = read_text(root / "etc/os-release") or read_text(root / "usr/lib/os-release")
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return (fields.get("PRETTY_NAME") or fields.get("NAME", "")).strip("\"'")
@@ -168,12 +168,11 @@ def _address_space_limit() -> int | None:
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far."""
     if sys.platform == "win32":
-        import psutil
-
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB (getrusage(2) of each).
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,6 @@
-"""The processor's model, and those of its features that decide how fast it multiplies matrices.
+"""Read the processor's model and features for matrix products.
 
-Linux tells them in /proc/cpuinfo, Windows by its registry and IsProcessorFeaturePresent, macOS by sysctl.
+Sources: /proc/cpuinfo on Linux, the registry and IsProcessorFeaturePresent on Windows, sysctl on macOS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-# By the names of Linux, in the order in which they are shown.
+# Linux's names, in display order.
 FEATURES = (
     "f16c",
     "fma",
@@ -70,7 +70,7 @@ _DARWIN_FEATURES = {
     "FEAT_SME2": "sme2",
 }
 
-# Who made an ARM core, and which it is, as util-linux's lscpu reads MIDR_EL1.
+# Implementers and parts of ARM cores (MIDR_EL1), from lscpu of util-linux.
 _IMPLEMENTERS = {
     0x41: "ARM",
     0x46: "Fujitsu",
@@ -94,10 +94,10 @@ _PARTS = {
 
 
 def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Model and features of this machine's processor; empty where the system does not say.
+    """Return the processor's model and features; empty where unknown.
 
-    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. Features that are not listed may be there all the
-    same: Windows does not tell of each.
+    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. A feature may be missing from the list although the
+    processor has it: Windows does not report every one.
     """
     if sys.platform == "win32":
         import ctypes
@@ -110,12 +110,9 @@ def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Model and features in /proc/cpuinfo.
-
-    ARM has no model name there: maker and part of each kind of core stand for it. A feature counts where every core
-    has it.
-    """
+    """Return the model and the features common to all cores."""
     blocks = [block for text in cpuinfo.split("\n\n") if "processor" in (block := _fields(text))]
+    # ARM has no model name in /proc/cpuinfo: implementer and part of each kind of core replace one.
     models = [block.get("model name") or _arm_core(block) for block in blocks]
     flags = [set((block.get("flags") or block.get("Features", "")).split()) for block in blocks]
     common = set.intersection(*flags) if flags else set()
@@ -123,18 +120,18 @@ def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def windows_features(present: Callable[[int], bool]) -> tuple[str, ...]:
-    """Those features of which `present`, the system's IsProcessorFeaturePresent, says so."""
+    """Return the features that `present` (IsProcessorFeaturePresent) confirms."""
     return _known(name for name, number in _WINDOWS_FEATURES.items() if present(number))
 
 
 def darwin_features(listing: str) -> tuple[str, ...]:
-    """The features in what `sysctl hw.optional` prints: lines like `hw.optional.arm.FEAT_BF16: 1`."""
+    """Return features from lines like `hw.optional.arm.FEAT_BF16: 1`."""
     pairs = (line.partition(":") for line in listing.splitlines())
     return _known(_DARWIN_FEATURES.get(key.rpartition(".")[2], "") for key, _, value in pairs if value.strip() == "1")
 
 
 def sysctl(*arguments: str) -> str:
-    """What sysctl prints; empty where it fails."""
+    """Return the output of sysctl; empty on failure."""
     command = ["/usr/sbin/sysctl", *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()

@@ -1,4 +1,7 @@
-"""Batches that suddenly take twice their time: what paging looks like where a driver pages without an error. Pure."""
+"""Detect sudden slowdowns of batches (latency cliffs). Pure.
+
+Where a driver pages memory without an error, batches suddenly take about twice the time.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ from collections import deque
 from collections.abc import Hashable
 from statistics import median
 
-# Seconds of a shape's last batches; below the lesser number their median means nothing yet (the first compile).
-_KEPT, _NEEDED = 31, 5
-# Shapes that are remembered; the one seen longest ago is forgotten first.
-_SHAPES = 256
+# Durations kept per shape, and the least number for a meaningful median (the first batches compile).
+_WINDOW, _MIN_SAMPLES = 31, 5
+# Shapes kept; the least recently used is evicted first.
+_MAX_SHAPES = 256
 
 
 class Cliffs:
-    """Counts the batches in a row that took `factor` times the median of those of the same shape before them.
+    """Counter of consecutive slow batches.
 
-    Slow ones enter the median too: what stays slow (a clock that was lowered) becomes the new measure.
+    A batch is slow that takes `factor` times the median of earlier batches of the same shape.
     """
 
     def __init__(self, factor: float) -> None:
@@ -24,13 +27,14 @@ class Cliffs:
         self.in_a_row = 0
 
     def add(self, shape: Hashable, seconds: float) -> None:
-        """Take note of a batch. One of a shape that is new says nothing, and ends no row."""
+        """Record a batch; a new shape leaves the count unchanged."""
         if not seconds > 0:
             return
-        before = self._seconds.pop(shape, None) or deque(maxlen=_KEPT)
-        if len(before) >= _NEEDED:
+        before = self._seconds.pop(shape, None) or deque(maxlen=_WINDOW)
+        if len(before) >= _MIN_SAMPLES:
             self.in_a_row = self.in_a_row + 1 if seconds >= self._factor * median(before) else 0
+        # Slow batches count in the median too: a lasting slowdown (a lower clock rate) becomes the new normal.
         before.append(seconds)
         self._seconds[shape] = before
-        if len(self._seconds) > _SHAPES:
+        if len(self._seconds) > _MAX_SHAPES:
             del self._seconds[next(iter(self._seconds))]

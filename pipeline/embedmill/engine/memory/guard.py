@@ -1,4 +1,4 @@
-"""Keeps batches within memory: what is seen while a run computes, and the scale of the next batch."""
+"""Keep batches within memory by scaling the next batch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ from embedmill.engine.memory.pressure import Policy, Pressure
 from embedmill.engine.memory.watch import Watch
 
 
-def _ignore(_: str) -> None:
-    """No one is told."""
-
-
 class Guard:
-    """A watch and what follows from it; a context manager, safe to ask from several threads.
+    """Thread-safe context manager that maps memory pressure to batch scales.
 
-    It watches from entering the context, when the sessions are open, to leaving it, and then closes the probe. Without
-    one nothing is watched, and batches shrink only when one has failed. `fraction` of what is free at the
-    beginning may be taken. `on_change` is told each change in words, in the thread that met it.
-
-    A `device` has memory of its own, which its driver may page without an error: batches that suddenly take twice their
-    time are pressure. Elsewhere batches share memory with the rest of this process, which needs room beside them.
+    Entered once the sessions are open; leaving closes the probe. Without a probe batches shrink only after a failure.
+    `fraction` of the memory free at entry may be used. `on_change` receives each change as text, in the thread that
+    caused the change. `device`: batches use device memory, not memory shared with the rest of this process.
     """
 
     def __init__(
@@ -35,7 +28,7 @@ class Guard:
         *,
         fraction: float = DEFAULT_FRACTION,
         device: bool = True,
-        on_change: Callable[[str], None] = _ignore,
+        on_change: Callable[[str], None] = lambda _: None,
         every_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -43,6 +36,7 @@ class Guard:
         self._probe = probe or UnknownProbe("nothing", "memory is not watched")
         self._fraction = fraction
         self._device = device
+        # Only a device's driver pages without an error, so that slow batches mean pressure; a CPU has other causes.
         self._cliff = Policy(reserve_bytes=0).cliff if device else math.inf
         self._on_change = on_change
         self._clock = clock
@@ -70,51 +64,48 @@ class Guard:
         self._probe.close()
 
     def scale(self) -> float:
-        """The part of its size that the next batch may have, in (0, 1]: by the last reading and all that was met."""
+        """Return the scale of the next batch, in (0, 1]."""
         reading = self._watch.latest()
-        return self._note(lambda pressure, at_s: pressure.reading(reading, at_s))
+        return self._apply(lambda pressure, at_s: pressure.reading(reading, at_s))
 
     def ran(self, shape: Hashable, seconds: float) -> None:
-        """Take note of a batch: `seconds` are compared among those of the same `shape`."""
-        self._note(lambda pressure, at_s: pressure.batch(shape, seconds, at_s))
+        """Record a batch; `seconds` are compared within the same `shape`."""
+        self._apply(lambda pressure, at_s: pressure.batch(shape, seconds, at_s))
 
     def failed(self, scale: float, why: str) -> float:
-        """There was no memory for a batch cut to `scale`: the scale of the next ones.
-
-        It is a half of that at most; where memory is shared a quarter, for a half that just fits leaves nothing to
-        those who read and write.
-        """
+        """Record an out-of-memory failure at `scale`; return the next scale."""
+        # Half at most; in shared memory a quarter, as a half that just fits leaves no memory to reading and writing.
         tried = scale if self._device else scale / 2
-        return self._note(lambda pressure, at_s: pressure.failed(tried, why, at_s))
+        return self._apply(lambda pressure, at_s: pressure.failed(tried, why, at_s))
 
     def facts(self) -> MemoryFacts | None:
-        """What was seen and done so far; None where nothing was watched and nothing happened."""
+        """Return readings and changes so far; None without any."""
         with self._lock:
             changes = list(self._pressure.changes)
         if not self._watched and not changes:
             return None
-        seen = self._watch.seen()
-        last = seen.last or self._watch.latest()
+        summary = self._watch.summary()
+        last = summary.last or self._watch.latest()
         return MemoryFacts(
             source=last.source,
             scope=last.scope,
             ceiling_bytes=last.ceiling_bytes,
             reserve_bytes=self._reserve_bytes,
-            most_used_bytes=seen.used_bytes and seen.used_bytes[1],
-            least_free_bytes=seen.free_bytes and seen.free_bytes[0],
-            samples=seen.samples,
-            unknown=seen.unknown,
-            reasons=seen.reasons,
+            most_used_bytes=summary.used_bytes and summary.used_bytes[1],
+            least_free_bytes=summary.free_bytes and summary.free_bytes[0],
+            samples=summary.samples,
+            unknown=summary.unknown,
+            reasons=summary.reasons,
             changes=changes,
             series=[
                 Point(at_s=round(point.at_s, 1), used_bytes=point.used_bytes, free_bytes=point.free_bytes)
-                for point in seen.series
+                for point in summary.series
             ],
         )
 
-    def _note(self, what: Callable[[Pressure, float], Change | None]) -> float:
+    def _apply(self, observation: Callable[[Pressure, float], Change | None]) -> float:
         with self._lock:
-            change = what(self._pressure, self._clock() - self._began_s)
+            change = observation(self._pressure, self._clock() - self._began_s)
             scale = self._pressure.scale
         if change is not None:
             self._on_change(change.words)

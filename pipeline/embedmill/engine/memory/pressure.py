@@ -1,6 +1,6 @@
-"""How much of its batch budget a run may use while others want memory too. Pure: observations in, a scale out.
+"""Scale a batch budget under memory pressure. Pure.
 
-No clock, no device, no thread: whoever observes says when.
+No clock, device or thread: the caller passes observations with a time.
 """
 
 from __future__ import annotations
@@ -10,29 +10,30 @@ from collections.abc import Hashable
 
 from msgspec import Struct
 
+from embedmill.base.config import MIB
 from embedmill.base.results import Change
 from embedmill.engine.machine.memory.reading import MemoryReading
 from embedmill.engine.memory.cliffs import Cliffs
 
-# Of what is missing, the part that other processes must have taken to be its cause.
-_CAUSE = 0.5
-# For batches that fail there is no least budget but one row; no batch has more than 2 ** 16.
-_MOST_FAILED = 16
+# Share of the missing memory that other processes must have taken to count as the cause.
+_CAUSE_SHARE = 0.5
+# Failing batches may shrink to one row; no batch has more than 2 ** 16.
+_MAX_FAILED_HALVINGS = 16
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """When a batch budget shrinks and grows.
+    """Thresholds and periods for shrinking and growing a batch budget.
 
-    reserve_bytes   what should stay free at the full budget (`reading.reserve`); half the budget needs half of it.
-                    0: memory is no reason
-    ease            growing to a budget takes this times its reserve
+    reserve_bytes   bytes to keep free at the full budget (`reading.reserve`); half the budget needs half. 0: readings
+                    never shrink the budget
+    ease            growing to a budget needs this factor times the budget's reserve free
     most_halvings   the least budget is the full one halved so often
     hold_s          seconds without pressure before each step up; doubled, up to `most_hold_s`, when pressure returns
-                    within `relapse_s` seconds of one
-    cliff           a batch that takes this times the median of its shape is slow: what is over the budget is paged
-                    without an error, at about half the speed. Infinity where time says nothing of memory (the CPU,
-                    which others slow down too)
-    cliff_batches   so many slow batches in a row are pressure
+                    within `relapse_s` seconds of a step
+    cliff           a batch that takes this factor times the median of the same shape is slow: memory over the budget is
+                    paged without an error, at about half the speed. Infinity where time does not indicate memory
+                    (the CPU, which other processes slow down too)
+    cliff_batches   this many consecutive slow batches are pressure
     """
 
     reserve_bytes: int
@@ -46,11 +47,10 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 class Pressure:
-    """The scale of a batch budget, as readings and batches come in; one thread at a time.
+    """Batch scale from readings and batches; not thread-safe.
 
-    It is 1, 1/2, 1/4, ...: powers of two, so that fixed shapes stay few. `chosen_at` is the reading by which the budget
-    was chosen; with it memory that this run itself has taken since is told from what others took, and is no pressure.
-    Without it, or where the means cannot tell, whatever is missing counts.
+    `chosen_at` is the reading by which the budget was chosen: memory that this run itself has taken since is then no
+    pressure. Without that reading, or where own use is unknown, all missing memory counts.
     """
 
     def __init__(self, policy: Policy, chosen_at: MemoryReading | None = None) -> None:
@@ -67,20 +67,21 @@ class Pressure:
 
     @property
     def scale(self) -> float:
-        """The part of the batch budget that the next batch may use: in (0, 1]."""
+        """Budget share of the next batch, in (0, 1]."""
+        # Powers of two keep the number of fixed shapes small.
         return 0.5**self._halvings
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """Every change so far, in its order."""
+        """All changes so far, in order."""
         return tuple(self._changes)
 
     def reading(self, reading: MemoryReading, at_s: float) -> Change | None:
-        """Take note of a reading; the change that follows from it. One that does not know changes nothing, and where
-        others did know, keeps the budget from growing: the last safe size stays."""
+        """Record a reading; return the resulting change."""
         self._now_s = max(self._now_s, at_s)
         free, reserve = reading.free_bytes, self._policy.reserve_bytes
         if free is None:
+            # An unknown reading after known ones restarts the wait for growth: the last safe size stays.
             self._calm_since_s = None if self._knows_memory else self._calm_since_s
             return None
         self._knows_memory = True
@@ -88,55 +89,57 @@ class Pressure:
         while needed < self._policy.most_halvings and free << needed < reserve:
             needed += 1
         if needed > self._halvings:
-            return self._short(reading, free, needed)
+            return self._low_memory(reading, free, needed)
         enough = self._halvings > 0 and free * 2.0 ** (self._halvings - 1) >= self._policy.ease * reserve
         if enough:
-            return self._calm()
+            return self._grow_if_calm()
         self._calm_since_s = None
         return None
 
     def batch(self, shape: Hashable, seconds: float, at_s: float) -> Change | None:
-        """Take note of a finished batch; the change that follows from it.
+        """Record a finished batch; return the resulting change.
 
-        `seconds` are compared among batches of the same `shape` only; where shapes hardly recur, give seconds per
-        padded token and a class of shapes.
+        `seconds` are compared within the same `shape`; where shapes hardly recur, pass seconds per padded token and a
+        class of shapes.
         """
         self._now_s = max(self._now_s, at_s)
         self._cliffs.add(shape, seconds)
         if self._cliffs.in_a_row < self._policy.cliff_batches:
-            return self._calm() if not self._knows_memory else None
+            return self._grow_if_calm() if not self._knows_memory else None
         self._cliffs.in_a_row = 0
         reason = f"{self._policy.cliff_batches} batches in a row took {self._policy.cliff:g} times their median or more"
         return self._shrink(self._halvings + 1, f"{reason}: the driver may be paging")
 
     def failed(self, scale: float, why: str, at_s: float) -> Change | None:
-        """Take note that there was no memory for a batch cut to `scale`; the change that follows from it: to half of
-        that, below the least budget too. Where it is that small already, nothing follows."""
-        self._now_s = max(self._now_s, at_s)
-        return self._shrink(1 + round(-math.log2(scale)), why, most=_MOST_FAILED)
+        """Record an out-of-memory failure; return the resulting change.
 
-    def _short(self, reading: MemoryReading, free: int, needed: int) -> Change | None:
-        """Less is free than the reserve."""
-        kept = self._policy.reserve_bytes >> self._halvings
-        taken = self._taken(reading)
-        words = f"{_mib(free)} free of the {_mib(kept)} to be kept ({reading.source})"
+        To half of `scale`, even below the least budget; None where the scale is that small already.
+        """
+        self._now_s = max(self._now_s, at_s)
+        return self._shrink(1 + round(-math.log2(scale)), why, most=_MAX_FAILED_HALVINGS)
+
+    def _low_memory(self, reading: MemoryReading, free: int, needed: int) -> Change | None:
+        reserve = self._policy.reserve_bytes >> self._halvings
+        taken = self._taken_by_others(reading)
+        reason = f"{_mib(free)} free of the {_mib(reserve)} to be kept ({reading.source})"
         if taken is None:
-            return self._shrink(needed, words)
-        if taken < _CAUSE * (kept - free):
+            return self._shrink(needed, reason)
+        if taken < _CAUSE_SHARE * (reserve - free):
             self._calm_since_s = None
             return None
-        return self._shrink(needed, f"{words}; other processes took {_mib(taken)} more")
+        return self._shrink(needed, f"{reason}; other processes took {_mib(taken)} more")
 
-    def _taken(self, reading: MemoryReading) -> int | None:
-        """What others have taken since the budget was chosen; None where that cannot be told."""
-        then = self._chosen_at
-        if then is None or then.source != reading.source or then.ceiling_bytes != reading.ceiling_bytes:
+    def _taken_by_others(self, reading: MemoryReading) -> int | None:
+        """Return the growth of other processes since `chosen_at`; None: unknown."""
+        first = self._chosen_at
+        # Figures of another source or limit do not compare.
+        if first is None or first.source != reading.source or first.ceiling_bytes != reading.ceiling_bytes:
             return None
-        before, now = then.others_bytes, reading.others_bytes
+        before, now = first.others_bytes, reading.others_bytes
         return None if before is None or now is None else now - before
 
-    def _calm(self) -> Change | None:
-        """No pressure: after a while of it, one step up."""
+    def _grow_if_calm(self) -> Change | None:
+        """Grow one step after `hold_s` seconds without pressure."""
         if self._halvings == 0 or self._cliffs.in_a_row:
             return None
         if self._calm_since_s is None:
@@ -166,4 +169,4 @@ class Pressure:
 
 
 def _mib(size: int) -> str:
-    return f"{size / (1 << 20):,.0f} MiB"
+    return f"{size / MIB:,.0f} MiB"

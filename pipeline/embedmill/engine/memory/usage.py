@@ -1,4 +1,4 @@
-"""The most memory that something took: looked at all the while, against what was in use before."""
+"""Measure peak memory above the use before."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from msgspec import Struct
 
 from embedmill.engine.machine.memory.reading import MemoryReading, Probe
 
-_EVERY_S = 0.02
-# A look may hang in a driver; no one waits longer than this for its end.
-_PATIENCE_S = 2.0
+_PERIOD_S = 0.02
+# A read may hang in a driver; the caller waits no longer than this.
+_JOIN_TIMEOUT_S = 2.0
 
 
 class PeakUsage(Struct, frozen=True, kw_only=True):
-    """Bytes at most above what was in use before; None where that is not known, and `words` says why. Where only the
-    use of all processes together is known, `words` says so too."""
+    """Peak bytes above the use before; None where unknown.
+
+    `words` says why, or that only the use of all processes together is known.
+    """
 
     peak_bytes: int | None
     words: str = ""
 
 
 class PeakMemory:
-    """Looks through a probe every 20 ms, from entering the context to `stop` or leaving it; then closes the probe."""
+    """Sampler of a probe (every 20 ms), closed on exit."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self._stop, self._looking = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._look, name="peak-memory", daemon=True)
+        self._stop, self._sampling = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="peak-memory", daemon=True)
         self._readings: list[MemoryReading] = []
 
     def __enter__(self) -> Self:
@@ -40,35 +42,37 @@ class PeakMemory:
         self.stop()
 
     def stop(self) -> None:
-        """Look a last time; a second call does nothing."""
+        """Take a last sample and close the probe; idempotent."""
         if self._stop.is_set():
             return
         self._stop.set()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_JOIN_TIMEOUT_S)
         if not self._thread.is_alive():
             self._readings.append(self._probe.read())
             self._probe.close()
 
     def taken(self) -> PeakUsage:
-        """What was seen so far, and is seen now."""
+        """Return the peak so far, including a sample taken now."""
         if not self._stop.is_set():
-            self._keep()
+            self._sample()
         readings = list(self._readings)
         own = [reading.own_bytes for reading in readings]
         if all(value is not None for value in own):
             return _above_first(own, "")
         used = [reading.used_bytes for reading in readings]
         if all(value is not None for value in used):
-            alone = readings[0].scope == "process"
-            return _above_first(used, "" if alone else "of all processes on the device together")
-        return PeakUsage(peak_bytes=None, words=next((one.reason for one in readings if one.reason), "it was not told"))
+            own_only = readings[0].scope == "process"
+            return _above_first(used, "" if own_only else "of all processes on the device together")
+        reasons = (reading.reason for reading in readings if reading.reason)
+        return PeakUsage(peak_bytes=None, words=next(reasons, "memory use was not reported"))
 
-    def _look(self) -> None:
-        while not self._stop.wait(_EVERY_S):
-            self._keep()
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD_S):
+            self._sample()
 
-    def _keep(self) -> None:
-        with self._looking:
+    def _sample(self) -> None:
+        # A probe serves one thread at a time.
+        with self._sampling:
             self._readings.append(self._probe.read())
 
 

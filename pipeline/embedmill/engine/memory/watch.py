@@ -1,4 +1,4 @@
-"""Memory is looked at in the background while a run computes."""
+"""Sample memory in the background during a run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from embedmill.base.results import Point
 from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
 from embedmill.engine.memory.series import Series
 
-# The watch looks less often where looks cost so much that it would take more than this share of a core, apart from
-# what beginning costs.
-_MOST_SHARE, _BEGINNING_S = 0.004, 0.05
-# A last reading that is older than this, and than several rounds, says nothing of now.
+# Sampling slows down where it would take more than this share of a core, start-up cost aside.
+_MAX_CPU_SHARE, _STARTUP_S = 0.004, 0.05
+# A last reading older than this, and than several periods, is stale.
 _STALE_S, _STALE_ROUNDS = 5.0, 4
-# A look may hang in a driver; the run does not wait longer than this for its end.
-_PATIENCE_S = 2.0
-_REASONS_KEPT = 8
+# A read may hang in a driver; the run waits no longer than this.
+_JOIN_TIMEOUT_S = 2.0
+_MAX_REASONS = 8
 
 
-class Watched(Struct, frozen=True, kw_only=True):
-    """What a watch saw, for the report; bytes, and seconds since it began.
+class WatchSummary(Struct, frozen=True, kw_only=True):
+    """Summary of a watch for the report (bytes, seconds).
 
-    samples, unknown      readings, and those of them that did not know what is free
-    used_bytes, free_bytes  least and most; None where no reading knew
-    last                  the last reading that knew what is free
-    reasons               why readings knew less than all, and how often; the first few of them
-    series                the readings as a line of at most some hundred points
-    cpu_s, wall_s         processor time that the watch took, and how long it has watched
+    samples, unknown        readings, and readings without free memory
+    used_bytes, free_bytes  (least, most); None where unknown in every reading
+    last                    the last reading with free memory
+    reasons                 the first few reasons for unknown figures, with counts
+    series                  the readings, downsampled to some hundred points
+    cpu_s, wall_s           CPU time and duration of the watch
     """
 
     samples: int
@@ -46,9 +45,9 @@ class Watched(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Looks through a probe every `every_s` seconds in a thread of its own, from entering the context to leaving it.
+    """Context manager that samples a probe in a background thread.
 
-    The probe stays its owner's, who closes it after the watch. `clock` tells seconds.
+    Every `every_s` seconds, on the `clock`'s seconds. The caller closes the probe after the watch.
     """
 
     def __init__(self, probe: Probe, *, every_s: float = 0.5, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +56,7 @@ class Watch:
         self._clock = clock
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._look, name="memory-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="memory-watch", daemon=True)
         self._began_s = self._ended_s = clock()
         self._latest: tuple[float, MemoryReading] | None = None
         self._last: MemoryReading | None = None
@@ -75,21 +74,21 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_JOIN_TIMEOUT_S)
 
     def latest(self) -> MemoryReading:
-        """The last reading; unknown where there is none yet, or none anymore because a look hangs or failed badly."""
+        """Return the last reading; unknown where missing or stale."""
         with self._lock:
             latest, stale_s = self._latest, max(_STALE_S, _STALE_ROUNDS * self._period_s)
         if latest is None:
-            return unknown("watch", "memory has not been looked at yet")
+            return unknown("watch", "memory has not been read yet")
         age_s = self._clock() - latest[0]
-        return latest[1] if age_s <= stale_s else unknown(latest[1].source, f"the last look was {age_s:.0f} s ago")
+        return latest[1] if age_s <= stale_s else unknown(latest[1].source, f"the last reading is {age_s:.0f} s old")
 
-    def seen(self) -> Watched:
-        """All that was seen so far."""
+    def summary(self) -> WatchSummary:
+        """Return a summary of all readings so far."""
         with self._lock:
-            return Watched(
+            return WatchSummary(
                 samples=self._samples,
                 unknown=self._unknown,
                 used_bytes=self._used,
@@ -101,13 +100,13 @@ class Watch:
                 wall_s=self._ended_s - self._began_s,
             )
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while True:
-            self._keep(self._probe.read(), self._clock())
+            self._record(self._probe.read(), self._clock())
             if self._stop.wait(self._period_s):
                 return
 
-    def _keep(self, reading: MemoryReading, at_s: float) -> None:
+    def _record(self, reading: MemoryReading, at_s: float) -> None:
         with self._lock:
             self._latest, self._ended_s = (at_s, reading), at_s
             self._samples += 1
@@ -115,7 +114,7 @@ class Watch:
                 self._unknown += 1
             else:
                 self._last = reading
-            if reading.reason and (reading.reason in self._reasons or len(self._reasons) < _REASONS_KEPT):
+            if reading.reason and (reading.reason in self._reasons or len(self._reasons) < _MAX_REASONS):
                 self._reasons[reading.reason] += 1
             self._used = _extremes(self._used, reading.used_bytes)
             self._free = _extremes(self._free, reading.free_bytes)
@@ -123,7 +122,7 @@ class Watch:
                 Point(at_s=at_s - self._began_s, used_bytes=reading.used_bytes, free_bytes=reading.free_bytes)
             )
             self._cpu_s = time.thread_time()
-            earned_s = (self._cpu_s - _BEGINNING_S) / _MOST_SHARE
+            earned_s = (self._cpu_s - _STARTUP_S) / _MAX_CPU_SHARE
             self._period_s = max(self._every_s, earned_s - (at_s - self._began_s))
 
 

@@ -7,10 +7,10 @@ import os
 import signal
 import time
 
-from embedmill.engine.machine.adapters import Adapter, Look
+from embedmill.engine.machine.adapters import Adapter, Scan
 from embedmill.engine.machine.adapters.child import answer
 
-SEEN = Look(adapters=(Adapter(seen_by="vulkan", name="a GPU", kind="gpu", luid=5),))
+SEEN = Scan(adapters=(Adapter(seen_by="vulkan", name="a GPU", kind="gpu", luid=5),))
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     answer(lambda: _do(os.environ["EMBEDMILL_TEST_CHILD"]))
 
 
-def _do(what: str) -> Look:
+def _do(what: str) -> Scan:
     if what == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "hang":

@@ -96,7 +96,7 @@ def test_a_size_that_is_missing_makes_it_unknown(tmp_path: Path, name: str) -> N
     (tmp_path / SLOT / f"mem_info_{name}").unlink()
     found = AmdgpuProbe("0000:03:00.0", integrated=True, root=tmp_path).read()
     assert found.free_bytes is None
-    assert f"mem_info_{name} tells no size" in found.reason
+    assert f"mem_info_{name} holds no size" in found.reason
 
 
 def test_a_gpu_that_vanishes_is_unknown_and_known_again_when_it_is_back(tmp_path: Path) -> None:

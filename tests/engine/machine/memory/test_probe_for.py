@@ -59,7 +59,7 @@ def test_a_word_picks_its_probe(
     probe.close()
 
 
-@pytest.mark.parametrize(("word", "word_in_reason"), [("nvml", "which GPU"), ("unknown", "no means"), ("dxgi", "")])
+@pytest.mark.parametrize(("word", "word_in_reason"), [("nvml", "which GPU"), ("unknown", "no interface"), ("dxgi", "")])
 def test_who_cannot_know_says_why(word: MemorySource, word_in_reason: str) -> None:
     found = probe_for(word).read()
     assert found.free_bytes is None

@@ -27,7 +27,7 @@ def test_what_is_not_known_has_no_ceiling() -> None:
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
 def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match="no fraction of what is free"):
+    with pytest.raises(ValueError, match="no fraction of free memory"):
         ceiling(device(free=1000), fraction)
 
 

@@ -103,7 +103,7 @@ def test_without_counters_the_reading_is_of_this_process_and_says_so(radeon: Dxg
     found = probe.read()
     assert (found.used_bytes, found.free_bytes, found.ceiling_bytes) == (2 * GIB, 12 * GIB, 14 * GIB)
     assert (found.scope, found.source) == ("process", "DXGI budget, discrete")
-    assert "the use of other processes is not known" in found.reason
+    assert "the use of other processes is unknown" in found.reason
     assert "C0000BB8" in found.reason
     assert pdh.open == 0
     probe.close()
@@ -176,7 +176,7 @@ def test_closing_gives_everything_back_once(radeon: Dxgi) -> None:
 
 
 def test_closing_does_not_wait_for_a_look_that_hangs(radeon: Dxgi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(windows, "_CLOSE_TIMEOUT_S", 0.05)
     inside, go_on = threading.Event(), threading.Event()
 
     def hangs() -> int:
@@ -216,7 +216,7 @@ def test_elsewhere_than_on_windows_it_is_unknown() -> None:
 def test_the_real_windows_tells_its_first_adapter() -> None:
     from embedmill.engine.machine.adapters import dxgi
 
-    adapter = dxgi.look().adapters[0]
+    adapter = dxgi.scan().adapters[0]
     assert adapter.luid is not None
     found = WindowsProbe(adapter.luid).read()
     assert found.free_bytes is not None or found.reason

@@ -1,4 +1,4 @@
-"""GPUs and NPUs that this machine shows, by every means there is on its system."""
+"""List the GPUs and NPUs of this machine."""
 
 from __future__ import annotations
 
@@ -7,48 +7,47 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Look, vendor_name
+from embedmill.engine.machine.adapters import accel, drm, dxg, pci
+from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, vendor_name
+from embedmill.engine.machine.adapters.child import scan_in_child
 
 if TYPE_CHECKING:
     from embedmill.engine.machine.machine import Machine
 
-__all__ = ["Adapter", "Kind", "Look", "driver_versions", "seen_adapters", "vendor_name"]
+__all__ = ["Adapter", "Kind", "Scan", "driver_versions", "seen_adapters", "vendor_name"]
 
 
 def seen_adapters(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> tuple[list[Adapter], list[str]]:
-    """What each means sees, and what could not be looked at and why.
+    """Return the adapters of every interface, and the failures.
 
-    A device that two means see is listed twice: which of them are one, not every means can tell. Those that ask a
-    driver do so in a child process, each for at most `timeout_s` seconds.
+    Scans that ask a driver run in a child process, each for at most `timeout_s` seconds.
     """
-    adapters: list[Adapter] = []
-    reasons: list[str] = []
-    for means, look in _means(machine, root, timeout_s).items():
-        seen = look()
-        adapters += seen.adapters
-        reasons += [f"{means}: {seen.reason}"] if seen.reason else []
-    return adapters, reasons
+    # A device that two interfaces list stays listed twice: not every interface has an id to match by.
+    scans = {interface: scan() for interface, scan in _scanners(machine, root, timeout_s).items()}
+    adapters = [adapter for found in scans.values() for adapter in found.adapters]
+    return adapters, [f"{interface}: {found.reason}" for interface, found in scans.items() if found.reason]
 
 
 def driver_versions(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> list[str]:
-    """Names and versions of the drivers that the system's own means tell; Vulkan, the slowest to ask, is left out."""
-    looks = (look() for means, look in _means(machine, root, timeout_s).items() if means != "vulkan")
-    return sorted({adapter.driver for look in looks for adapter in look.adapters if adapter.driver})
+    """Return names and versions of the drivers, without Vulkan's."""
+    # Vulkan is the slowest to ask.
+    scanners = _scanners(machine, root, timeout_s).items()
+    found = [scan() for interface, scan in scanners if interface != "vulkan"]
+    return sorted({adapter.driver for scan in found for adapter in scan.adapters if adapter.driver})
 
 
-def _means(machine: Machine, root: Path, timeout_s: float) -> dict[str, Callable[[], Look]]:
-    """The means of a system, in the order in which they are shown."""
-    # Imported here, so that the child that runs one of them as a program imports it once.
-    from embedmill.engine.machine.adapters import accel, drm, dxg, dxgi, pci, vulkan
-
-    by_driver: dict[str, Callable[[], Look]] = {"vulkan": partial(vulkan.adapters_in_child, timeout_s)}
+def _scanners(machine: Machine, root: Path, timeout_s: float) -> dict[str, Callable[[], Scan]]:
+    """Return a system's scans by interface, in display order."""
+    # Both load a driver into the process: in a child, a driver that crashes or hangs leaves the parent intact.
+    dxgi, vulkan = (partial(scan_in_child, f"{__name__}.{name}", timeout_s) for name in ("dxgi", "vulkan"))
     if machine.system == "Windows":
-        return {"dxgi": partial(dxgi.adapters_in_child, timeout_s), **by_driver}
+        return {"dxgi": dxgi, "vulkan": vulkan}
     if machine.system != "Linux":
-        return by_driver
-    from_files = {"drm": drm.look, "accel": accel.look, "pci": pci.look}
+        return {"vulkan": vulkan}
     return {
-        **{means: partial(look, root) for means, look in from_files.items()},
-        "dxg": partial(dxg.look, machine, root),
-        **by_driver,
+        "drm": partial(drm.scan, root),
+        "accel": partial(accel.scan, root),
+        "pci": partial(pci.scan, root),
+        "dxg": partial(dxg.scan, machine, root),
+        "vulkan": vulkan,
     }

@@ -1,4 +1,4 @@
-"""A look through a driver, in a child process."""
+"""Scan through a driver in a child process."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Callable
 import msgspec
 
 from embedmill.base.process.child import leave_no_trace, run_child
-from embedmill.engine.machine.adapters.adapter import Look
+from embedmill.engine.machine.adapters.adapter import Scan
 
 
-def look_in_child(module: str, timeout_s: float) -> Look:
-    """Run `main()` of a module, which ends with `answer`, in a child process.
+def scan_in_child(module: str, timeout_s: float) -> Scan:
+    """Run a module's `main()`, which calls `answer`, in a child.
 
-    A child that crashes, takes longer than `timeout_s` seconds or says nothing sensible gives a `Look` with the
-    reason, never an exception.
+    A child that crashes, takes longer than `timeout_s` seconds or prints no answer gives a `Scan` with the reason,
+    never an exception.
     """
-    ended = run_child(module, timeout_s=timeout_s)
-    return Look(reason=ended.words) if ended.words else _parsed(ended.lines)
+    result = run_child(module, timeout_s=timeout_s)
+    return Scan(reason=result.words) if result.words else _parsed(result.lines)
 
 
-def answer(look: Callable[[], Look]) -> None:
-    """Look, and print what was seen as one line of JSON; for a child."""
+def answer(scan: Callable[[], Scan]) -> None:
+    """Print a scan as one line of JSON (child side)."""
     leave_no_trace()
-    print(msgspec.json.encode(look()).decode(), flush=True)
+    print(msgspec.json.encode(scan()).decode(), flush=True)
 
 
-def _parsed(lines: list[str]) -> Look:
-    """The answer among what was printed: a driver may print too, before it and after."""
+def _parsed(lines: list[str]) -> Scan:
+    # The driver may print too, before the answer and after.
     for line in reversed(lines):
         try:
-            return msgspec.json.decode(line, type=Look)
+            return msgspec.json.decode(line, type=Scan)
         except msgspec.DecodeError:
             continue
-    return Look(reason="ended without an answer")
+    return Scan(reason="ended without an answer")

@@ -1,8 +1,8 @@
-"""GPUs of Windows in the order in which DirectML counts them: DXGI.
+"""List Windows' GPUs in DirectML's order, through DXGI.
 
-`python -m embedmill.engine.machine.adapters.dxgi` prints them as JSON.
+`python -m embedmill.engine.machine.adapters.dxgi` prints the scan as JSON.
 
-Types, numbers and places in the tables of methods: dxgi.h of the Windows SDK. NPUs are not adapters of DXGI.
+Types, numbers and vtable indexes: dxgi.h of the Windows SDK. NPUs are not adapters of DXGI.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from ctypes import Structure, byref, c_int32, c_int64, c_size_t, c_uint16, c_uin
 from typing import Any
 from uuid import UUID
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Look, unnamed
-from embedmill.engine.machine.adapters.child import answer, look_in_child
+from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, unnamed
+from embedmill.engine.machine.adapters.child import answer
 from embedmill.engine.machine.adapters.com import RELEASE, call, check
 
 _FACTORY1 = UUID("770aae78-f26f-4dba-a829-253c83d1b387").bytes_le
 _DEVICE = UUID("54ec77fa-1377-44e6-8c32-88fd5f44c84c").bytes_le
 _NOT_FOUND = 0x887A0002
 _REMOTE, _SOFTWARE = 1, 2
-# Places of methods: of IUnknown, IDXGIFactory1, IDXGIAdapter and IDXGIAdapter1.
+# Vtable indexes: of IUnknown, IDXGIFactory1, IDXGIAdapter and IDXGIAdapter1.
 _ENUM_ADAPTERS_1 = 12
 _CHECK_INTERFACE_SUPPORT = 9
 _GET_DESC_1 = 10
 
 
 class Description(Structure):
-    """DXGI_ADAPTER_DESC1: sizes are in bytes; the name is UTF-16, which is not `c_wchar` on every system."""
+    """DXGI_ADAPTER_DESC1, sizes in bytes."""
 
     _fields_ = (
+        # UTF-16, which is not `c_wchar` on every system.
         ("Description", c_uint16 * 128),
         ("VendorId", c_uint32),
         ("DeviceId", c_uint32),
@@ -45,29 +46,24 @@ class Description(Structure):
     )
 
 
-def adapters_in_child(timeout_s: float) -> Look:
-    """`look` in a child of this process, which a driver may crash or hang; `timeout_s` in seconds."""
-    return look_in_child("embedmill.engine.machine.adapters.dxgi", timeout_s)
-
-
 def main() -> None:
-    """Print what is seen as JSON."""
-    answer(look)
+    """Print the scan as JSON."""
+    answer(scan)
 
 
-def look(library: Any = None) -> Look:
-    """Every adapter of DXGI; `library` is dxgi.dll, by default the system's."""
-    seen: list[Adapter] = []
+def scan(library: Any = None) -> Scan:
+    """Return DXGI's adapters; `library` defaults to the system's dxgi.dll."""
+    found: list[Adapter] = []
     try:
         for index, (description, driver) in enumerate(_descriptions(library or ctypes.CDLL("dxgi.dll"))):
-            seen.append(_adapter(index, description, driver))
+            found.append(_adapter(index, description, driver))
     except OSError as error:
-        return Look(adapters=tuple(seen), reason=str(error))
-    return Look(adapters=tuple(seen))
+        return Scan(adapters=tuple(found), reason=str(error))
+    return Scan(adapters=tuple(found))
 
 
 def _descriptions(library: Any) -> Iterator[tuple[Description, int | None]]:
-    """Each adapter, and the version of its driver. Raises OSError with the code of what failed."""
+    """Yield each adapter's description and driver version; raises OSError."""
     factory = c_void_p()
     check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY1, byref(factory)))
     try:
@@ -94,8 +90,8 @@ def _enumerated(factory: c_void_p, index: int) -> c_void_p | None:
 def _described(adapter: c_void_p) -> tuple[Description, int | None]:
     description, version = Description(), c_int64()
     check("GetDesc1", call(adapter, _GET_DESC_1, byref(description)))
-    asked = call(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
-    return description, version.value if asked >= 0 else None
+    code = call(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
+    return description, version.value if code >= 0 else None
 
 
 def _adapter(index: int, description: Description, driver: int | None) -> Adapter:
@@ -117,7 +113,7 @@ def _adapter(index: int, description: Description, driver: int | None) -> Adapte
 
 def _kind(flags: int) -> tuple[Kind, str]:
     if flags & _SOFTWARE:
-        return "cpu", "; software: it runs on the processor"
+        return "cpu", "; a software renderer on the CPU"
     return ("unknown", "; of a remote session") if flags & _REMOTE else ("gpu", "")
 
 

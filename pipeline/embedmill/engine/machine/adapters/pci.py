@@ -1,4 +1,4 @@
-"""GPUs and accelerators on the PCI bus of Linux, those without a driver too: /sys/bus/pci.
+"""Read GPUs and accelerators from PCI, even without a driver.
 
 Class codes: PCI Code and ID Assignment Specification, chapter 1.
 """
@@ -7,34 +7,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Look
+from msgspec import structs
+
+from embedmill.engine.machine.adapters.adapter import Adapter, Scan
 from embedmill.engine.machine.adapters.sysfs import device_at, number
 
 _DISPLAY, _ACCELERATOR = 0x03, 0x12
 
 
-def look(root: Path = Path("/")) -> Look:
-    """Every display controller and processing accelerator.
-
-    The bus says what they are made for, not what they can do: their kind is unknown.
-    """
+def scan(root: Path = Path("/")) -> Scan:
+    """Return every display controller and processing accelerator of /sys/bus/pci."""
     try:
         folders = sorted((root / "sys/bus/pci/devices").iterdir())
     except OSError:
-        return Look()
+        return Scan()
     classes = ((number(folder / "class") or 0) >> 16 for folder in folders)
     found = (folder for folder, code in zip(folders, classes, strict=True) if code in (_DISPLAY, _ACCELERATOR))
-    return Look(adapters=tuple(_adapter(folder, root) for folder in found))
+    return Scan(adapters=tuple(_adapter(folder, root) for folder in found))
 
 
 def _adapter(folder: Path, root: Path) -> Adapter:
-    device = device_at(folder, root, folder)
-    return Adapter(
-        seen_by="pci",
-        name=device.name,
-        kind="unknown",
-        vendor_id=device.vendor_id,
-        device_id=device.device_id,
-        driver=device.driver,
-        note="" if device.driver else "no driver is loaded for it",
-    )
+    # The kind stays unknown: a class code says what a device is made for, not whether it can compute.
+    device = device_at(folder, root, folder, seen_by="pci")
+    return device if device.driver else structs.replace(device, note="no driver is loaded for it")

@@ -1,8 +1,8 @@
-"""GPUs that a Vulkan driver offers, software ones too.
+"""List the devices of Vulkan drivers, software renderers included.
 
-`python -m embedmill.engine.machine.adapters.vulkan` prints them as JSON.
+`python -m embedmill.engine.machine.adapters.vulkan` prints the scan as JSON.
 
-Types and numbers: vulkan_core.h of the Vulkan 1.3 headers. No extension is asked for.
+Types and numbers: vulkan_core.h of the Vulkan 1.3 headers. No extension is enabled.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_int32, c_uint8, c_uint32, c_void_p
 from typing import Any
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Look, unnamed
-from embedmill.engine.machine.adapters.child import answer, look_in_child
+from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, unnamed
+from embedmill.engine.machine.adapters.child import answer
 
 _LIBRARIES = {"win32": "vulkan-1.dll", "darwin": "libvulkan.1.dylib"}
 _VERSION_1_1 = 1 << 22 | 1 << 12
@@ -25,7 +25,7 @@ _KINDS: dict[int, tuple[Kind, bool | None, str]] = {
     1: ("gpu", True, ""),
     2: ("gpu", False, ""),
     3: ("gpu", None, "a virtual device"),
-    4: ("cpu", None, "software: it runs on the processor"),
+    4: ("cpu", None, "a software renderer on the CPU"),
 }
 
 
@@ -55,7 +55,7 @@ class _InstanceCreateInfo(Structure):
 
 
 class _Properties(Structure):
-    """VkPhysicalDeviceProperties; of its limits and sparse properties only the room they take (824 bytes in all)."""
+    """VkPhysicalDeviceProperties, 824 bytes."""
 
     _fields_ = (
         ("apiVersion", c_uint32),
@@ -65,6 +65,7 @@ class _Properties(Structure):
         ("deviceType", c_int32),
         ("deviceName", c_char * 256),
         ("pipelineCacheUUID", c_uint8 * 16),
+        # The limits and sparse properties are not read, but the driver writes them.
         ("rest", ctypes.c_uint64 * 66),
     )
 
@@ -96,63 +97,58 @@ class _Properties2(Structure):
     _fields_ = (("sType", c_int32), ("pNext", c_void_p), ("properties", _Properties))
 
 
-def adapters_in_child(timeout_s: float) -> Look:
-    """`look` in a child of this process, which a driver may crash or hang; `timeout_s` in seconds."""
-    return look_in_child("embedmill.engine.machine.adapters.vulkan", timeout_s)
-
-
 def main() -> None:
-    """Print what is seen as JSON."""
-    answer(look)
+    """Print the scan as JSON."""
+    answer(scan)
 
 
-def look(library: Any = None) -> Look:
-    """Every physical device of every Vulkan driver; `library` is the loader, by default the system's."""
+def scan(library: Any = None) -> Scan:
+    """Return Vulkan's physical devices; `library` defaults to the system's loader."""
     if library is None:
         name = _LIBRARIES.get(sys.platform, "libvulkan.so.1")
         try:
             library = ctypes.CDLL(name)
         except OSError:
-            return Look(reason=f"the Vulkan loader ({name}) is not installed")
-    # A loader of Vulkan 1.0 lacks this function, and refuses to be asked for more.
+            return Scan(reason=f"the Vulkan loader ({name}) is not installed")
+    # A loader of Vulkan 1.0 lacks this function, and rejects a higher version.
     version = _VERSION_1_1 if hasattr(library, "vkEnumerateInstanceVersion") else 1 << 22
     application = _ApplicationInfo(sType=_APPLICATION_INFO, pApplicationName=b"embedmill", apiVersion=version)
-    wanted = _InstanceCreateInfo(sType=_INSTANCE_CREATE_INFO, pApplicationInfo=ctypes.pointer(application))
+    info = _InstanceCreateInfo(sType=_INSTANCE_CREATE_INFO, pApplicationInfo=ctypes.pointer(application))
     instance = c_void_p()
-    code = library.vkCreateInstance(byref(wanted), None, byref(instance))
+    code = library.vkCreateInstance(byref(info), None, byref(instance))
     if code == _INCOMPATIBLE_DRIVER:
-        return Look(reason="no Vulkan driver is installed")
+        return Scan(reason="no Vulkan driver is installed")
     if code < 0:
-        return Look(reason=f"vkCreateInstance failed with {code}")
+        return Scan(reason=f"vkCreateInstance failed with {code}")
     try:
-        return _look_at(library, instance, version >= _VERSION_1_1)
+        return _devices(library, instance, version >= _VERSION_1_1)
     finally:
         library.vkDestroyInstance(instance, None)
 
 
-def _look_at(library: Any, instance: c_void_p, with_driver: bool) -> Look:
+def _devices(library: Any, instance: c_void_p, with_driver: bool) -> Scan:
     count = c_uint32()
     code = library.vkEnumeratePhysicalDevices(instance, byref(count), None)
     devices = (c_void_p * count.value)()
     if code >= 0 and count.value:
         code = library.vkEnumeratePhysicalDevices(instance, byref(count), devices)
     if code == _INITIALIZATION_FAILED:
-        # What the loader says on a machine with Mesa's drivers and none of their devices.
-        return Look(reason="no Vulkan driver that is installed finds a device")
+        # The loader's answer where Mesa's drivers are installed and none has a device.
+        return Scan(reason="no installed Vulkan driver finds a device")
     if code < 0:
-        return Look(reason=f"vkEnumeratePhysicalDevices failed with {code}")
+        return Scan(reason=f"vkEnumeratePhysicalDevices failed with {code}")
     found = tuple(_adapter(library, c_void_p(device), with_driver) for device in devices[: count.value])
-    return Look(adapters=found, reason="more devices appeared meanwhile" if code == _INCOMPLETE else "")
+    return Scan(adapters=found, reason="more devices appeared during the scan" if code == _INCOMPLETE else "")
 
 
 def _adapter(library: Any, device: c_void_p, with_driver: bool) -> Adapter:
     properties = _Properties()
     library.vkGetPhysicalDeviceProperties(device, byref(properties))
     driver, luid = f"{properties.driverVersion:#x}", None
-    # The driver itself may still be of Vulkan 1.0.
+    # A loader of 1.1 may list a driver of Vulkan 1.0.
     if with_driver and properties.apiVersion >= _VERSION_1_1:
-        words, luid = _driver(library, device)
-        driver = words or driver
+        name, luid = _driver(library, device)
+        driver = name or driver
     kind, integrated, note = _KINDS.get(properties.deviceType, ("unknown", None, ""))
     version = properties.apiVersion
     api = f"Vulkan {version >> 22 & 0x7F}.{version >> 12 & 0x3FF}.{version & 0xFFF}"
@@ -170,7 +166,7 @@ def _adapter(library: Any, device: c_void_p, with_driver: bool) -> Adapter:
 
 
 def _driver(library: Any, device: c_void_p) -> tuple[str, int | None]:
-    """The driver in its own words, empty where it is too old to have any (before Vulkan 1.2), and the LUID."""
+    """Return driver name (empty before Vulkan 1.2) and LUID."""
     named = _DriverProperties(sType=_DRIVER_PROPERTIES)
     numbered = _IdProperties(sType=_ID_PROPERTIES, pNext=ctypes.addressof(named))
     both = _Properties2(sType=_PROPERTIES_2, pNext=ctypes.addressof(numbered))

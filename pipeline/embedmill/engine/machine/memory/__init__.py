@@ -1,4 +1,4 @@
-"""How much memory there is for batches: one interface over the means that systems and drivers have."""
+"""Probe memory: one interface for all systems and drivers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = [
     "reserve",
 ]
 
-# The catalogue's words for who reports memory; `vendor` is for providers that drive any maker's GPU.
+# Values of the catalogue's `memory`; `vendor` is for providers that drive any vendor's GPU.
 MemorySource = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
-# PCI vendors: NVIDIA, AMD.
-_VENDORS: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
+# By PCI vendor id: NVIDIA, AMD.
+_VENDOR_SOURCES: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
 
 
 class DeviceFacts(Struct, frozen=True, kw_only=True):
-    """What is known of a device that tells it from others; nothing of it need be.
+    """Facts that identify a device, each optional.
 
-    luid        Windows' number of the adapter: high part << 32 | low part
-    uuid        NVIDIA's, as `GPU-...` or `MIG-...`
-    bus_id      its PCI address, as `0000:03:00.0`
-    cuda_index  its number as CUDA counts
+    luid        of Windows: high part << 32 | low part
+    uuid        of NVIDIA, as `GPU-...` or `MIG-...`
+    bus_id      the PCI address, as `0000:03:00.0`
+    cuda_index  the ordinal in CUDA's order
     vendor_id   of PCI
-    integrated  whether its memory is the machine's
+    integrated  whether the device uses system memory
     """
 
     luid: int | None = None
@@ -48,23 +48,23 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     integrated: bool | None = None
 
 
-def probe_for(word: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
-    """The probe that the catalogue's word names, for a device. `root` is where /proc and /sys are.
+def probe_for(source: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
+    """Return the probe of a source for a device.
 
-    Where the device cannot be told from others, the probe says so at each reading.
+    `root` holds /proc and /sys. Where the facts do not identify the device, each reading is unknown and says why.
     """
     device = device or DeviceFacts()
-    if word == "vendor":
-        word = _by_vendor(device)
-    if word == "host":
+    if source == "vendor":
+        source = _by_vendor(device)
+    if source == "host":
         return HostProbe(root)
-    if word == "nvml":
+    if source == "nvml":
         return _nvidia(device)
-    if word == "amdgpu":
+    if source == "amdgpu":
         return AmdgpuProbe(device.bus_id, integrated=device.integrated, root=root)
-    if word == "dxgi":
+    if source == "dxgi":
         return _windows(device)
-    return UnknownProbe("unknown", "no means to look at this device's memory is known")
+    return UnknownProbe("unknown", "no interface reports this device's memory")
 
 
 def _by_vendor(device: DeviceFacts) -> MemorySource:
@@ -72,16 +72,12 @@ def _by_vendor(device: DeviceFacts) -> MemorySource:
         return "dxgi"
     if sys.platform != "linux":
         return "unknown"
-    return _VENDORS.get(device.vendor_id, "unknown")
+    return _VENDOR_SOURCES.get(device.vendor_id, "unknown")
 
 
 def _nvidia(device: DeviceFacts) -> Probe:
-    known = device.uuid or device.bus_id
-    if known:
-        return NvmlProbe(known)
-    if device.cuda_index is None:
-        return UnknownProbe("NVML", "the runtime does not say which GPU it uses")
-    return NvmlProbe(device.cuda_index)
+    key = device.uuid or device.bus_id or device.cuda_index
+    return UnknownProbe("NVML", "the runtime does not say which GPU it uses") if key is None else NvmlProbe(key)
 
 
 def _windows(device: DeviceFacts) -> Probe:
@@ -89,6 +85,7 @@ def _windows(device: DeviceFacts) -> Probe:
         return UnknownProbe("DXGI and PDH", "only Windows has them")
     if device.luid is None:
         return UnknownProbe("DXGI and PDH", "the runtime does not say which adapter it uses (no LUID)")
+    # Imported here: the declarations for ctypes are of use under Windows only.
     from embedmill.engine.machine.memory.windows import WindowsProbe
 
     return WindowsProbe(device.luid, integrated=device.integrated)

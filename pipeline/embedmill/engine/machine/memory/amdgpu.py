@@ -1,6 +1,6 @@
-"""Memory of AMD's GPUs under Linux: the files of the amdgpu driver.
+"""Read memory of AMD GPUs from Linux's amdgpu driver.
 
-Files: Documentation/gpu/amdgpu/driver-misc.rst of the kernel. They count the use of all processes.
+Files, which count all processes: Documentation/gpu/amdgpu/driver-misc.rst of the kernel.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknow
 
 _SOURCE = "amdgpu"
 _FILES = ("vram_total", "vram_used", "gtt_total", "gtt_used")
-# format_revision of gpu_metrics, the third byte: 1 is of discrete GPUs, 2 and 3 of those in a processor
+# format_revision of gpu_metrics, the third byte: 1 means a discrete GPU, 2 and 3 one in a processor
 # (drivers/gpu/drm/amd/include/kgd_pp_interface.h). Before Vega 12 and Renoir there is no such file.
 _INTEGRATED = {1: False, 2: True, 3: True}
 
 
 class AmdgpuProbe(Probe):
-    """One GPU: by its PCI address (`0000:03:00.0`), or without one the only GPU of the driver.
+    """Probe of one amdgpu device.
 
-    `integrated` is read from the driver where it is None. `root` is where /sys is.
+    `bus_id` is the PCI address (`0000:03:00.0`); empty: the driver's only GPU. `integrated` None: the driver is asked.
+    `root` holds /sys.
     """
 
     def __init__(self, bus_id: str = "", *, integrated: bool | None = None, root: Path = Path("/")) -> None:
@@ -34,12 +35,12 @@ class AmdgpuProbe(Probe):
         self._closed = False
 
     def read(self) -> MemoryReading:
-        """VRAM; of an integrated GPU the VRAM that the firmware set aside and GTT, the RAM that it may map."""
+        """Read VRAM, of an integrated GPU also GTT (mappable RAM)."""
         if self._closed:
             return unknown(_SOURCE, "the probe was closed")
         try:
             folder = self._folder or self._find()
-            integrated = self._kind(folder)
+            integrated = self._is_integrated(folder)
             sizes = {name: _size(folder, name) for name in (_FILES if integrated else _FILES[:2])}
             ram = available_ram() if integrated else 0
         except (OSError, ValueError, psutil.Error) as error:
@@ -47,7 +48,7 @@ class AmdgpuProbe(Probe):
         return _reading(sizes, ram, integrated)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Make later readings unknown; no resource is held."""
         self._closed = True
 
     def _find(self) -> Path:
@@ -57,34 +58,35 @@ class AmdgpuProbe(Probe):
         cards = [card / "device" for card in numbered(self._root / "sys/class/drm", "card")]
         found = [card for card in cards if (card / "mem_info_vram_total").exists()]
         if len(found) != 1:
-            raise ValueError(f"amdgpu drives {len(found)} GPUs; which one is meant is known by a PCI address only")
+            raise ValueError(f"amdgpu drives {len(found)} GPUs; only a PCI address tells them apart")
         self._folder = found[0]
         return self._folder
 
-    def _kind(self, folder: Path) -> bool:
+    def _is_integrated(self, folder: Path) -> bool:
         if self._integrated is None:
             try:
                 with (folder / "gpu_metrics").open("rb") as file:
                     revision = file.read(4)[2]
             except (OSError, IndexError) as error:
-                raise ValueError(f"amdgpu does not tell whether {folder} is integrated (gpu_metrics)") from error
+                raise ValueError(f"amdgpu does not say whether {folder} is integrated (gpu_metrics)") from error
             if revision not in _INTEGRATED:
-                raise ValueError(f"revision {revision} of gpu_metrics does not tell whether {folder} is integrated")
+                raise ValueError(f"revision {revision} of gpu_metrics does not say whether {folder} is integrated")
             self._integrated = _INTEGRATED[revision]
         return self._integrated
 
 
 def _size(folder: Path, name: str) -> int:
-    found = number(folder / f"mem_info_{name}")
-    if found is None or (name == "vram_total" and found <= 0):
-        raise ValueError(f"{folder / f'mem_info_{name}'} tells no size")
-    return found
+    file = folder / f"mem_info_{name}"
+    size = number(file)
+    if size is None or (name == "vram_total" and size <= 0):
+        raise ValueError(f"{file} holds no size")
+    return size
 
 
 def _reading(sizes: dict[str, int], ram_bytes: int, integrated: bool) -> MemoryReading:
-    """Of GTT no more is free than of the RAM that it is made of."""
     free = max(0, sizes["vram_total"] - sizes["vram_used"])
     if integrated:
+        # GTT maps RAM: no more of GTT is free than of RAM.
         free += min(max(0, sizes["gtt_total"] - sizes["gtt_used"]), ram_bytes)
     return MemoryReading(
         used_bytes=sizes["vram_used"] + sizes.get("gtt_used", 0),

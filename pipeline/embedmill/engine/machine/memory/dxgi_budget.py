@@ -1,6 +1,6 @@
-"""What Windows lets this process use of a GPU: DXGI's budgets.
+"""Read this process's GPU memory budgets from Windows' DXGI.
 
-Types, numbers and places in the tables of methods: dxgi1_4.h of the Windows SDK.
+Types, numbers and vtable indexes: dxgi1_4.h of the Windows SDK.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from embedmill.engine.machine.adapters.dxgi import Description
 
 _FACTORY4 = UUID("1bc6ea02-ef36-464f-bf0c-21ca39e5168a").bytes_le
 _ADAPTER3 = UUID("645967a4-1392-4310-a798-8053ce3e93fd").bytes_le
-# Places of methods: of IUnknown, IDXGIAdapter1, IDXGIAdapter3 and IDXGIFactory4.
+# Vtable indexes: of IUnknown, IDXGIAdapter1, IDXGIAdapter3 and IDXGIFactory4.
 _GET_DESC_1 = 10
 _QUERY_VIDEO_MEMORY_INFO = 14
 _ENUM_ADAPTER_BY_LUID = 26
@@ -37,12 +37,12 @@ class MemoryInfo(Structure):
 
 
 class Video(Struct, frozen=True, kw_only=True):
-    """An adapter's memory as DXGI tells it to this process, in bytes.
+    """Memory of an adapter as DXGI reports to this process.
 
-    dedicated_bytes, shared_bytes  of its own, and of the machine's memory that it may use
-    budget_bytes, own_bytes        what the system lets this process use of the memory that is fastest for the adapter
-                                   (an integrated one's: the machine's), and what it uses of it
-    far_budget_bytes               of the machine's memory, for a discrete adapter; an integrated one has no such group
+    dedicated_bytes, shared_bytes  the adapter's own memory, and the system memory that the adapter may use
+    budget_bytes, own_bytes        budget and use of this process in the adapter's fastest memory (an integrated
+                                   adapter's is system memory)
+    far_budget_bytes               budget in system memory for a discrete adapter; an integrated one has no such group
                                    (remarks on D3D12_MEMORY_POOL)
     """
 
@@ -54,9 +54,10 @@ class Video(Struct, frozen=True, kw_only=True):
 
 
 class DxgiAdapter:
-    """One adapter, by its LUID (high part << 32 | low part); it is held until `close`.
+    """Handle of one adapter, held until `close`.
 
-    `library` is dxgi.dll, by default the system's. Raises OSError where it is missing or has no such adapter.
+    `luid` is high part << 32 | low part; `library` defaults to the system's dxgi.dll. Raises OSError where the library
+    or the adapter is missing.
     """
 
     def __init__(self, luid: int, library: Any = None) -> None:
@@ -71,15 +72,15 @@ class DxgiAdapter:
             call(factory, RELEASE)
 
     def read(self) -> Video:
-        """Sizes, budgets and use now. Raises OSError where the adapter is gone."""
+        """Read current figures; raises OSError if the adapter is gone."""
         description = Description()
         check("GetDesc1", call(self._adapter, _GET_DESC_1, byref(description)))
-        near, far = self._info(_LOCAL), self._info(_NON_LOCAL)
+        local, far = self._info(_LOCAL), self._info(_NON_LOCAL)
         return Video(
             dedicated_bytes=description.DedicatedVideoMemory,
             shared_bytes=description.SharedSystemMemory,
-            budget_bytes=near.Budget,
-            own_bytes=near.CurrentUsage,
+            budget_bytes=local.Budget,
+            own_bytes=local.CurrentUsage,
             far_budget_bytes=far.Budget,
         )
 

@@ -1,4 +1,4 @@
-"""Memory of NVIDIA's GPUs: NVML, through nvidia-ml-py (the extra `nvidia`).
+"""Read memory of NVIDIA GPUs: NVML, through nvidia-ml-py.
 
 Functions: NVML API reference, "Device Queries"; the CUDA driver API, "Device Management".
 """
@@ -19,11 +19,10 @@ _MISSING = "nvidia-ml-py is not installed: python -m pip install 'embedmill[nvid
 
 
 class NvmlProbe(Probe):
-    """One GPU, or one instance of a divided one (MIG).
+    """Probe of one GPU or MIG instance.
 
-    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's number of the device. `cuda` is the CUDA
-    driver's library, by default the system's: NVML knows neither CUDA_VISIBLE_DEVICES nor CUDA's order, fastest
-    first, so that CUDA's number of a device is not NVML's.
+    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's ordinal. `cuda` defaults to the system's CUDA
+    driver library.
     """
 
     def __init__(self, device: int | str, *, cuda: Any = None) -> None:
@@ -32,20 +31,20 @@ class NvmlProbe(Probe):
         self._nvml: Any = None
         self._errors: tuple[type[Exception], ...] = ()
         self._handle: Any = None
-        self._failed = ""
+        self._error = ""
 
     def read(self) -> MemoryReading:
-        """What all processes use of the device. A probe that could not be opened is not opened again."""
-        if not self._failed and self._handle is None:
-            self._failed = self._open()
-        if self._failed:
-            return unknown(_SOURCE, self._failed)
+        """Read all processes' use; a failed open is final."""
+        if not self._error and self._handle is None:
+            self._error = self._open()
+        if self._error:
+            return unknown(_SOURCE, self._error)
         try:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         except self._errors as error:
             return unknown(_SOURCE, str(error))
         if memory.total <= 0:
-            return unknown(_SOURCE, "it tells a device of 0 bytes")
+            return unknown(_SOURCE, "the driver reports a device of 0 bytes")
         return MemoryReading(
             used_bytes=memory.used,
             free_bytes=memory.free,
@@ -56,19 +55,19 @@ class NvmlProbe(Probe):
         )
 
     def close(self) -> None:
-        """Leave NVML; it counts who entered it, so that others in this process are not disturbed."""
-        self._failed = self._failed or "the probe was closed"
+        """Shut NVML down for this probe."""
+        self._error = self._error or "the probe was closed"
         if self._handle is not None:
             self._handle = None
-            self._leave()
+            self._shutdown()
 
     def _open(self) -> str:
-        """Find the device; what hindered it, or nothing."""
+        """Open the device; return the error, empty on success."""
         try:
             self._nvml = importlib.import_module("pynvml")
         except ImportError:
             return _MISSING
-        # The second is no NVMLError: a driver that is older than nvidia-ml-py lacks a version of a function.
+        # The second, no NVMLError, means that the driver is older than nvidia-ml-py and lacks a function's version.
         self._errors = (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError)
         try:
             self._nvml.nvmlInit()
@@ -77,12 +76,13 @@ class NvmlProbe(Probe):
         try:
             self._handle = self._find()
         except (*self._errors, OSError) as error:
-            self._leave()
+            self._shutdown()
             return f"device {self._device}: {error}"
         return ""
 
     def _find(self) -> Any:
         if isinstance(self._device, int):
+            # CUDA's ordinal is not NVML's, which ignores CUDA_VISIBLE_DEVICES and CUDA's order (fastest first).
             uuid = cuda_uuid(self._device, self._cuda)
             try:
                 return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
@@ -93,16 +93,17 @@ class NvmlProbe(Probe):
         return self._nvml.nvmlDeviceGetHandleByPciBusId(self._device)
 
     def _own(self) -> int | None:
-        """What this process uses. Windows' driver model keeps it from NVML, and in a container NVML counts processes
-        by other numbers: None there."""
+        """Return this process's use; None where unknown."""
+        # Under Windows the driver model hides the use from NVML; in a container NVML sees other process ids.
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._errors:
             return None
-        found: int | None = next((one.usedGpuMemory for one in running if one.pid == os.getpid()), None)
-        return found
+        own: int | None = next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
+        return own
 
-    def _leave(self) -> None:
+    def _shutdown(self) -> None:
+        # NVML counts its users: other users in this process keep working.
         try:
             self._nvml.nvmlShutdown()
         except self._errors:
@@ -110,19 +111,20 @@ class NvmlProbe(Probe):
 
 
 def cuda_uuid(ordinal: int, library: Any = None) -> UUID:
-    """The UUID of a device as CUDA numbers those that this process may see; of a MIG instance its own (CUDA 11.4).
+    """Return the UUID of CUDA's visible device `ordinal`.
 
-    `library` is the CUDA driver's, by default the system's. Raises OSError where it is missing or knows no such device.
+    `library` defaults to the system's CUDA driver. Raises OSError where the library or the device is missing.
     """
     library = library or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
     _check("cuInit", library.cuInit(0))
     _check("cuDeviceGet", library.cuDeviceGet(ctypes.byref(device), ordinal))
-    ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
-    _check("cuDeviceGetUuid", ask(uuid, device))
+    # Since CUDA 11.4 version 2 returns the UUID of a MIG instance, not of the whole GPU.
+    get_uuid = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
+    _check("cuDeviceGetUuid", get_uuid(uuid, device))
     return UUID(bytes=bytes(uuid))
 
 
-def _check(what: str, code: int) -> None:
+def _check(function: str, code: int) -> None:
     if code:
-        raise OSError(f"{what} failed with {code}")
+        raise OSError(f"{function} failed with {code}")

@@ -1,7 +1,6 @@
-"""What all processes use of a GPU under Windows: the performance counters of "GPU Adapter Memory".
+"""Read Windows' performance counters of "GPU Adapter Memory".
 
-Functions and numbers: pdh.h and pdhmsg.h of the Windows SDK. Counters by their English names, which every Windows
-knows (PdhAddEnglishCounterW); in its own language it has others.
+Functions and numbers: pdh.h and pdhmsg.h of the Windows SDK.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Value(Structure):
 
 
 class Counted(Struct, frozen=True, kw_only=True):
-    """Bytes of an adapter's memory that all processes use: of its own, of the machine's, and promised in all."""
+    """Bytes that all processes use or have committed."""
 
     dedicated_bytes: int
     shared_bytes: int
@@ -32,10 +31,10 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 
 class GpuCounters:
-    """The counters of one adapter, by its LUID (high part << 32 | low part); they are held until `close`.
+    """Counters of one adapter, held until `close`.
 
-    `library` is pdh.dll, by default the system's. Raises OSError where it is missing or there are no such counters
-    (Windows 10 has them since version 1709, where the driver is of WDDM 2).
+    `luid` is high part << 32 | low part; `library` defaults to the system's pdh.dll. Raises OSError where the library
+    or the counters are missing (Windows 10 has such counters since version 1709, with a driver of WDDM 2).
     """
 
     def __init__(self, luid: int, library: Any = None) -> None:
@@ -49,17 +48,18 @@ class GpuCounters:
             raise
 
     def read(self) -> Counted:
-        """Their values now. Raises OSError where one has none."""
+        """Read current values; raises OSError where one is missing."""
         _check("PdhCollectQueryData", self._library.PdhCollectQueryData(self._query))
         values = [self._value(counter, name) for counter, name in zip(self._counters, _NAMES, strict=True)]
         return Counted(dedicated_bytes=values[0], shared_bytes=values[1], committed_bytes=values[2])
 
     def close(self) -> None:
-        """Close the query, and its counters with it."""
+        """Close the query and all counters."""
         self._library.PdhCloseQuery(self._query)
 
     def _added(self, path: str) -> c_void_p:
         counter = c_void_p()
+        # English names work on every Windows; localised ones do not.
         add = self._library.PdhAddEnglishCounterW
         _check(path, add(self._query, c_wchar_p(path), c_size_t(0), byref(counter)))
         return counter
@@ -74,13 +74,14 @@ class GpuCounters:
 
 
 def counter_path(luid: int, name: str) -> str:
-    r"""The path of a counter, as `\GPU Adapter Memory(luid_0x00000000_0x0000D2C4_phys_0)\Dedicated Usage`.
+    r"""Return a counter's path.
 
-    DirectML uses the first (0) of the physical adapters that may be linked to one.
+    As `\GPU Adapter Memory(luid_0x00000000_0x0000D2C4_phys_0)\Dedicated Usage`.
     """
+    # DirectML uses the first (phys_0) of linked physical adapters.
     return rf"\GPU Adapter Memory(luid_0x{luid >> 32:08X}_0x{luid & 0xFFFFFFFF:08X}_phys_0)\{name}"
 
 
-def _check(what: str, code: int) -> None:
+def _check(function: str, code: int) -> None:
     if code & 0xFFFFFFFF:
-        raise OSError(f"{what} failed with {code & 0xFFFFFFFF:08X}")
+        raise OSError(f"{function} failed with {code & 0xFFFFFFFF:08X}")

@@ -1,4 +1,4 @@
-"""What a look at memory says, and what may be taken of it."""
+"""Memory reading, probe interface, and the limits that follow."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from msgspec import Struct
 
 Scope = Literal["machine", "process", "device", "unknown"]
 
-# Of what is free: the rest is for what a prediction leaves out, and for others that grow.
+# Of free memory: the rest covers prediction errors and the growth of other processes.
 DEFAULT_FRACTION = 0.85
 
 
 class MemoryReading(Struct, frozen=True, kw_only=True):
-    """Memory at one moment, in bytes; None where it is not known.
+    """Memory at one moment, in bytes; None where unknown.
 
-    used_bytes     in use by whom `scope` names: the machine's or device's processes together, or this one
-    free_bytes     what this process could still have now; other processes are taken into account
+    used_bytes     in use within `scope`: by all processes of the machine or device, or by this one
+    free_bytes     still available to this process, given the use of all others
     ceiling_bytes  the size or limit at which `free_bytes` ends: of RAM, of a control group, of the device
-    scope          whose use `used_bytes` is
-    source         by which means it is known, and which limit binds
-    own_bytes      this process's part of what is in use, where the means tells it apart
-    reason         why something is not known
+    scope          of `used_bytes`
+    source         the interface, and the limit that binds
+    own_bytes      used by this process, where the interface reports that
+    reason         why a figure is unknown
     """
 
     used_bytes: int | None
@@ -34,58 +34,56 @@ class MemoryReading(Struct, frozen=True, kw_only=True):
 
     @property
     def others_bytes(self) -> int | None:
-        """What neither is free for this process nor used by it; None where a part is not known."""
+        """Return the use of other processes; None where unknown."""
         if self.ceiling_bytes is None or self.free_bytes is None or self.own_bytes is None:
             return None
         return max(0, self.ceiling_bytes - self.free_bytes - self.own_bytes)
 
 
 class Probe(Protocol):
-    """A means of looking; one thread looks at a time."""
+    """Interface that reads memory, one thread at a time."""
 
     def read(self) -> MemoryReading:
-        """Look now. What fails makes a reading that says `unknown` and why; nothing is raised."""
+        """Read now; a failure gives an unknown reading, no exception."""
 
     def close(self) -> None:
-        """Give back what the means holds; a second time does nothing, and what is read afterwards is unknown."""
+        """Release all handles (idempotent); later readings are unknown."""
 
 
 class UnknownProbe(Probe):
-    """The probe of a device of which no one reports the memory."""
+    """Probe of a device without memory reports."""
 
     def __init__(self, source: str, reason: str) -> None:
         self._reading = unknown(source, reason)
 
     def read(self) -> MemoryReading:
-        """The same each time."""
+        """Return the same unknown reading each time."""
         return self._reading
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 def unknown(source: str, reason: str) -> MemoryReading:
-    """The reading of a means that could not say, and why."""
+    """Return a reading without figures, and the reason."""
     return MemoryReading(
         used_bytes=None, free_bytes=None, ceiling_bytes=None, scope="unknown", source=source, reason=reason
     )
 
 
 def ceiling(reading: MemoryReading, fraction: float = DEFAULT_FRACTION) -> int | None:
-    """The most bytes to take on top of what is in use at the reading: `fraction` of what is free then.
+    """Return the most bytes to allocate: `fraction` of free memory.
 
-    What this process already holds (weights) is in use at the reading and not part of it. None where it is not known
-    what is free. Raises ValueError where the fraction is not in (0, 1].
+    Memory that this process already holds (weights) is in use and not part of the result. None where free memory is
+    unknown. Raises ValueError where the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"{fraction} is no fraction of what is free: more than 0, at most 1")
+        raise ValueError(f"{fraction} is no fraction of free memory: it must be above 0 and at most 1")
     return None if reading.free_bytes is None else min(reading.free_bytes, int(reading.free_bytes * fraction))
 
 
 def reserve(reading: MemoryReading, fraction: float = DEFAULT_FRACTION) -> int | None:
-    """The bytes that should stay free while up to `ceiling` is in use: half of what the ceiling leaves.
-
-    A run that keeps to the ceiling never touches it, so that what does is someone else, or a prediction that failed.
-    """
+    """Return the reserve: half the free memory above `ceiling`."""
+    # A run below the ceiling never touches the reserve: another process does, or a prediction failed.
     most = ceiling(reading, fraction)
     return None if most is None or reading.free_bytes is None else (reading.free_bytes - most) // 2
