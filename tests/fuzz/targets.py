@@ -11,7 +11,6 @@ from embedmill.base.errors import ConfigError
 from embedmill.base.records import InputFile
 from embedmill.source.columns import ResolvedColumns, text_carried
 from embedmill.source.formats.jsonl import JsonParser
-from embedmill.source.formats.rows import parsed
 
 CONFIG = parse_config(
     {"columns": {"carry": ["n", "s"], "types": {"n": "int64"}}, "input": {"paths": ["a"]}}, place="fuzz"
@@ -23,7 +22,7 @@ def jsonl(data: bytes) -> None:
     file = InputFile(path="a", name="a", format="jsonl", compression="", size_bytes=len(data), digest="")
     columns = ResolvedColumns(text="text", id="id", carried=text_carried(CONFIG))
     lines = data.splitlines(keepends=True)
-    block = parsed(lines, 0, JsonParser(file, CONFIG, columns), columns, 1 << 20)
+    block = JsonParser(file, CONFIG, columns).block(lines, 0)
     assert block.count == len(lines)
     for text in (*block.ids, *block.texts):
         text.encode()

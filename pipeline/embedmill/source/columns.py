@@ -18,18 +18,15 @@ STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 
 
 class ResolvedColumns(Struct, frozen=True, kw_only=True):
-    """Columns that a job reads.
-
-    `id` is None where file and row number identify a row. `carried` has the columns' types in the output.
-    """
+    """Columns that a job reads."""
 
     text: str
-    id: str | None
-    carried: pa.Schema
+    id: str | None  # None where file and row number identify a row
+    carried: pa.Schema  # with the types in the output
 
     @property
     def needed(self) -> list[str]:
-        """Names of all columns to read, each once."""
+        """Return the names of all columns to read, each once."""
         return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.carried.names]))
 
 

@@ -20,8 +20,6 @@ from embedmill.source.globbing import expand, real_path
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _FORMAT_OF_ENDING = {ending: name for name, format in FORMATS.items() for ending in format.ENDINGS}
-
-
 # A file whose digest is still to be made, and its path without symbolic links.
 _Found = tuple[InputFile, str]
 

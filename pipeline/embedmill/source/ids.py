@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from embedmill.base.records import BoolArray
 
-    from embedmill.base.records import BoolArray
-
-    Hashes = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.uint64]
 
 
 class SeenIds:
@@ -28,10 +25,8 @@ class SeenIds:
         self._runs: list[Hashes] = []
 
     def fresh(self, ids: Sequence[str]) -> BoolArray:
-        """Add ids, and return a mask of the new ones.
-
-        The mask is bool [n]; an id given twice is new once.
-        """
+        """Add ids; return a mask of the new: bool [n]."""
+        # An id given twice is new once.
         hashes = _hashes(ids)
         distinct, first = np.unique(hashes, return_index=True)
         new = np.ones(len(distinct), np.bool_)

@@ -14,10 +14,7 @@ from embedmill.source.survey import survey
 
 
 def plan(files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> list[Shard]:
-    """Return the fixed list of shards.
-
-    Raises InputError for unreadable files and missing columns.
-    """
+    """Return the fixed list of shards. Raises InputError as `survey`."""
     return list(cut(survey(files, config, columns), config.shard))
 
 

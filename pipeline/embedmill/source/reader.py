@@ -36,7 +36,7 @@ class Reader(AbstractContextManager["Reader"]):
 
     @property
     def finds_duplicates(self) -> bool:
-        """Whether ids are compared with those of earlier rows."""
+        """Return whether ids are compared with earlier rows."""
         return self._seen_ids is not None
 
     def __exit__(self, *_: object) -> None:
@@ -45,8 +45,7 @@ class Reader(AbstractContextManager["Reader"]):
     def read(self, shard: Shard) -> Documents:
         """Return a shard's documents, bad rows treated by `config.rows`.
 
-        Where no columns are carried, `carried` is a table without columns, and so without rows. Raises
-        InputError where a file is damaged or changed, or a policy says "fail"; and ConservationError
+        Raises InputError where a file is damaged or changed, or a policy says "fail"; and ConservationError
         where rows went missing.
         """
         blocks = [
@@ -111,6 +110,7 @@ class _Collected:
         return Documents(
             ids=self._ids,
             texts=self._texts,
+            # Where no columns are carried, a table without columns, and so without rows.
             carried=pa.concat_tables(self._carried),
             rejected=self._rejected,
             rows_read=rows,

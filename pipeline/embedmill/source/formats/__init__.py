@@ -13,21 +13,15 @@ from embedmill.source.formats.rows import OpenFile
 
 
 class Format(Protocol):
-    """Input format: endings of file names, and ways to read.
-
-    `COMPRESSIBLE` files may be compressed as a whole; `ROW_WORD` is the word for a row in messages. Every
-    function raises InputError where a file is damaged or lacks a column.
-    """
+    """Input format; raises InputError for damage and missing columns."""
 
     ENDINGS: tuple[str, ...]
-    COMPRESSIBLE: bool
-    ROW_WORD: str
+    COMPRESSIBLE: bool  # as a whole file
+    ROW_WORD: str  # the word for a row in messages
 
     def find_columns(self, file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
-        """Return the job's columns, None where `file` has no content.
-
-        `others` are the files after it, of any format.
-        """
+        """Return the job's columns, None where `file` has no content."""
+        # `others` are the files after it, of any format.
 
     def survey(self, number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
         """Yield the rows of file `number`, without parsing."""

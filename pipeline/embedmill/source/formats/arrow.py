@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Struct
+
+from embedmill.source.formats.boundaries import HEAD_BYTES, Oversize
 
 Cell = str | bytes | None
-# Enough for an excerpt of 200 characters.
-_HEAD_BYTES = 1024
 
 
 def strings(column: Any) -> list[Cell]:
@@ -30,14 +29,7 @@ def strings(column: Any) -> list[Cell]:
     return values
 
 
-class LongValue(Struct, frozen=True):
-    """Value too long for Python: size in bytes, first KiB."""
-
-    size: int
-    head: bytes
-
-
-def without_long(column: Any, limit_bytes: int) -> tuple[Any, dict[int, LongValue]]:
+def without_long(column: Any, limit_bytes: int) -> tuple[Any, dict[int, Oversize]]:
     """Replace values above `limit_bytes` with null; return both, by place."""
     if column.nbytes <= limit_bytes or pa.types.is_null(column.type):
         return column, {}
@@ -66,7 +58,7 @@ def invalid_rows(table: pa.Table) -> dict[int, str]:
     return invalid
 
 
-def _long_values(column: Any, limit_bytes: int) -> dict[int, LongValue]:
+def _long_values(column: Any, limit_bytes: int) -> dict[int, Oversize]:
     if not len(column):
         return {}
     wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
@@ -75,7 +67,7 @@ def _long_values(column: Any, limit_bytes: int) -> dict[int, LongValue]:
     ends = np.frombuffer(offsets, np.int64 if wide else np.int32)[column.offset : column.offset + len(column) + 1]
     sizes = np.diff(ends)
     return {
-        int(at): LongValue(int(sizes[at]), data.slice(int(ends[at]), min(int(sizes[at]), _HEAD_BYTES)).to_pybytes())
+        int(at): Oversize(data.slice(int(ends[at]), min(int(sizes[at]), HEAD_BYTES)).to_pybytes(), int(sizes[at]))
         for at in np.flatnonzero(sizes > limit_bytes)
     }
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
-from embedmill.base.records import Span
+from embedmill.base.records import BoolArray, IntArray, Span
 from embedmill.source.stream import BLOCK_BYTES, ByteStream
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from embedmill.base.records import IntArray
-
 SPAN_ROWS = 65_536
+# Enough for an excerpt of 200 characters.
 HEAD_BYTES = 1024
 LF, CR, QUOTE = 10, 13, 34
 
 
 class Oversize(Struct, frozen=True):
-    """Record too long for memory: first KiB, size in bytes."""
+    """Record or value too long for memory: first KiB, bytes."""
 
     head: bytes
     size: int
@@ -33,11 +30,8 @@ class Cutter(Protocol):
     """Finder of record ends in consecutive blocks of one file."""
 
     def ends(self, block: bytes) -> IntArray:
-        """Return where records end in the next `block`.
-
-        Gives positions in the file, ascending, right after each record. The last record of a file may
-        lack a line end, and is then not among them.
-        """
+        """Return the file positions after each record, ascending."""
+        # The last record of a file may lack a line end, and is then not among them.
 
 
 class LineCutter:
@@ -88,14 +82,12 @@ class CsvCutter:
         return found
 
     def _line_ends(self, data: npt.NDArray[np.uint8]) -> IntArray:
-        """Return where lines end in a block, quoted or not.
-
-        -1 stands for a return at the end of the block before.
-        """
+        """Return where lines end in a block, quoted or not."""
         lines = np.flatnonzero(data == LF)
         returns = np.flatnonzero(data[:-1] == CR)
         lone = returns[data[returns + 1] != LF]
         if self._return_pending and data[0] != LF:
+            # -1: the return at the end of the block before.
             lone = np.concatenate([[-1], lone])
         return np.sort(np.concatenate([lines, lone])) if len(lone) else lines
 
@@ -110,11 +102,9 @@ class CsvCutter:
         doubled = np.diff(quotes, prepend=-2) == 1
         # In well-formed CSV every quote toggles: vectorised here, and the exception in a loop.
         opening = slice(1 if self._quoted else 0, None, 2)
-        if (starts | doubled)[opening].all():
-            return quotes
-        return self._toggles_one_by_one(quotes, starts)
+        return quotes if (starts | doubled)[opening].all() else self._toggles_one_by_one(quotes, starts)
 
-    def _toggles_one_by_one(self, quotes: IntArray, starts: npt.NDArray[np.bool_]) -> IntArray:
+    def _toggles_one_by_one(self, quotes: IntArray, starts: BoolArray) -> IntArray:
         """Find toggles among literal quotes, as in `5" disk`."""
         toggles: list[int] = []
         quoted, closed = self._quoted, -1 if self._just_closed else -2
@@ -146,10 +136,8 @@ def spans(
 def records(
     stream: ByteStream, cutter: Cutter, limit_bytes: int, stop: int = sys.maxsize, *, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[bytes | Oversize]:
-    """Yield records up to `stop`, with line ends.
-
-    At most one block and `limit_bytes` are in memory; a longer record is given as Oversize.
-    """
+    """Yield records up to `stop`, with line ends."""
+    # At most one block and `limit_bytes` are in memory; a longer record is given as Oversize.
     open_record = _OpenRecord(limit_bytes)
     while stream.position < stop:
         base = stream.position

@@ -15,7 +15,7 @@ from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
 from embedmill.source.formats.boundaries import CsvCutter, Oversize, records
-from embedmill.source.formats.rows import BLANK, RowError, check_text, file_and_row
+from embedmill.source.formats.rows import BLANK, Parser, RowError
 from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.stream import ByteStream
 
@@ -48,7 +48,7 @@ def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> T
     """See Format."""
     names, _ = _header(file, config, columns.id)
     parser = CsvParser(file, config, columns, names)
-    return TextFile(file, config, columns, cutter=partial(CsvCutter, _delimiter(file, config)), parser=parser)
+    return TextFile(file, config, columns, cutter=partial(CsvCutter, parser.delimiter), parser=parser)
 
 
 def _header(file: InputFile, config: RunConfig, id: str | None) -> tuple[list[str], int]:
@@ -80,39 +80,21 @@ def _delimiter(file: InputFile, config: RunConfig) -> str:
     return chosen
 
 
-class CsvParser:
+class CsvParser(Parser[list[str]]):
     """Parser of records; `header` has the file's column names."""
 
     def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns, header: Sequence[str]) -> None:
-        self._file = file
-        self._config = config
-        self._columns = columns
-        self._delimiter = _delimiter(file, config)
+        super().__init__(file, config, columns)
+        self.delimiter = _delimiter(file, config)
         self._width = len(header)
-        at = {name: place for place, name in enumerate(header)}
-        self._text = at.get(columns.text, -1)
-        self._id = at.get(columns.id or "", -1)
-        types = config.columns.types
-        self._carried: list[tuple[str, int, CarriedType]] = [
-            (name, at.get(name, -1), types.get(name, "string")) for name in config.columns.carry
-        ]
+        self._at = {name: place for place, name in enumerate(header)}
 
-    def row(self, record: bytes, number: int) -> tuple[str, str, list[Any]]:
+    def split(self, record: bytes, row: int) -> list[str]:
         """See Parser."""
-        fields = self._fields(record)
-        id = self._id_of(fields, number)
-        try:
-            check_text(fields[self._text], self._columns, self._config)
-            return id, fields[self._text], [_cell(fields[at], name, type) for name, at, type in self._carried]
-        except RowError as bad:
-            bad.id = id
-            raise
-
-    def _fields(self, record: bytes) -> list[str]:
         if record in _LINE_ENDS:
             raise RowError(BLANK, "the row is blank")
         try:
-            fields, whole = _split(record.decode(), self._delimiter)
+            fields, whole = _split(record.decode(), self.delimiter)
         except UnicodeDecodeError as error:
             raise RowError("malformed", f"not valid UTF-8 (byte {error.start + 1} of the row)") from error
         except csv.Error as error:
@@ -123,13 +105,21 @@ class CsvParser:
             raise RowError("malformed", f"the row has {len(fields)} fields; the header has {self._width}")
         return fields
 
-    def _id_of(self, fields: list[str], number: int) -> str:
-        if self._columns.id is None:
-            return file_and_row(self._file, number)
-        id = fields[self._id]
+    def id(self, fields: list[str], name: str) -> str:
+        """See Parser."""
+        id = fields[self._at[name]]
         if not id:
-            raise RowError("wrong_type", f'"{self._columns.id}" is empty; expected a string or an integer')
+            raise RowError("wrong_type", f'"{name}" is empty; expected a string or an integer')
         return id
+
+    def text(self, fields: list[str]) -> str:
+        """See Parser."""
+        return fields[self._at[self._columns.text]]
+
+    def carried(self, fields: list[str]) -> list[Any]:
+        """See Parser."""
+        types = self._config.columns.types
+        return [_cell(fields[self._at[name]], name, types.get(name, "string")) for name in self._columns.carried.names]
 
 
 def _split(record: str, separator: str) -> tuple[list[str], bool]:

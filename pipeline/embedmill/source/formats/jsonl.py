@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from embedmill.base.config import CarriedType, RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
 from embedmill.source.formats.boundaries import LineCutter, Oversize, records
-from embedmill.source.formats.rows import BLANK, RowError, check_text, excerpt, file_and_row
+from embedmill.source.formats.rows import BLANK, Parser, RowError, excerpt
 from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.stream import ByteStream
 
@@ -30,15 +30,12 @@ CUT_OFF = "the line looks cut off: the file ends inside its JSON"
 _object = msgspec.json.Decoder(dict[str, Raw])
 _HALF_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _string = msgspec.json.Decoder(str)
-_int = msgspec.json.Decoder(int)
 _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
 
 
 def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
-    """See Format; the first 1,000 lines decide, across files.
-
-    Without a configured id, a column `id` is used where the first file with keys has one.
-    """
+    """See Format; the first 1,000 lines decide, across files."""
+    # Of the first file with keys: without a configured id, a column `id` is used where that file has one.
     first: list[str] = []
     present: dict[str, None] = {}
     left = SAMPLED_LINES
@@ -76,11 +73,9 @@ def _keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
 
 
 def parse_object(line: bytes, number: int) -> dict[str, Raw]:
-    """Return keys and unparsed values of line `number`.
-
-    Of equal keys, the last counts. The whole line must be valid JSON in UTF-8 without NaN, lone
-    surrogates and nesting deeper than Python's recursion limit. Raises RowError.
-    """
+    """Return keys and unparsed values of line `number`; raise RowError."""
+    # Of equal keys, the last counts. The whole line must be valid JSON in UTF-8 without NaN, lone
+    # surrogates and nesting deeper than Python's recursion limit.
     if number == 0:
         line = line.removeprefix(codecs.BOM_UTF8)
     if not line.strip():
@@ -99,34 +94,16 @@ def parse_object(line: bytes, number: int) -> dict[str, Raw]:
         raise RowError("malformed", _broken(line, str(error))) from error
 
 
-class JsonParser:
+class JsonParser(Parser[dict[str, Raw]]):
     """Parser of lines."""
 
-    def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
-        self._file = file
-        self._config = config
-        self._columns = columns
-        types = config.columns.types
-        self._carried: list[tuple[str, CarriedType]] = [
-            (name, types.get(name, "string")) for name in config.columns.carry
-        ]
-
-    def row(self, record: bytes, number: int) -> tuple[str, str, list[Any]]:
+    def split(self, record: bytes, row: int) -> dict[str, Raw]:
         """See Parser."""
-        values = parse_object(record, number)
-        id = self._id(values, number)
-        try:
-            text = self._text(values)
-            return id, text, [_cell(values.get(name, b"null"), name, type) for name, type in self._carried]
-        except RowError as bad:
-            bad.id = id
-            raise
+        return parse_object(record, row)
 
-    def _id(self, values: dict[str, Raw], number: int) -> str:
-        name = self._columns.id
-        if name is None:
-            return file_and_row(self._file, number)
-        data = bytes(values.get(name, b""))
+    def id(self, fields: dict[str, Raw], name: str) -> str:
+        """See Parser."""
+        data = bytes(fields.get(name, b""))
         if data.startswith(b'"') and (id := _string.decode(data)):
             return id
         if data.lstrip(b"-").isdigit():
@@ -134,32 +111,26 @@ class JsonParser:
         what = "absent" if not data else "empty" if data.startswith(b'"') else _kind(data)
         raise RowError("wrong_type", f'"{name}" is {what}; expected a string or an integer')
 
-    def _text(self, values: dict[str, Raw]) -> str:
+    def text(self, fields: dict[str, Raw]) -> str:
+        """See Parser."""
         name = self._columns.text
-        data = bytes(values.get(name, b""))
+        data = bytes(fields.get(name, b""))
         if data in (b"", b"null"):
             raise RowError("null_text", f'"{name}" is {"null" if data else "absent"}')
         if not data.startswith(b'"'):
             raise RowError("wrong_type", f'"{name}" is {_kind(data)}; expected a string')
-        text = _string.decode(data)
-        check_text(text, self._columns, self._config)
-        return text
+        return _string.decode(data)
 
-
-def _a_string(data: bytes) -> str:
-    return _string.decode(data) if data.startswith(b'"') else data.decode()
-
-
-def _an_integer(data: bytes) -> int:
-    value = _int.decode(data)
-    if value not in INT64:
-        raise OverflowError
-    return value
+    def carried(self, fields: dict[str, Raw]) -> list[Any]:
+        """See Parser."""
+        types = self._config.columns.types
+        names = self._columns.carried.names
+        return [_cell(fields.get(name, b"null"), name, types.get(name, "string")) for name in names]
 
 
 _READERS: dict[str, tuple[Callable[[bytes], Any], str]] = {
-    "string": (_a_string, "a string"),
-    "int64": (_an_integer, "a 64-bit integer"),
+    "string": (lambda data: _string.decode(data) if data.startswith(b'"') else data.decode(), "a string"),
+    "int64": (msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])]).decode, "a 64-bit integer"),
     "float64": (msgspec.json.Decoder(float).decode, "a number"),
     "bool": (msgspec.json.Decoder(bool).decode, "a boolean"),
 }
@@ -172,7 +143,7 @@ def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
     read, expected = _READERS[type]
     try:
         return read(data)
-    except (msgspec.DecodeError, OverflowError) as error:
+    except msgspec.DecodeError as error:
         raise RowError("wrong_type", f'"{name}" is {excerpt(data)[:40]}; expected {expected}') from error
 
 

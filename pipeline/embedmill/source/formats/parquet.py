@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
-from embedmill.base.records import InputFile, Piece, Span
+from embedmill.base.records import InputFile, IntArray, Piece, Span
 from embedmill.base.signals import checkpoint
 from embedmill.source.columns import ResolvedColumns, require, required, resolved
-from embedmill.source.formats.arrow import Cell, LongValue, invalid_rows, strings, without_long
-from embedmill.source.formats.boundaries import SPAN_ROWS
+from embedmill.source.formats.arrow import Cell, invalid_rows, strings, without_long
+from embedmill.source.formats.boundaries import SPAN_ROWS, Oversize
 from embedmill.source.formats.parquet_schema import (
     carried_schema,
     chunk_bytes,
@@ -26,9 +26,6 @@ from embedmill.source.formats.parquet_schema import (
 )
 from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, take, too_long
 from embedmill.source.stream import changed, translated
-
-if TYPE_CHECKING:
-    from embedmill.base.records import IntArray
 
 ENDINGS: tuple[str, ...] = (".parquet", ".pq")
 COMPRESSIBLE = False
@@ -191,7 +188,7 @@ class ParquetFile:
         schema = self._columns.carried
         return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
 
-    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: LongValue | None) -> tuple[str, str]:
+    def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Oversize | None) -> tuple[str, str]:
         if not id:
             what = "null" if id is None else "empty"
             raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected a string or an integer')

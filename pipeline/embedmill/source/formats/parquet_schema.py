@@ -57,12 +57,9 @@ def leaves_of(metadata: Any, *names: str) -> list[int]:
 
 
 def try_group(parquet: Any, group: int, columns: ResolvedColumns) -> None:
-    """Read a row of a group, before `RowGroupMetaData.column` is called.
-
-    Raises what pyarrow does where the group cannot be read.
-    """
-    # A footer with damaged size statistics ends the process in RowGroupMetaData.column: pyarrow 26 does not
-    # catch what C++ throws there ("level histogram size mismatch"); here it does.
+    """Read a row of a group; raise what pyarrow raises."""
+    # To be called before RowGroupMetaData.column, where a footer with damaged size statistics ends the process:
+    # pyarrow 26 does not catch what C++ throws there ("level histogram size mismatch"); here it does.
     next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=columns.needed, use_threads=False), None)
 
 

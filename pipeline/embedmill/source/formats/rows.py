@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 from msgspec import Struct
@@ -13,6 +14,7 @@ from embedmill.base.records import InputFile, Piece
 from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats.boundaries import Oversize
 
+Fields = TypeVar("Fields")
 EXCERPT_CHARS = 200
 # A kind of fault beside those of `config.rows`: blank lines are skipped, whatever the policies.
 BLANK = "blank"
@@ -21,11 +23,10 @@ BLANK = "blank"
 class RowError(Exception):
     """Row fault; `kind` is a policy of config.rows or `BLANK`."""
 
-    def __init__(self, kind: str, reason: str, id: str | None = None) -> None:
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
-        self.id = id
 
 
 class BadRow(Struct, frozen=True):
@@ -39,12 +40,10 @@ class BadRow(Struct, frozen=True):
 
 
 class Block(Struct, frozen=True, kw_only=True):
-    """Consecutive rows of one file: good ones, and faults.
+    """Consecutive rows of one file: good ones, and faults."""
 
-    `rows`, `ids`, `texts` and `carried` have one entry per good row; `rows` counts in the file from 0.
-    """
-
-    rows: list[int]
+    # Of the good rows.
+    rows: list[int]  # counted in the file from 0
     ids: list[str]
     texts: list[str]
     carried: pa.Table
@@ -64,13 +63,6 @@ class OpenFile(Protocol):
 
     def close(self) -> None:
         """Close the file."""
-
-
-class Parser(Protocol):
-    """Parser of text records."""
-
-    def row(self, record: bytes, number: int) -> tuple[str, str, list[Any]]:
-        """Return row `number` as (id, text, carried values); raise RowError."""
 
 
 def file_and_row(file: InputFile, row: int) -> str:
@@ -106,35 +98,57 @@ def take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     return table.take(pa.array(rows, pa.int64())) if table.num_columns else table
 
 
-def parsed(
-    records: Iterable[bytes | Oversize], first_row: int, parser: Parser, columns: ResolvedColumns, limit_bytes: int
-) -> Block:
-    """Parse text records, from row `first_row` on, into a block."""
-    rows: list[int] = []
-    good: list[tuple[str, str, list[Any]]] = []
-    faults: list[BadRow] = []
-    for number, record in enumerate(records, first_row):
-        try:
-            good.append(parser.row(_within_limit(record, limit_bytes), number))
-            rows.append(number)
-        except RowError as bad:
-            head = record.head if isinstance(record, Oversize) else record
-            faults.append(BadRow(number, bad.kind, bad.reason, bad.id, excerpt(head)))
-    return Block(
-        rows=rows,
-        ids=[id for id, _, _ in good],
-        texts=[text for _, text, _ in good],
-        carried=_table([cells for _, _, cells in good], columns.carried),
-        faults=faults,
-    )
+class Parser(ABC, Generic[Fields]):
+    """Parser of text records; each step raises RowError."""
 
+    def __init__(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
+        self._file = file
+        self._config = config
+        self._columns = columns
 
-def _within_limit(record: bytes | Oversize, limit_bytes: int) -> bytes:
-    if isinstance(record, Oversize):
-        raise RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit_bytes:,}")
-    return record
+    def block(self, records: Iterable[bytes | Oversize], first_row: int) -> Block:
+        """Parse records, from row `first_row` on."""
+        good: list[tuple[int, str, str, list[Any]]] = []
+        faults: list[BadRow] = []
+        for row, record in enumerate(records, first_row):
+            id = None
+            try:
+                fields = self.split(self._within_limit(record), row)
+                id = file_and_row(self._file, row) if self._columns.id is None else self.id(fields, self._columns.id)
+                text = self.text(fields)
+                check_text(text, self._columns, self._config)
+                good.append((row, id, text, self.carried(fields)))
+            except RowError as bad:
+                head = record.head if isinstance(record, Oversize) else record
+                faults.append(BadRow(row, bad.kind, bad.reason, id, excerpt(head)))
+        schema = self._columns.carried
+        arrays = [pa.array([cells[at] for *_, cells in good], field.type) for at, field in enumerate(schema)]
+        return Block(
+            rows=[row for row, *_ in good],
+            ids=[id for _, id, *_ in good],
+            texts=[text for *_, text, _ in good],
+            carried=pa.Table.from_arrays(arrays, schema=schema),
+            faults=faults,
+        )
 
+    @abstractmethod
+    def split(self, record: bytes, row: int) -> Fields:
+        """Split the record of a row into fields."""
 
-def _table(rows: Sequence[list[Any]], schema: pa.Schema) -> pa.Table:
-    arrays = [pa.array([row[at] for row in rows], field.type) for at, field in enumerate(schema)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    @abstractmethod
+    def id(self, fields: Fields, name: str) -> str:
+        """Return the value of the id column."""
+
+    @abstractmethod
+    def text(self, fields: Fields) -> str:
+        """Return the text, still unchecked."""
+
+    @abstractmethod
+    def carried(self, fields: Fields) -> list[Any]:
+        """Return the values of the carried columns."""
+
+    def _within_limit(self, record: bytes | Oversize) -> bytes:
+        if isinstance(record, Oversize):
+            limit = self._config.limits.record_bytes
+            raise RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit:,}")
+        return record

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece, Span
 from embedmill.source.columns import ResolvedColumns, require_types, text_carried
 from embedmill.source.formats.boundaries import Cutter, records, spans
-from embedmill.source.formats.rows import Block, Parser, parsed
+from embedmill.source.formats.rows import Block, Parser
 from embedmill.source.stream import ByteStream, changed
 
 # Makes the cutter of records that begin at a position.
@@ -30,12 +31,11 @@ class TextFile:
     """Open text file (see OpenFile)."""
 
     def __init__(
-        self, file: InputFile, config: RunConfig, columns: ResolvedColumns, *, cutter: CutterAt, parser: Parser
+        self, file: InputFile, config: RunConfig, columns: ResolvedColumns, *, cutter: CutterAt, parser: Parser[Any]
     ) -> None:
         _require_types(file, config, columns)
         self._file = file
         self._limit = config.limits.record_bytes
-        self._columns = columns
         self._cutter = cutter
         self._parser = parser
         self._stream = ByteStream(file, config.limits)
@@ -44,7 +44,7 @@ class TextFile:
         """See OpenFile; a piece is one block."""
         self._stream.seek(piece.start)
         found = records(self._stream, self._cutter(piece.start), self._limit, piece.stop)
-        block = parsed(found, piece.first_row, self._parser, self._columns, self._limit)
+        block = self._parser.block(found, piece.first_row)
         # The size of the file is checked when it is opened; this finds an edit that kept it.
         if block.count != piece.rows:
             raise changed(self._file)
