@@ -42,9 +42,7 @@ def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
     from embedmill.jobs.run import run
     from embedmill.report.run import run_summary
 
-    config = job_config(**options)
-    result = run(config, quiet=quiet)
-    print_result(result, run_summary, as_json)
+    print_result(run(job_config(**options), quiet=quiet), run_summary, as_json)
 
 
 @cli.command("plan")
@@ -83,9 +81,8 @@ def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: 
 
     if show:
         print_result(kept_tunings(), tunings_summary, as_json)
-        return
-    found = tune(job_config(**options), time_s=time_s, chart=chart)
-    print_result(found, tuning_summary, as_json)
+    else:
+        print_result(tune(job_config(**options), time_s=time_s, chart=chart), tuning_summary, as_json)
 
 
 @cli.command("doctor")
@@ -149,10 +146,7 @@ cli.add_command(model_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code.
-
-    Errors are one sentence on standard error, or JSON with --json.
-    """
+    """Run a command and print errors; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     stop = StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -185,6 +179,7 @@ def entry_point() -> None:
 
 def _exit_code(error: BaseException, *, as_json: bool) -> int:
     """Print an error, return the exit code; re-raise defects."""
+    # One sentence on standard error, or a JSON object with --json.
     match error:
         case PipelineError() | Stopped():
             return _print_error(type(error).__name__, str(error), error.exit_code, as_json=as_json)

@@ -19,40 +19,30 @@ _UNKNOWN = "unknown"
 
 
 class ProviderBench(Struct, frozen=True, kw_only=True):
-    """Figures of one provider in one precision; None where unknown.
-
-    words                     why the provider does not work, else empty
-    rounds                    documents/s of each round; `documents_per_s` is the median, `least` and `most` the ends
-    ratio                     to the CPU by round: least, median, most; None where the documents differed
-    documents                 number of documents: fewer on an emulated device
-    flops_per_s               operations of the tokens without padding, per second; `peak_flops_per_s` is the rate of
-                              matrix products alone, `peak_share` the quotient
-    padding                   padded tokens over tokens, less 1
-    memory_bytes              peak from before the session was opened to the end of the first pass
-    cosine                    the lowest of a document to the CPU's float32 vector
-    """
+    """Figures of one provider in one precision; None where unknown."""
 
     provider: str
     precision: str
     reference: bool
-    words: str = ""
+    words: str = ""  # why the provider does not work, else empty
     device: str = ""
     emulated: bool = False
-    rounds: list[float] = []
-    documents_per_s: float = 0.0
+    rounds: list[float] = []  # documents/s of each round
+    documents_per_s: float = 0.0  # the median of the rounds
     least: float = 0.0
     most: float = 0.0
+    # To the CPU by round: least, median, most; None where the documents differed.
     ratio: tuple[float, float, float] | None = None
-    documents: int = 0
+    documents: int = 0  # fewer on an emulated device
     tokens_per_s: float = 0.0
-    flops_per_s: float | None = None
-    peak_flops_per_s: float | None = None
+    flops_per_s: float | None = None  # operations of the tokens without padding, per second
+    peak_flops_per_s: float | None = None  # of matrix products alone
     peak_words: str = ""
-    peak_share: float | None = None
-    padding: float = 0.0
-    memory_bytes: int | None = None
+    peak_share: float | None = None  # `flops_per_s` over `peak_flops_per_s`
+    padding: float = 0.0  # padded tokens over tokens, less 1
+    memory_bytes: int | None = None  # peak from before the session was opened to the end of the first pass
     memory_words: str = ""
-    cosine: float | None = None
+    cosine: float | None = None  # the lowest of a document to the CPU's float32 vector
     canary_cosine: float = 0.0
     seconds: float = 0.0
 
@@ -121,9 +111,8 @@ def _notes(found: BenchResult) -> Iterator[str]:
             yield from _wrapped(f"{label(one)} does not work: {one.words}")
             continue
         # A missing figure without a reason would look like a defect.
-        peak = f"unknown: {one.peak_words}"
-        if one.peak_flops_per_s is not None:
-            peak = f"{short(one.peak_flops_per_s)} FLOP/s"
+        flops = one.peak_flops_per_s
+        peak = f"unknown: {one.peak_words}" if flops is None else f"{short(flops)} FLOP/s"
         notes = [f"on {one.device}" if one.device else "", f"matrix peak {peak}"]
         if one.memory_words:
             notes.append(f"memory {'unknown: ' * (one.memory_bytes is None)}{one.memory_words}")

@@ -27,18 +27,14 @@ _STATES = {
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """State of one provider on this machine.
-
-    `words` is the reason with the remedy, or the install line; `note` names further requirements;
-    `trials` has one entry per precision that was tried.
-    """
+    """State of one provider on this machine."""
 
     provider: str
     drives: str
-    note: str
+    note: str  # further requirements
     state: State
-    words: str
-    trials: list[Measurement] = []
+    words: str  # the reason with the remedy, or the install line
+    trials: list[Measurement] = []  # one per precision that was tried
 
 
 class DoctorResult(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from embedmill.base.results import MemoryFacts, Point, portion
+from embedmill.report.page import table
 from embedmill.report.units import duration, size
 
 _WIDTH, _HEIGHT = 720, 120
@@ -40,13 +41,11 @@ def _reasons(memory: MemoryFacts) -> str:
 def _changes(memory: MemoryFacts) -> str:
     if not memory.changes:
         return ""
-    rows = "".join(
-        f"<tr><td class='number'>{duration(max(change.at_s, 0))}</td><td>{portion(change.from_scale)}</td>"
-        f"<td>{portion(change.to_scale)}</td><td>{escape(change.reason)}</td></tr>"
-        for change in memory.changes
+    rows = (
+        (duration(max(one.at_s, 0)), portion(one.from_scale), portion(one.to_scale), escape(one.reason))
+        for one in memory.changes
     )
-    head = "<tr><th class='number'>after</th><th>batches from</th><th>to</th><th>because</th></tr>"
-    return f"<table>{head}{rows}</table>"
+    return table(rows, head=["after", "batches from", "to", "because"], numbers=[0])
 
 
 def _line(memory: MemoryFacts) -> str:

@@ -1,6 +1,8 @@
-"""Style sheet of all HTML pages."""
+"""Style sheet and tables of all HTML pages."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
 
 # Inline in every page, so that a page can be mailed or archived as one file.
 STYLE = """
@@ -19,3 +21,15 @@ th { font-weight: 600; font-size: .85rem; color: var(--soft) } .number { text-al
 .bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
 .bar div { background: var(--fill); height: 100%; border-radius: .3rem }
 """
+
+
+def table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), numbers: Collection[int] = ()) -> str:
+    """Render HTML cells as a table; `numbers`: columns aligned right."""
+    kinds = dict.fromkeys(numbers, " class='number'")
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "".join(f"<{tag}{kinds.get(column, '')}>{cell}</{tag}>" for column, cell in enumerate(cells))
+
+    lines = [row(head, "th")] if head else []
+    lines += [row(cells, "td") for cells in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

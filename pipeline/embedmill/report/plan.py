@@ -10,28 +10,24 @@ _BAR_WIDTH = 40
 
 
 class PlanResult(Struct, frozen=True, kw_only=True):
-    """Estimate of a run.
-
-    Files, rows, shards and input bytes are exact, the rest is estimated from a sample. `histogram`
-    holds (tokens at most, passages of the sample); `seconds` is the whole run at the measured
-    `speed_tokens_s`.
-    """
+    """Estimate of a run."""
 
     files: int
     input_bytes: int
     rows: int
     shards: int
+    # Exact above, estimated from a sample below.
     sampled_rows: int
     rejected_share: float
     passages: int
     tokens_mean: float
     truncated_share: float
     padding_share: float
-    histogram: list[tuple[int, int]]
+    histogram: list[tuple[int, int]]  # (tokens at most, passages of the sample)
     provider: str
     streams: int
-    speed_tokens_s: float
-    seconds: float
+    speed_tokens_s: float  # measured
+    seconds: float  # of the whole run at that speed
     memory_bytes: int
     output_bytes: int
 
@@ -42,9 +38,8 @@ def plan_summary(plan: PlanResult) -> str:
     below = 0
     bars = []
     for edge, count in plan.histogram:
-        bars.append(
-            f"  {below + 1:>5} - {edge:<5} {'#' * round(_BAR_WIDTH * count / max(most, 1)):<{_BAR_WIDTH}} {count}"
-        )
+        bar = "#" * round(_BAR_WIDTH * count / max(most, 1))
+        bars.append(f"  {below + 1:>5} - {edge:<5} {bar:<{_BAR_WIDTH}} {count}")
         below = edge
     return "\n".join(
         [

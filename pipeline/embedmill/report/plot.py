@@ -26,20 +26,16 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 class Plot(Struct, frozen=True, kw_only=True):
-    """Content of a plot.
-
-    `log_x`: an axis of powers of two; `level`: a dashed horizontal line with a label; `marked`:
-    points with a ring; `failed`: the x of crosses at the bottom.
-    """
+    """Content of a plot."""
 
     title: str
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
-    log_x: bool = False
-    level: tuple[float, str] | None = None
-    marked: tuple[tuple[float, float], ...] = ()
-    failed: tuple[float, ...] = ()
+    log_x: bool = False  # an axis of powers of two
+    level: tuple[float, str] | None = None  # a dashed horizontal line with a label
+    marked: tuple[tuple[float, float], ...] = ()  # points with a ring
+    failed: tuple[float, ...] = ()  # the x of crosses at the bottom
 
 
 def svg(plot: Plot) -> str:
@@ -146,10 +142,8 @@ class _Axes:
         yield f"<text x='{_WIDTH - _RIGHT + 22}' y='{place}'>{escape(curve.name)}</text>"
 
     def ring(self, x: float, y: float) -> str:
-        return (
-            f"<circle cx='{self.x(x):.1f}' cy='{self.y(y):.1f}' r='7' fill='none' stroke='currentColor'"
-            " stroke-width='1.5'/>"
-        )
+        across, down = self.x(x), self.y(y)
+        return f"<circle cx='{across:.1f}' cy='{down:.1f}' r='7' fill='none' stroke='currentColor' stroke-width='1.5'/>"
 
     def cross(self, x: float) -> str:
         left, bottom = self.x(x), _HEIGHT - _BOTTOM

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
+from itertools import islice
 
 from embedmill.base.records import Rejected
 from embedmill.base.results import EngineFacts, Manifest, ShardFile, Stages, Totals, Tuning
 from embedmill.report.memory import memory_section
-from embedmill.report.page import STYLE
+from embedmill.report.page import STYLE, table
 from embedmill.report.tuning import tuning_section
 from embedmill.report.units import duration, short, size, times
 
@@ -35,9 +36,8 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning
         _shards(manifest.shards),
     ]
     # No script, font or image from elsewhere: the page works offline and as an attachment.
-    head = f"<meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style>"
-    page = "\n".join(parts)
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{page}\n</body></html>\n"
+    head = f"<head><meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style></head>"
+    return "\n".join([f"<!doctype html><html lang='en'>{head}<body>", *parts, "</body></html>\n"])
 
 
 def _figures(totals: Totals, stages: Stages) -> str:
@@ -55,7 +55,6 @@ def _figures(totals: Totals, stages: Stages) -> str:
 
 
 def _stages(stages: Stages) -> str:
-    """Render the load of each stage."""
     # The stages overlap, so the busiest one limits the run.
     wall = max(stages.wall, 1e-9)
     shares = {
@@ -63,12 +62,9 @@ def _stages(stages: Stages) -> str:
         f"compute ({stages.streams} streams)": stages.compute / (wall * max(stages.streams, 1)),
         "write, sync, commit": stages.write / wall,
     }
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td class='number'>{share:.0%}</td>"
-        f"<td><div class='bar'><div style='width:{min(share, 1):.1%}'></div></div></td></tr>"
-        for name, share in shares.items()
-    )
-    return f"<h2>Where the time of the last run went</h2><table>{rows}</table>"
+    bar = "<div class='bar'><div style='width:{:.1%}'></div></div>"
+    rows = ((escape(name), f"{share:.0%}", bar.format(min(share, 1))) for name, share in shares.items())
+    return f"<h2>Where the time of the last run went</h2>{table(rows, numbers=[1])}"
 
 
 def _conservation(totals: Totals) -> str:
@@ -79,7 +75,6 @@ def _conservation(totals: Totals) -> str:
 
 
 def _quarantine(rejected: Iterable[Rejected]) -> str:
-    """Render reasons with counts and first rows."""
     # Counted while streaming: a quarantine may be larger than memory.
     counts: Counter[str] = Counter()
     examples: dict[str, Rejected] = {}
@@ -88,12 +83,11 @@ def _quarantine(rejected: Iterable[Rejected]) -> str:
         examples.setdefault(row.reason, row)
     if not counts:
         return ""
-    rows = "".join(
-        f"<tr><td class='number'>{count:,}</td><td>{escape(reason)}</td>"
-        f"<td>{escape(examples[reason].file)}, row {examples[reason].row}</td></tr>"
+    rows = (
+        (f"{count:,}", escape(reason), f"{escape(examples[reason].file)}, row {examples[reason].row}")
         for reason, count in counts.most_common(50)
     )
-    return f"<h2>Quarantine</h2><table><tr><th class='number'>rows</th><th>reason</th><th>first</th></tr>{rows}</table>"
+    return f"<h2>Quarantine</h2>{table(rows, head=['rows', 'reason', 'first'], numbers=[0])}"
 
 
 def _engine(engine: EngineFacts | None) -> str:
@@ -101,43 +95,40 @@ def _engine(engine: EngineFacts | None) -> str:
     if engine is None:
         return ""
     device = f" on {engine.device}" if engine.device else ""
-    rows = "".join(
-        f"<tr><td>{f'{one.rows} x {one.sequence}' if one.rows else 'any'}</td>"
-        f"<td class='number'>{one.nodes_placed}/{one.nodes}</td><td class='number'>{one.canary_cosine:.7f}</td>"
-        f"<td class='number'>{duration(one.seconds)}</td></tr>"
+    rows = (
+        (
+            f"{one.rows} x {one.sequence}" if one.rows else "any",
+            f"{one.nodes_placed}/{one.nodes}",
+            f"{one.canary_cosine:.7f}",
+            duration(one.seconds),
+        )
         for one in engine.sessions
     )
-    head = (
-        "<tr><th>shape</th><th class='number'>nodes on the device</th><th class='number'>least canary cosine</th>"
-        "<th class='number'>opened in</th></tr>"
-    )
+    head = ["shape", "nodes on the device", "least canary cosine", "opened in"]
     return (
         f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
-        f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p><table>{head}{rows}</table>"
-        f"{_losses(engine.losses)}{memory_section(engine.memory)}"
+        f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p>"
+        f"{table(rows, head=head, numbers=[1, 2, 3])}{_losses(engine.losses)}{memory_section(engine.memory)}"
     )
 
 
 def _losses(losses: list[str]) -> str:
-    """Render the reasons of device losses."""
     reasons = "".join(f"<li>{escape(loss)}</li>" for loss in losses)
     note = "A new process continued each time."
     return f"<h3>Lost {times(len(losses))}</h3><p>{note}</p><ol>{reasons}</ol>" * bool(losses)
 
 
 def _pairs(title: str, pairs: Mapping[str, object]) -> str:
-    shown = list(pairs.items())[:_ROWS_SHOWN]
-    more = f"<p>and {len(pairs) - len(shown):,} more</p>" if len(pairs) > len(shown) else ""
-    rows = "".join(f"<tr><td>{escape(str(k))}</td><td><code>{escape(str(v))}</code></td></tr>" for k, v in shown)
-    return f"<h2>{title}</h2><table>{rows}</table>{more}"
+    rows = ((escape(str(name)), f"<code>{escape(str(value))}</code>") for name, value in pairs.items())
+    return f"<h2>{title}</h2>{table(islice(rows, _ROWS_SHOWN))}{_more(len(pairs))}"
 
 
 def _shards(shards: list[ShardFile]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(shard.file)}</td><td class='number'>{shard.rows:,}</td>"
-        f"<td class='number'>{size(shard.bytes)}</td><td><code>{shard.sha256[:16]}</code></td></tr>"
-        for shard in shards[:_ROWS_SHOWN]
-    )
-    more = f"<p>and {len(shards) - _ROWS_SHOWN:,} more</p>" if len(shards) > _ROWS_SHOWN else ""
-    head = "<tr><th>file</th><th class='number'>rows</th><th class='number'>size</th><th>sha256</th></tr>"
-    return f"<h2>Shards</h2><table>{head}{rows}</table>{more}"
+    shown = shards[:_ROWS_SHOWN]
+    rows = ((escape(one.file), f"{one.rows:,}", size(one.bytes), f"<code>{one.sha256[:16]}</code>") for one in shown)
+    head = ["file", "rows", "size", "sha256"]
+    return f"<h2>Shards</h2>{table(rows, head=head, numbers=[1, 2])}{_more(len(shards))}"
+
+
+def _more(rows: int) -> str:
+    return f"<p>and {rows - _ROWS_SHOWN:,} more</p>" if rows > _ROWS_SHOWN else ""

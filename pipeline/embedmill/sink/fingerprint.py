@@ -17,11 +17,8 @@ _FREE_KEYS = frozenset({"model", "input.paths", "output.path", "limits.expansion
 
 
 def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) -> dict[str, Any]:
-    """Return all that determines the output: options, model, files.
-
-    Options are `table.key` -> value; `input.files` maps a name to size and digest. Two jobs with
-    equal fingerprints write the same rows.
-    """
+    """Return all that determines the rows: options, model, files."""
+    # Options are `table.key` -> value; `input.files` maps a name to size and digest.
     flat: dict[str, Any] = {}
     # Through JSON, where tuples become lists: a recorded fingerprint is compared with a new one.
     for table, value in msgspec.json.decode(msgspec.json.encode(config)).items():

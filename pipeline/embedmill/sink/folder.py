@@ -75,8 +75,7 @@ def read_entries(folder: Path) -> Iterator[Entry]:
     # By number, because names of more than five digits do not sort as text.
     for path in sorted((folder / LEDGER).glob("[0-9]*.json"), key=lambda path: int(path.stem)):
         checkpoint()
-        entry = _decode(path, Entry)
-        if entry is not None:
+        if (entry := _decode(path, Entry)) is not None:
             yield entry
 
 

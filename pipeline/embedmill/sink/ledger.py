@@ -35,10 +35,7 @@ from embedmill.sink.folder import (
 
 
 class Ledger:
-    """Locked output folder; a context manager.
-
-    A shard is visible once its entry is in the ledger; an entry is never overwritten.
-    """
+    """Locked output folder; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         """Touch nothing before the block is entered."""
@@ -49,11 +46,7 @@ class Ledger:
         self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
 
     def __enter__(self) -> Self:
-        """Lock the folder and read the committed entries.
-
-        Raises OutputError for foreign files, Locked if another run owns the folder, Corrupt if a
-        committed file is missing.
-        """
+        """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
         check_folder(self.folder)
         local.make_folder(self.folder)
         self._acquire()
@@ -95,8 +88,7 @@ class Ledger:
         """Raise FingerprintMismatch if the folder belongs to another job."""
         if self.job is None:
             return
-        difference = first_difference(self.job.fingerprint, fingerprint)
-        if difference is not None:
+        if (difference := first_difference(self.job.fingerprint, fingerprint)) is not None:
             field, description = difference
             raise FingerprintMismatch(
                 f"{self.folder} holds the output of another job: {description}; choose another --output, or remove it",
@@ -105,7 +97,7 @@ class Ledger:
 
     @property
     def planned_rows(self) -> int:
-        """Rows of all shards of the plan; 0 before the job has begun."""
+        """Return the rows of the plan; 0 before the job."""
         return sum(shard.rows for shard in self.job.shards) if self.job is not None else 0
 
     def pending(self) -> list[Shard]:
@@ -114,11 +106,7 @@ class Ledger:
         return [shard for shard in shards if shard.ordinal not in self.entries]
 
     def commit(self, entry: Entry, data: memoryview, rejected: Iterable[Rejected]) -> Entry:
-        """Write a shard with quarantine and entry; return the entry.
-
-        Raises ConservationError if a row is unaccounted for, OutputError if a write fails; the shard
-        is then not committed, and files written for it are removed.
-        """
+        """Commit a shard; return the entry. Raises ConservationError or OutputError."""
         check_conservation(entry, planned=sum(piece.rows for piece in entry.pieces))
         lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
         entry = msgspec.structs.replace(
@@ -140,7 +128,7 @@ class Ledger:
         return entry
 
     def _publish(self, entry: Entry, data: memoryview, lines: bytes, place: Path) -> None:
-        # The entry last: a shard is committed by its name appearing in the ledger.
+        # The entry last, and never overwritten: a shard is committed by its name appearing in the ledger.
         if lines:
             local.make_folder(self.folder / QUARANTINE)
             self._write(quarantine_path(self.folder, entry), lines)
@@ -148,7 +136,7 @@ class Ledger:
         local.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / SCRATCH)
 
     def _roll_back(self, entry: Entry, place: Path) -> None:
-        """Remove the files of a shard without an entry."""
+        """Remove what was written of a shard without an entry."""
         if place.exists():
             return
         # The next run removes whatever cannot be removed now.

@@ -20,7 +20,6 @@ _KEY_COLUMNS = ("id", "chunk", "char_start", "char_end")
 # DuckDB and LanceDB read vectors best in row groups of a few thousand rows.
 _ROW_GROUP_ROWS = 8192
 _VECTOR_LEAF = f"{VECTOR}.list.element"
-_METADATA_PREFIX = "embed."
 
 
 def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> pa.Table:
@@ -66,11 +65,8 @@ def entry_of(prepared: Prepared, *, identity: str) -> Entry:
 
 
 def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:
-    """Build the output table: keys, `embedding`, facts, carried columns.
-
-    `columns` maps names to Arrow arrays [n]; `vectors` is float32 [n, dim] and becomes
-    fixed_size_list<float32>[dim] without a copy.
-    """
+    """Build the output table: keys, `embedding`, facts, carried columns."""
+    # `columns` are Arrow arrays [n]; `vectors`, float32 [n, dim], become fixed_size_list<float32>[dim] uncopied.
     values = pa.array(np.ascontiguousarray(vectors).reshape(-1), pa.float32())
     keys = {name: column for name, column in columns.items() if name in _KEY_COLUMNS}
     facts = {name: column for name, column in columns.items() if name not in _KEY_COLUMNS}
@@ -80,7 +76,7 @@ def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Tab
 
 def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: str) -> memoryview:
     """Encode a table as Parquet; `metadata` becomes `embed.*` keys."""
-    footer = {f"{_METADATA_PREFIX}{key}": value for key, value in metadata.items()}
+    footer = {f"embed.{key}": value for key, value in metadata.items()}
     others = [leaf for leaf in _leaves(table.schema) if leaf != _VECTOR_LEAF]
     sink = pa.BufferOutputStream()
     # Vectors neither compress nor repeat: a dictionary, statistics or a codec would only cost time.

@@ -42,10 +42,7 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
 
 
 def verify(folder: Path) -> VerifyResult:
-    """Check every committed shard and the manifest; without the lock.
-
-    Raises OutputError if `folder` is no embedmill output, Corrupt if the ledger cannot be read.
-    """
+    """Check shards and manifest, unlocked. Raises OutputError or Corrupt."""
     job = read_job(folder)
     if job is None:
         raise OutputError(f"{folder} is not an embedmill output (it has no _ledger/job.json)")

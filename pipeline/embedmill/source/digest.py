@@ -24,8 +24,7 @@ FILES_PER_TASK = 256
 def digest(path: str, size_bytes: int) -> str:
     """Return a file's digest: `sha256:HEX` or, sampled, `sampled-sha256:HEX`.
 
-    Files above 64 MiB are sampled: their size and 64 evenly spaced blocks of 1 MiB, the first and the
-    last among them. Raises OSError where the file cannot be read.
+    Files above 64 MiB are sampled: size and 64 evenly spaced blocks of 1 MiB, first and last included. Raises OSError.
     """
     with io.FileIO(path) as file:
         if size_bytes > WHOLE_BYTES:

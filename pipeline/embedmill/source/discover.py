@@ -27,12 +27,10 @@ _Found = tuple[InputFile, str]
 def discover(config: InputTable) -> list[InputFile]:
     """List the input files, sorted by name within each path.
 
-    A folder is searched recursively for files with a known ending, leaving out names that begin with
-    `.` or `_`. A glob's files and a file named as such must have a known ending unless
-    `config.format` says what they are. A file found twice is kept once.
-
-    Raises InputError where a path matches nothing, names what is no readable regular file or has an
-    unknown ending, and where two files would have the same name.
+    A folder is searched recursively for files with a known ending, leaving out names that begin with `.` or `_`. A
+    glob's files and a file named as such must have a known ending unless `config.format` gives the format. A file found
+    twice is kept once. Raises InputError where a path matches nothing, names what is no readable regular file or has
+    an unknown ending, and where two files would have the same name.
     """
     if not config.paths:
         raise InputError("no input is named; set `input.paths` in the config, or give --input")

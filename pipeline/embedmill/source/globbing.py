@@ -13,9 +13,8 @@ from pathlib import Path
 def expand(pattern: Path) -> Iterator[tuple[Path, str, Path]]:
     """Yield each match of a glob once, in any order.
 
-    Gives the path, its name below the last folder before any magic, and the path without symbolic
-    links. `**` stands for any depth of folders. As in a shell, wildcards leave out names that begin
-    with a dot; a last `**` gives files only. Raises OSError.
+    Gives the path, its name below the last folder before any magic, and the path without symbolic links. `**` is any
+    depth of folders, a last one gives files only. As in a shell, wildcards leave out dot files. Raises OSError.
     """
     root, parts = _split(pattern)
     files_only = parts[-1] == "**"

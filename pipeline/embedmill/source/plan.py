@@ -21,9 +21,8 @@ def plan(files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns
 def cut(spans: Iterable[Span], limits: ShardTable) -> Iterator[Shard]:
     """Yield shards that cover all rows once, in order.
 
-    A shard ends at `limits.rows` rows or before the row with which its bytes of text would pass
-    `limits.text_bytes`, whichever comes first; a single longer row is a shard of its own. Large files
-    are split and small ones grouped by the same rule. Memory does not grow with the input.
+    A shard ends at `limits.rows` rows or before the row with which its bytes of text would pass `limits.text_bytes`;
+    a single longer row is a shard of its own. Large files are split, small ones grouped; memory does not grow.
     """
     pieces: list[Piece] = []
     rows = size = ordinal = 0

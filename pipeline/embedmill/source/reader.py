@@ -20,9 +20,9 @@ from embedmill.source.ids import SeenIds
 class Reader(AbstractContextManager["Reader"]):
     """Reader of a job's shards; a context manager.
 
-    Shards may be read in any order, and cost least in increasing order. Where duplicate ids are looked
-    for, an id counts as a duplicate if it was read before: then read each shard once and in increasing
-    order, after giving `remember` the ids of the shards that are left out.
+    Shards may be read in any order, and cost least in increasing order. Where duplicate ids are looked for, an id
+    counts as a duplicate if it was read before: then read each shard once and in increasing order, after giving
+    `remember` the ids of the shards that are left out.
     """
 
     def __init__(self, files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> None:
@@ -45,8 +45,7 @@ class Reader(AbstractContextManager["Reader"]):
     def read(self, shard: Shard) -> Documents:
         """Return a shard's documents, bad rows treated by `config.rows`.
 
-        Raises InputError where a file is damaged or changed, or a policy says "fail"; and ConservationError
-        where rows went missing.
+        Raises InputError (a damaged or changed file, a policy of "fail") or ConservationError (missing rows).
         """
         blocks = [
             (self._files[piece.file], block)
@@ -54,7 +53,8 @@ class Reader(AbstractContextManager["Reader"]):
             for block in self._opened(piece.file).blocks(piece)
         ]
         # Asked once for the whole shard: many small files would else mean many small lookups.
-        fresh = iter(self._fresh([id for _, block in blocks for id in block.ids]))
+        ids = [id for _, block in blocks for id in block.ids]
+        fresh = iter(self._seen_ids.fresh(ids).tolist() if self._seen_ids is not None else [True] * len(ids))
         collected = _Collected(self._config, self._columns)
         for file, block in blocks:
             mask = list(islice(fresh, len(block.ids)))
@@ -79,9 +79,6 @@ class Reader(AbstractContextManager["Reader"]):
             self._open = FORMATS[file.format].open_file(file, self._config, self._columns)
             self._number = number
         return self._open
-
-    def _fresh(self, ids: list[str]) -> list[bool]:
-        return [True] * len(ids) if self._seen_ids is None else self._seen_ids.fresh(ids).tolist()
 
 
 class _Collected:

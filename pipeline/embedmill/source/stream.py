@@ -32,9 +32,8 @@ _FOREIGN_MAGIC = (
 class ByteStream:
     """Forward reader of a text file.
 
-    `position` counts decompressed bytes from the start of the file. After a failed read it is unknown
-    until the next `seek`. Every method raises InputError where the file is gone, damaged or no longer as
-    it was listed.
+    `position` counts decompressed bytes from the start of the file; after a failed read it is unknown until the
+    next `seek`. Every method raises InputError where the file is gone, damaged or no longer as it was listed.
     """
 
     def __init__(self, file: InputFile, limits: LimitsTable | None = None) -> None:

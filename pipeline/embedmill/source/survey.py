@@ -12,11 +12,7 @@ from embedmill.source.formats import FORMATS
 
 
 def resolve(files: Sequence[InputFile], config: RunConfig) -> ResolvedColumns:
-    """Return the job's columns, by the first file with content.
-
-    Looks at a Parquet schema, a CSV header, or the first 1,000 lines of the JSONL files at the start.
-    Raises InputError where a column is missing there or a carried one has no single type.
-    """
+    """Resolve columns by the first file with content. Raises InputError."""
     for at, file in enumerate(files):
         if columns := FORMATS[file.format].find_columns(file, islice(files, at + 1, None), config):
             return columns
@@ -24,11 +20,6 @@ def resolve(files: Sequence[InputFile], config: RunConfig) -> ResolvedColumns:
 
 
 def survey(files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
-    """Yield the rows of all files, in order, without parsing.
-
-    A span has at most 65,536 rows. JSONL rows are lines, blank ones too. CSV rows are the records after
-    the header. Parquet rows come from the metadata. Raises InputError for each file that is damaged or
-    lacks a column.
-    """
+    """Yield the rows of all files, in order. Raises InputError."""
     for number, file in enumerate(files):
         yield from FORMATS[file.format].survey(number, file, config, columns)

@@ -22,11 +22,9 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
-    """Write a file atomically, replacing any that exists.
-
-    `scratch` is a folder of the same file system. Raises OutputError (disk full, no permission);
-    `path` is then unchanged, or removed where only the sync of its folder failed.
-    """
+    """Write a file atomically, replacing any. Raises OutputError."""
+    # `scratch` is a folder of the same file system. After an error (disk full, no permission) `path` is unchanged, or
+    # removed where only the sync of its folder failed.
     with _failing_clearly(path), _temporary(scratch, data) as temporary:
         os.replace(temporary, path)
         _sync_name(path)

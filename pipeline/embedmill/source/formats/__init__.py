@@ -24,7 +24,7 @@ class Format(Protocol):
         # `others` are the files after it, of any format.
 
     def survey(self, number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
-        """Yield the rows of file `number`, without parsing."""
+        """Yield the rows of file `number` in spans, without parsing."""
 
     def open_file(self, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> OpenFile:
         """Open a file for reading."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 from embedmill.base.records import BoolArray, IntArray, Span
 from embedmill.source.stream import BLOCK_BYTES, ByteStream
 
+# Rows of a span, at most.
 SPAN_ROWS = 65_536
 # Enough for an excerpt of 200 characters.
 HEAD_BYTES = 1024
@@ -50,13 +51,13 @@ class LineCutter:
 class CsvCutter:
     r"""Cutter of CSV records, by the grammar of Python's csv.reader.
 
-    Quoted fields may hold line ends. A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only
-    at the field's start; inside, two quotes stand for one; after the closing quote, what follows up to
-    the delimiter is literal. `start` must be the start of a record.
+    Quoted fields may hold line ends. A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only at its start;
+    inside, two quotes stand for one; what follows the closing quote, up to the delimiter, is literal.
     """
 
     def __init__(self, delimiter: str, start: int) -> None:
         self._field_ends = np.array([ord(delimiter), LF, CR], np.uint8)
+        # Must be the start of a record.
         self._position = start
         self._last = LF
         self._quoted = False

@@ -39,7 +39,7 @@ def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig
 
 
 def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
-    """See Format."""
+    """See Format; rows are the records after the header."""
     _, start = _header(file, config, columns.id)
     return survey_text(number, file, config, columns, partial(CsvCutter, _delimiter(file, config)), start)
 
