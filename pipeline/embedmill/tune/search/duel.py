@@ -60,10 +60,10 @@ def compared(pick: Pick, default: tuple[Mode, Packing], bound: Callable[[Knobs],
     untuned = structs.replace(untuned, peak_bytes=None if pick.peak_bytes is None else int(need))
     if not duel.gains:
         return structs.replace(untuned, verdict="not compared", tokens_per_s=0.0)
-    gains, rate = tuple(duel.gains), pick.tokens_per_s / median(duel.gains)
+    gains = tuple(duel.gains)
     if not duel.failed and gains_enough(gains):
         return structs.replace(pick, verdict="faster", gains=gains)
-    return structs.replace(untuned, verdict="no gain", gains=gains, tokens_per_s=rate)
+    return structs.replace(untuned, verdict="no gain", gains=gains, tokens_per_s=1 / median(duel.default_s))
 
 
 def gains_enough(gains: Sequence[float]) -> bool:
@@ -77,6 +77,8 @@ class _Duel:
     def __init__(self, pick: Pick, default: Pick, bound: Callable[[Knobs], float], trials: Trials) -> None:
         self._trials, self._bound = trials, bound
         self.gains: list[float] = []
+        # Seconds of the default per useful token, pair by pair.
+        self.default_s: list[float] = []
         self.failed: Side | None = None
         sides: dict[Side, Pick] = {"pick": pick, "default": default}
         tokens = pick.tokens_per_s * trials.limits.time_s * TRIAL_PART
@@ -114,6 +116,7 @@ class _Duel:
             seconds[turn.side] += self._opened.get(turn.knobs, 0.0) / (self._trials.limits.expected_tokens or np.inf)
             if self.failed:
                 return
+        self.default_s.append(max(seconds["default"], 1e-12))
         self.gains.append(seconds["default"] / max(seconds["pick"], 1e-12))
 
     def _run(self, turn: _Turn, batches: Sequence[Batch]) -> Observation:
