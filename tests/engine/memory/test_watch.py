@@ -1,4 +1,4 @@
-"""The watch looks in the background, cheaply, keeps what it saw, and leaves no thread behind."""
+"""The watch reads in the background, cheaply, and leaves no thread behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from embedmill.engine.machine.memory import probe_for
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
-from embedmill.engine.memory import watch as watching
-from embedmill.engine.memory.watch import Watch, Watched
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
+from embedmill.engine.memory.watch import Watch, WatchSummary
 from tests.support.readings import GIB, LOST, device
 
 
@@ -48,7 +47,7 @@ def test_what_was_seen_is_kept_with_its_extremes() -> None:
     probe = Told(device(5 * GIB), device(2 * GIB), LOST, device(3 * GIB))
     with Watch(probe, every_s=0.001) as watch:
         until(lambda: probe.looks >= 5)
-    seen = watch.seen()
+    seen = watch.summary()
     assert seen.samples == probe.looks
     assert (seen.unknown, seen.reasons) == (1, {"GPU is lost": 1})
     assert (seen.free_bytes, seen.used_bytes) == ((2 * GIB, 5 * GIB), (3 * GIB, 6 * GIB))
@@ -61,9 +60,9 @@ def test_what_was_seen_is_kept_with_its_extremes() -> None:
 def test_a_probe_that_fails_half_way_does_not_end_the_watch() -> None:
     probe = Told(device(5 * GIB), LOST)
     with Watch(probe, every_s=0.001) as watch:
-        until(lambda: watch.seen().unknown > 3)
+        until(lambda: watch.summary().unknown > 3)
         assert watch.latest() == LOST
-        assert watch.seen().last == device(5 * GIB)
+        assert watch.summary().last == device(5 * GIB)
         probe.readings[:] = [device(GIB)]
         until(lambda: watch.latest() == device(GIB))
 
@@ -72,26 +71,25 @@ def test_many_different_reasons_do_not_fill_the_report() -> None:
     told = Told(*(unknown("NVML", f"lost {number}") for number in range(50)))
     with Watch(told, every_s=0.001) as watch:
         until(lambda: told.looks >= 55)
-    assert len(watch.seen().reasons) == 8
+    assert len(watch.summary().reasons) == 8
 
 
 def test_before_the_first_look_nothing_is_known() -> None:
     found = Watch(Told(device(GIB))).latest()
-    assert (found.free_bytes, found.reason) == (None, "memory has not been looked at yet")
+    assert (found.free_bytes, found.reason) == (None, "memory has not been read yet")
 
 
 def test_a_reading_that_is_old_says_nothing_of_now() -> None:
     now = [100.0]
     with Watch(Told(device(GIB)), every_s=0.001, clock=lambda: now[0]) as watch:
-        until(lambda: watch.seen().samples > 0)
+        until(lambda: watch.summary().samples > 0)
     now[0] = 105.0
     assert watch.latest() == device(GIB)
     now[0] = 105.1
-    assert (watch.latest().free_bytes, watch.latest().reason) == (None, "the last look was 5 s ago")
+    assert (watch.latest().free_bytes, watch.latest().reason) == (None, "the last reading is 5 s old")
 
 
-def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_PATIENCE_S", 0.05)
+def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     class Hanging(Told):
@@ -101,7 +99,7 @@ def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest
             return device(GIB)
 
     before = set(threading.enumerate())
-    with Watch(Hanging(device(GIB))) as watch:
+    with Watch(Hanging(device(GIB)), patience_s=0.05) as watch:
         assert inside.wait(30)
         assert watch.latest().free_bytes is None
         began = time.monotonic()
@@ -113,7 +111,7 @@ def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest
 
 
 def test_a_dear_probe_is_looked_through_less_often_and_stopping_does_not_wait_for_it() -> None:
-    """20 ms of a core a look are worth 5 seconds, after the first few."""
+    """A reading that costs 20 ms of a core is due every 5 seconds, after the first few."""
 
     class Dear(Told):
         def read(self) -> MemoryReading:
@@ -131,11 +129,11 @@ def test_a_dear_probe_is_looked_through_less_often_and_stopping_does_not_wait_fo
         began = time.monotonic()
     assert probe.looks == 3
     assert time.monotonic() - began < 1
-    assert watch.seen().cpu_s >= 0.06
+    assert watch.summary().cpu_s >= 0.06
 
 
 def test_a_look_that_has_begun_is_waited_for() -> None:
-    """What it looks through may be closed right after."""
+    """The probe may be closed right after."""
     ended: list[float] = []
 
     class Slow(Told):
@@ -155,8 +153,8 @@ def test_what_was_seen_can_be_written_into_a_report() -> None:
     probe = Told(device(GIB), LOST)
     with Watch(probe, every_s=0.001) as watch:
         until(lambda: probe.looks > 3)
-    seen = watch.seen()
-    assert msgspec.json.decode(msgspec.json.encode(seen), type=Watched) == seen
+    seen = watch.summary()
+    assert msgspec.json.decode(msgspec.json.encode(seen), type=WatchSummary) == seen
 
 
 def test_the_watch_ends_when_the_run_fails() -> None:
@@ -165,11 +163,11 @@ def test_the_watch_ends_when_the_run_fails() -> None:
 
 
 def test_the_host_is_watched_for_less_than_half_a_percent_of_a_core() -> None:
-    """As the watch counts its thread's processor time, at its usual rate."""
+    """By the processor time that the watch reports, at the default period."""
     probe = probe_for("host")
     with Watch(probe, every_s=0.1) as watch:
         time.sleep(1.0)
-    seen = watch.seen()
+    seen = watch.summary()
     assert seen.samples >= 2
     per_look_s = seen.cpu_s / seen.samples
     assert per_look_s / 0.5 < 0.005

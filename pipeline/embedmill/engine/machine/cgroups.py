@@ -1,7 +1,4 @@
-"""The limits of control groups, and what of them is used: cgroup v1 and v2, nested ones too.
-
-Files: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
-"""
+"""Memory limits and use of control groups, v1 and v2."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from embedmill.engine.machine.procfs import read_text
 _NO_LIMIT = 1 << 62
 
 
-class Bound(Struct, frozen=True, kw_only=True):
-    """One limit on memory, in bytes, and what is used of it by all that it holds for."""
+class MemoryLimit(Struct, frozen=True, kw_only=True):
+    """Memory limit and total use below the limit, in bytes."""
 
     source: str
     limit_bytes: int
@@ -25,22 +22,24 @@ class Bound(Struct, frozen=True, kw_only=True):
 
     @property
     def free_bytes(self) -> int:
-        """What is left; 0 where more is used than the limit allows."""
+        """Return what is left, at least 0."""
         return max(0, self.limit_bytes - self.used_bytes)
 
 
 class _Version(Struct, frozen=True, kw_only=True):
-    """The names of a version's files; `prefix` is before the fields of memory.stat that count groups below too."""
+    """File names of a cgroup version, and fields of memory.stat."""
 
     name: str
     mount: str
     limits: tuple[str, ...]
     usage: str
+    # Precedes the fields that count nested groups too.
     prefix: str
     mapped: str
-    unwritten: tuple[str, ...]
+    dirty: tuple[str, ...]
 
 
+# Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the kernel.
 _V1 = _Version(
     name="cgroup v1",
     mount="sys/fs/cgroup/memory",
@@ -48,37 +47,37 @@ _V1 = _Version(
     usage="memory.usage_in_bytes",
     prefix="total_",
     mapped="mapped_file",
-    unwritten=("dirty", "writeback"),
+    dirty=("dirty", "writeback"),
 )
 _V2 = _Version(
     name="cgroup v2",
     mount="sys/fs/cgroup",
-    # Above memory.high a group is slowed down and reclaimed from, which a run should not meet either.
+    # Above memory.high the kernel throttles a group and reclaims from it, which a run should avoid too.
     limits=("memory.max", "memory.high"),
     usage="memory.current",
     prefix="",
     mapped="file_mapped",
-    unwritten=("file_dirty", "file_writeback"),
+    dirty=("file_dirty", "file_writeback"),
 )
 
 
-def cgroup_bounds(root: Path) -> Iterator[Bound]:
-    """Each limit of this process's control group and of those above it; `root` is where /proc and /sys are.
+def cgroup_limits(root: Path) -> Iterator[MemoryLimit]:
+    """Yield limits of this process's control group and ancestors.
 
-    Raises ValueError where a group has a limit and does not say what it uses.
+    `root` holds /proc and /sys. Raises ValueError where the use of a limited group cannot be read.
     """
     for version, path, file, limit in _limits(root):
         source = f"{version.name} /{'' if path.name == '' else path} ({file})"
-        yield Bound(source=source, limit_bytes=limit, used_bytes=_used(root / version.mount / path, version))
+        yield MemoryLimit(source=source, limit_bytes=limit, used_bytes=_used(root / version.mount / path, version))
 
 
-def cgroup_limit(root: Path) -> int | None:
-    """The least of these limits, in bytes; None where there is none."""
+def lowest_cgroup_limit(root: Path) -> int | None:
+    """Return the lowest limit, in bytes; None without one."""
     return min((limit for *_, limit in _limits(root)), default=None)
 
 
 def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
-    """Each limit: its group as a path below the mount, its file, and bytes."""
+    # Each limit: the group as a path below the mount, the file, and bytes.
     for version, own in _groups(read_text(root / "proc/self/cgroup")):
         for path in (own, *own.parents):
             for file in version.limits:
@@ -88,7 +87,6 @@ def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
 
 
 def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
-    """The groups of /proc/self/cgroup that may limit memory, as paths below the mount."""
     for line in text.splitlines():
         hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
         # A group outside this namespace is shown as /../..; a container mounts its own group as the root.
@@ -100,20 +98,18 @@ def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
 
 
 def _used(folder: Path, version: _Version) -> int:
-    """What a group uses without the page cache that the kernel would give up for it.
-
-    The kernel charges every file that is read to the group until memory gets scarce; who counts that as used sees a
-    group fill up that only reads (kubernetes/kubernetes issue 43916). What is mapped (libraries, weights) or not yet
-    written cannot just be given up, and stays counted.
-    """
+    """Return a group's use without reclaimable page cache."""
     usage = read_text(folder / version.usage)
     if not usage.isdecimal():
-        raise ValueError(f"{folder / version.usage} cannot be read, so what is left of the limit is not known")
+        raise ValueError(f"{folder / version.usage} cannot be read, so the rest of the limit is unknown")
     lines = (line.split() for line in read_text(folder / "memory.stat").splitlines())
     stat = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal()}
 
+    # The kernel charges every file that is read to the group until memory gets scarce: with the page cache a group that
+    # only reads would look full (kubernetes/kubernetes issue 43916). Mapped pages (libraries, weights) and dirty ones
+    # cannot simply be dropped, and stay counted.
     def of(*names: str) -> int:
         return sum(stat.get(version.prefix + name, 0) for name in names)
 
-    cache = of("inactive_file", "active_file") - of(version.mapped, *version.unwritten)
+    cache = of("inactive_file", "active_file") - of(version.mapped, *version.dirty)
     return max(0, int(usage) - max(0, cache))

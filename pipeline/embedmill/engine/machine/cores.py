@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""Number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import psutil
 
 
 def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """The least of: physical cores, the affinity mask, the cgroup quota (v2 `cpu.max`, v1 `cfs_quota`).
-
-    Hyper-threads are not counted: two streams of matrix products on one core share its arithmetic units.
-    """
+    """Return the least of physical cores, affinity and cgroup quota."""
+    # Hyper-threads do not count: two streams of matrix products on one core share its arithmetic units.
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed, _cgroup_cores(root)))
@@ -25,7 +23,7 @@ def _cgroup_cores(root: Path) -> int:
 
 
 def _read_quota(root: Path) -> tuple[int, int]:
-    """Microseconds of CPU per period, and the period; (0, 0) where there is no limit."""
+    # Microseconds of CPU per period, and the period, by cgroup v2 or else v1; (0, 0) without a limit.
     try:
         quota, period = (root / "cpu.max").read_text().split()
         return (int(quota), int(period)) if quota != "max" else (0, 0)

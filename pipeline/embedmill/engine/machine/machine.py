@@ -1,6 +1,6 @@
-"""What this machine is: its system, processor and memory, and the limits set on this process.
+"""Description of this machine: system, processor, memory and limits.
 
-Whatever a machine does not say is empty or None; nothing here raises for it.
+What the system does not report is empty or None; nothing here raises for it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from pathlib import Path
 import psutil
 from msgspec import Struct
 
-from embedmill.engine.machine.cgroups import cgroup_limit
+from embedmill.engine.machine.cgroups import lowest_cgroup_limit
 from embedmill.engine.machine.cores import usable_cores
 from embedmill.engine.machine.processor import processor, sysctl
 from embedmill.engine.machine.procfs import read_text
 
 _SYSTEMS = {"linux": "Linux", "win32": "Windows", "darwin": "Darwin"}
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-# A 64-bit kernel names itself to 32-bit processes too.
-_HALVES = {"x86_64": "i686", "arm64": "armv7l"}
+# A 64-bit kernel reports its own name to 32-bit processes too.
+_IN_32_BITS = {"x86_64": "i686", "arm64": "armv7l"}
 # IMAGE_FILE_MACHINE_* (winnt.h).
 _IMAGE_MACHINES = {0x014C: "x86", 0x8664: "x86_64", 0xAA64: "arm64"}
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """One machine, as this process sees it.
+    """One machine, from within this process.
 
-    system                     Linux, Windows, Darwin, or what Python calls another one
-    name, release              the distribution or edition in words; the version of the kernel or of Windows
-    architecture               of this process, which its wheels must match: x86_64, arm64, or the system's own word
-    native_architecture        of the machine below; another where the process is emulated or has 32 bits
-    wsl                        0, or the version of the Windows Subsystem for Linux
-    python                     the interpreter's version
-    cpu, cpu_features          the model, and those of `processor.FEATURES` that the system says are there
-    physical_cores             None where the system does not say; so are `logical_cores`
+    system                     Linux, Windows, Darwin, or Python's name of another one
+    name, release              distribution or edition; version of the kernel or of Windows
+    architecture               of this process, which wheels must match: x86_64, arm64, or the system's own name
+    native_architecture        of the hardware; differs in an emulated or 32-bit process
+    wsl                        version of the Windows Subsystem for Linux, 0 outside it
+    python                     version of the interpreter
+    cpu, cpu_features          model, and those of `processor.FEATURES` that the system reports
+    physical_cores             None where the system does not say, as `logical_cores`
     usable_cores               see `cores.usable_cores`
     ram_bytes                  of the machine; under WSL 2 of its virtual machine
-    available_bytes            what could be had now without swapping
-    cgroup_limit_bytes         the least memory limit of this process's control groups
+    available_bytes            RAM available now without swapping
+    cgroup_limit_bytes         lowest memory limit of this process's control groups
     address_space_limit_bytes  RLIMIT_AS
     """
 
@@ -64,7 +64,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """Look at this machine; `root` is where /proc, /sys and /etc are."""
+    """Describe this machine; `root` holds /proc, /sys and /etc."""
     name, release = _name(root)
     cpu, features = processor(read_text(root / "proc/cpuinfo"))
     memory = psutil.virtual_memory()
@@ -83,28 +83,29 @@ def this_machine(root: Path = Path("/")) -> Machine:
         usable_cores=usable_cores(root / "sys/fs/cgroup"),
         ram_bytes=memory.total,
         available_bytes=memory.available,
-        cgroup_limit_bytes=cgroup_limit(root),
+        cgroup_limit_bytes=lowest_cgroup_limit(root),
         address_space_limit_bytes=_address_space_limit(),
     )
 
 
-def normalised(machine: str) -> str:
-    """The architecture behind a name that a system gives it: x86_64, arm64, or the name itself."""
+def normalized_architecture(machine: str) -> str:
+    """Return x86_64 or arm64 for aliases, other names unchanged."""
     return _ARCHITECTURES.get(machine.lower(), machine)
 
 
 def process_architecture(tag: str | None = None, machine: str | None = None, bits: int | None = None) -> str:
-    """The architecture that wheels for this process have.
+    """Return the architecture of wheels for this process.
 
     `tag` is `sysconfig.get_platform()`, `machine` is `platform.machine()`, `bits` those of a pointer; by default
-    this interpreter's. Under Windows the tag counts (`win-amd64`): since Python 3.12 `platform.machine()` asks the
-    system there, and tells an emulated x64 process that it is ARM64.
+    this interpreter's.
     """
     tag = tag or sysconfig.get_platform()
+    # Under Windows the tag counts (`win-amd64`): since Python 3.12 `platform.machine()` reports the hardware there,
+    # ARM64 in an emulated x64 process.
     if tag.startswith("win"):
-        return normalised(tag.partition("-")[2]) or "x86"
-    found = normalised(machine or platform.machine())
-    return _HALVES.get(found, found) if (bits or struct.calcsize("P") * 8) == 32 else found
+        return normalized_architecture(tag.partition("-")[2]) or "x86"
+    found = normalized_architecture(machine or platform.machine())
+    return _IN_32_BITS.get(found, found) if (bits or struct.calcsize("P") * 8) == 32 else found
 
 
 def _native_architecture() -> str:
@@ -114,22 +115,20 @@ def _native_architecture() -> str:
         kernel = ctypes.WinDLL("kernel32")
         process, native = ctypes.c_ushort(), ctypes.c_ushort()
         # Since Windows 10 1709. The handle is that of this process (GetCurrentProcess).
-        asked = getattr(kernel, "IsWow64Process2", None)
-        if asked and asked(ctypes.c_void_p(-1), ctypes.byref(process), ctypes.byref(native)):
+        query = getattr(kernel, "IsWow64Process2", None)
+        if query and query(ctypes.c_void_p(-1), ctypes.byref(process), ctypes.byref(native)):
             return _IMAGE_MACHINES.get(native.value, f"{native.value:#06x}")
     if sys.platform == "darwin" and sysctl("-n", "sysctl.proc_translated") == "1":
         return "arm64"  # Rosetta 2
-    return normalised(platform.machine())
+    return normalized_architecture(platform.machine())
 
 
 def wsl_version(root: Path) -> int:
-    """1 or 2 inside that version of WSL, else 0.
-
-    WSL 1 speaks of itself as `4.4.0-19041-Microsoft`, its first releases only in /proc/version. WSL 2 runs
-    `5.15.90.1-microsoft-standard-WSL2`, before 2020 without `-WSL2`; kernels that users build keep one of the words.
-    """
+    """Return the WSL version (1 or 2), 0 outside WSL."""
+    # WSL 1 reports `4.4.0-19041-Microsoft`, in its first releases only in /proc/version. WSL 2 reports
+    # `5.15.90.1-microsoft-standard-WSL2`, before 2020 without `-WSL2`; custom kernels keep one of the two words.
     release, version = read_text(root / "proc/sys/kernel/osrelease"), read_text(root / "proc/version")
-    # What follows in brackets is who built the kernel, and with what.
+    # The brackets that follow name the builder of the kernel and the compiler.
     own = f"{release} {version.partition('(')[0]}"
     if "WSL2" in own or "microsoft" in own:
         return 2
@@ -147,12 +146,13 @@ def _name(root: Path) -> tuple[str, str]:
 
 
 def windows_name(build: int) -> str:
-    """Windows 10 or 11: both report version 10.0, and the builds of 11 begin at 22000."""
+    """Return the edition of a build."""
+    # Both report version 10.0; the builds of Windows 11 begin at 22000.
     return "Windows 11" if build >= 22000 else "Windows 10"
 
 
 def linux_name(root: Path) -> str:
-    """PRETTY_NAME of os-release, or its NAME; empty where there is none."""
+    """Return PRETTY_NAME or NAME of os-release, else nothing."""
     text = read_text(root / "etc/os-release") or read_text(root / "usr/lib/os-release")
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return (fields.get("PRETTY_NAME") or fields.get("NAME", "")).strip("\"'")
@@ -168,7 +168,7 @@ def _address_space_limit() -> int | None:
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far."""
+    """Return the peak resident memory of this process."""
     if sys.platform == "win32":
         import psutil
 

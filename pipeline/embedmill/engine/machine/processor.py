@@ -1,6 +1,6 @@
-"""The processor's model, and those of its features that decide how fast it multiplies matrices.
+"""Model of the processor, and features for fast matrix products.
 
-Linux tells them in /proc/cpuinfo, Windows by its registry and IsProcessorFeaturePresent, macOS by sysctl.
+Sources: /proc/cpuinfo under Linux, registry and IsProcessorFeaturePresent under Windows, sysctl under macOS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-# By the names of Linux, in the order in which they are shown.
+# Linux's names, in the order of display.
 FEATURES = (
     "f16c",
     "fma",
@@ -52,7 +52,7 @@ _WINDOWS_FEATURES = {
     "sme2": 71,
 }
 
-# Names below `hw.optional` of macOS, `arm.` left out.
+# Names below `hw.optional` of macOS, without `arm.`.
 _DARWIN_FEATURES = {
     "f16c": "f16c",
     "fma": "fma",
@@ -70,7 +70,7 @@ _DARWIN_FEATURES = {
     "FEAT_SME2": "sme2",
 }
 
-# Who made an ARM core, and which it is, as util-linux's lscpu reads MIDR_EL1.
+# Implementers and parts of ARM cores in MIDR_EL1, as util-linux's lscpu lists them.
 _IMPLEMENTERS = {
     0x41: "ARM",
     0x46: "Fujitsu",
@@ -94,10 +94,9 @@ _PARTS = {
 
 
 def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Model and features of this machine's processor; empty where the system does not say.
+    """Return model and features; empty where unknown.
 
-    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. Features that are not listed may be there all the
-    same: Windows does not tell of each.
+    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. Windows does not report every feature.
     """
     if sys.platform == "win32":
         import ctypes
@@ -110,12 +109,9 @@ def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Model and features in /proc/cpuinfo.
-
-    ARM has no model name there: maker and part of each kind of core stand for it. A feature counts where every core
-    has it.
-    """
+    """Return model and features common to all cores of /proc/cpuinfo."""
     blocks = [block for text in cpuinfo.split("\n\n") if "processor" in (block := _fields(text))]
+    # ARM has no model name there: implementer and part of each kind of core take its place.
     models = [block.get("model name") or _arm_core(block) for block in blocks]
     flags = [set((block.get("flags") or block.get("Features", "")).split()) for block in blocks]
     common = set.intersection(*flags) if flags else set()
@@ -123,18 +119,19 @@ def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def windows_features(present: Callable[[int], bool]) -> tuple[str, ...]:
-    """Those features of which `present`, the system's IsProcessorFeaturePresent, says so."""
+    """Return the features for which `present` (IsProcessorFeaturePresent) is true."""
     return _known(name for name, number in _WINDOWS_FEATURES.items() if present(number))
 
 
 def darwin_features(listing: str) -> tuple[str, ...]:
-    """The features in what `sysctl hw.optional` prints: lines like `hw.optional.arm.FEAT_BF16: 1`."""
+    """Return the features in the output of `sysctl hw.optional`."""
+    # Lines like `hw.optional.arm.FEAT_BF16: 1`.
     pairs = (line.partition(":") for line in listing.splitlines())
     return _known(_DARWIN_FEATURES.get(key.rpartition(".")[2], "") for key, _, value in pairs if value.strip() == "1")
 
 
 def sysctl(*arguments: str) -> str:
-    """What sysctl prints; empty where it fails."""
+    """Run sysctl and return the output; empty after a failure."""
     command = ["/usr/sbin/sysctl", *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
@@ -146,9 +143,9 @@ def _windows_model() -> str:
     if sys.platform == "win32":
         import winreg
 
-        place = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
         try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
                 return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
         except OSError:
             pass
@@ -165,8 +162,8 @@ def _arm_core(block: dict[str, str]) -> str:
         implementer, part = int(block["CPU implementer"], 16), int(block["CPU part"], 16)
     except (KeyError, ValueError):
         return ""
-    maker = _IMPLEMENTERS.get(implementer, f"implementer {implementer:#04x}")
-    return f"{maker} {_PARTS.get((implementer, part), f'part {part:#05x}')}"
+    vendor = _IMPLEMENTERS.get(implementer, f"implementer {implementer:#04x}")
+    return f"{vendor} {_PARTS.get((implementer, part), f'part {part:#05x}')}"
 
 
 def _known(names: Iterable[str]) -> tuple[str, ...]:

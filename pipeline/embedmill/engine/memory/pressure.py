@@ -1,6 +1,6 @@
-"""How much of its batch budget a run may use while others want memory too. Pure: observations in, a scale out.
+"""Policy that scales the batch budget under memory pressure. Pure.
 
-No clock, no device, no thread: whoever observes says when.
+Observations in, a scale out; the caller supplies the time.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ from collections.abc import Hashable
 
 from msgspec import Struct
 
+from embedmill.base.config import MIB
 from embedmill.base.results import Change
-from embedmill.engine.machine.memory.reading import MemoryReading
-from embedmill.engine.memory.cliffs import Cliffs
+from embedmill.engine.machine.memory.probe import MemoryReading
+from embedmill.engine.memory.slow_batches import SlowBatches
 
-# Of what is missing, the part that other processes must have taken to be its cause.
+# Other processes cause a shortage when they took at least this part of the missing bytes.
 _CAUSE = 0.5
-# For batches that fail there is no least budget but one row; no batch has more than 2 ** 16.
+# Failed batches may shrink to one row; no batch has more than 2 ** 16.
 _MOST_FAILED = 16
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """When a batch budget shrinks and grows.
+    """Thresholds for shrinking and growing the batch budget.
 
-    reserve_bytes   what should stay free at the full budget (`reading.reserve`); half the budget needs half of it.
-                    0: memory is no reason
-    ease            growing to a budget takes this times its reserve
-    most_halvings   the least budget is the full one halved so often
+    reserve_bytes   memory to keep free at the full budget (`probe.reserve`), halved with the budget; 0 ignores memory
+    ease            growing to a budget needs this times the reserve of that budget
+    most_halvings   the smallest budget is the full one halved so often
     hold_s          seconds without pressure before each step up; doubled, up to `most_hold_s`, when pressure returns
-                    within `relapse_s` seconds of one
-    cliff           a batch that takes this times the median of its shape is slow: what is over the budget is paged
-                    without an error, at about half the speed. Infinity where time says nothing of memory (the CPU,
-                    which others slow down too)
-    cliff_batches   so many slow batches in a row are pressure
+                    within `relapse_s` seconds of a step
+    slow_factor     a batch is slow that takes this times the median of its shape: memory over the budget is paged
+                    without an error, at about half the speed. Infinity on the CPU, which other processes slow down too
+    slow_batches    this many slow batches in a row are pressure
     """
 
     reserve_bytes: int
@@ -41,22 +40,21 @@ class Policy(Struct, frozen=True, kw_only=True):
     hold_s: float = 10.0
     most_hold_s: float = 300.0
     relapse_s: float = 60.0
-    cliff: float = 2.0
-    cliff_batches: int = 3
+    slow_factor: float = 2.0
+    slow_batches: int = 3
 
 
 class Pressure:
-    """The scale of a batch budget, as readings and batches come in; one thread at a time.
+    """Scale of the batch budget, updated by observations; not thread-safe.
 
-    It is 1, 1/2, 1/4, ...: powers of two, so that fixed shapes stay few. `chosen_at` is the reading by which the budget
-    was chosen; with it memory that this run itself has taken since is told from what others took, and is no pressure.
-    Without it, or where the means cannot tell, whatever is missing counts.
+    `chosen_at` is the reading behind the budget. With it memory that this run itself has allocated since is no
+    pressure; without it, or where a reading does not separate processes, any shortage is.
     """
 
     def __init__(self, policy: Policy, chosen_at: MemoryReading | None = None) -> None:
         self._policy = policy
         self._chosen_at = chosen_at
-        self._cliffs = Cliffs(policy.cliff)
+        self._slow = SlowBatches(policy.slow_factor)
         self._halvings = 0
         self._now_s = float("-inf")
         self._calm_since_s: float | None = None
@@ -67,20 +65,21 @@ class Pressure:
 
     @property
     def scale(self) -> float:
-        """The part of the batch budget that the next batch may use: in (0, 1]."""
+        """Return the scale of the next batch, in (0, 1]."""
+        # Powers of two, so that fixed shapes stay few.
         return 0.5**self._halvings
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """Every change so far, in its order."""
+        """Return all changes so far, in order."""
         return tuple(self._changes)
 
-    def reading(self, reading: MemoryReading, at_s: float) -> Change | None:
-        """Take note of a reading; the change that follows from it. One that does not know changes nothing, and where
-        others did know, keeps the budget from growing: the last safe size stays."""
+    def observe_memory(self, reading: MemoryReading, at_s: float) -> Change | None:
+        """Record a reading; return the resulting change."""
         self._now_s = max(self._now_s, at_s)
         free, reserve = reading.free_bytes, self._policy.reserve_bytes
         if free is None:
+            # Where memory was known before, the last safe size stays: no step up on an unknown reading.
             self._calm_since_s = None if self._knows_memory else self._calm_since_s
             return None
         self._knows_memory = True
@@ -95,40 +94,42 @@ class Pressure:
         self._calm_since_s = None
         return None
 
-    def batch(self, shape: Hashable, seconds: float, at_s: float) -> Change | None:
-        """Take note of a finished batch; the change that follows from it.
+    def observe_batch(self, shape: Hashable, seconds: float, at_s: float) -> Change | None:
+        """Record a finished batch; return the resulting change.
 
-        `seconds` are compared among batches of the same `shape` only; where shapes hardly recur, give seconds per
-        padded token and a class of shapes.
+        Durations are compared per `shape`; where shapes rarely recur, pass seconds per padded token and a class of
+        shapes.
         """
         self._now_s = max(self._now_s, at_s)
-        self._cliffs.add(shape, seconds)
-        if self._cliffs.in_a_row < self._policy.cliff_batches:
+        self._slow.add(shape, seconds)
+        if self._slow.in_a_row < self._policy.slow_batches:
             return self._calm() if not self._knows_memory else None
-        self._cliffs.in_a_row = 0
-        reason = f"{self._policy.cliff_batches} batches in a row took {self._policy.cliff:g} times their median or more"
+        self._slow.in_a_row = 0
+        count, factor = self._policy.slow_batches, self._policy.slow_factor
+        reason = f"{count} batches in a row took {factor:g} times their median or more"
         return self._shrink(self._halvings + 1, f"{reason}: the driver may be paging")
 
-    def failed(self, scale: float, why: str, at_s: float) -> Change | None:
-        """Take note that there was no memory for a batch cut to `scale`; the change that follows from it: to half of
-        that, below the least budget too. Where it is that small already, nothing follows."""
+    def observe_failure(self, scale: float, reason: str, at_s: float) -> Change | None:
+        """Record an out-of-memory batch; return the resulting change.
+
+        The scale falls to half of the failed one, below the smallest budget too, unless it is that small already.
+        """
         self._now_s = max(self._now_s, at_s)
-        return self._shrink(1 + round(-math.log2(scale)), why, most=_MOST_FAILED)
+        return self._shrink(1 + round(-math.log2(scale)), reason, most=_MOST_FAILED)
 
     def _short(self, reading: MemoryReading, free: int, needed: int) -> Change | None:
-        """Less is free than the reserve."""
-        kept = self._policy.reserve_bytes >> self._halvings
+        reserved = self._policy.reserve_bytes >> self._halvings
         taken = self._taken(reading)
-        words = f"{_mib(free)} free of the {_mib(kept)} to be kept ({reading.source})"
+        reason = f"{_mib(free)} free of the {_mib(reserved)} to be kept free ({reading.source})"
         if taken is None:
-            return self._shrink(needed, words)
-        if taken < _CAUSE * (kept - free):
+            return self._shrink(needed, reason)
+        if taken < _CAUSE * (reserved - free):
             self._calm_since_s = None
             return None
-        return self._shrink(needed, f"{words}; other processes took {_mib(taken)} more")
+        return self._shrink(needed, f"{reason}; other processes took {_mib(taken)} more")
 
     def _taken(self, reading: MemoryReading) -> int | None:
-        """What others have taken since the budget was chosen; None where that cannot be told."""
+        # Bytes that other processes took since the budget was chosen; None where unknown.
         then = self._chosen_at
         if then is None or then.source != reading.source or then.ceiling_bytes != reading.ceiling_bytes:
             return None
@@ -136,8 +137,8 @@ class Pressure:
         return None if before is None or now is None else now - before
 
     def _calm(self) -> Change | None:
-        """No pressure: after a while of it, one step up."""
-        if self._halvings == 0 or self._cliffs.in_a_row:
+        # One step up after `hold_s` seconds without pressure.
+        if self._halvings == 0 or self._slow.in_a_row:
             return None
         if self._calm_since_s is None:
             self._calm_since_s = self._now_s
@@ -166,4 +167,4 @@ class Pressure:
 
 
 def _mib(size: int) -> str:
-    return f"{size / (1 << 20):,.0f} MiB"
+    return f"{size / MIB:,.0f} MiB"

@@ -1,4 +1,4 @@
-"""A line of readings that stays short however long it is watched. Pure: no clock, no device."""
+"""Time series of bounded length. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from embedmill.base.results import Point
 
 
 class Series:
-    """At most `keep` + 1 points, an even number at least 2: when there are more, each two neighbours become one."""
+    """Series of at most `keep` + 1 points, `keep` even."""
 
     def __init__(self, keep: int = 240) -> None:
         self._keep = keep
@@ -16,7 +16,7 @@ class Series:
         self._merged = 0
 
     def add(self, point: Point) -> None:
-        """Put a point at the end."""
+        """Append a point; a full series merges neighbours in pairs."""
         self._last = point if self._last is None else _merge(self._last, point)
         self._merged += 1
         if self._merged < self._stride:
@@ -29,7 +29,7 @@ class Series:
             self._stride *= 2
 
     def points(self) -> tuple[Point, ...]:
-        """The line so far; no extreme is lost in it."""
+        """Return the series so far; extremes are preserved."""
         return (*self._points, *([] if self._last is None else [self._last]))
 
 

@@ -1,4 +1,4 @@
-"""The most memory that something took: looked at all the while, against what was in use before."""
+"""Peak memory use, measured by polling a probe."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Self
 
 from msgspec import Struct
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe
 
 _EVERY_S = 0.02
-# A look may hang in a driver; no one waits longer than this for its end.
+# A reading may hang in a driver; `stop` waits no longer than this for the thread.
 _PATIENCE_S = 2.0
 
 
 class PeakUsage(Struct, frozen=True, kw_only=True):
-    """Bytes at most above what was in use before; None where that is not known, and `words` says why. Where only the
-    use of all processes together is known, `words` says so too."""
+    """Peak bytes above the use before; None where unknown."""
 
     peak_bytes: int | None
-    words: str = ""
+    # Why the peak is unknown, or that it counts all processes.
+    note: str = ""
 
 
 class PeakMemory:
-    """Looks through a probe every 20 ms, from entering the context to `stop` or leaving it; then closes the probe."""
+    """Poll a probe every 20 ms; `stop` closes the probe."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self._stop, self._looking = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._look, name="peak-memory", daemon=True)
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._poll, name="peak-memory", daemon=True)
         self._readings: list[MemoryReading] = []
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class PeakMemory:
         self.stop()
 
     def stop(self) -> None:
-        """Look a last time; a second call does nothing."""
+        """Read a last time; a second call does nothing."""
         if self._stop.is_set():
             return
         self._stop.set()
@@ -49,10 +49,10 @@ class PeakMemory:
             self._readings.append(self._probe.read())
             self._probe.close()
 
-    def taken(self) -> PeakUsage:
-        """What was seen so far, and is seen now."""
+    def usage(self) -> PeakUsage:
+        """Return the peak so far, including now."""
         if not self._stop.is_set():
-            self._keep()
+            self._read()
         readings = list(self._readings)
         own = [reading.own_bytes for reading in readings]
         if all(value is not None for value in own):
@@ -61,17 +61,17 @@ class PeakMemory:
         if all(value is not None for value in used):
             alone = readings[0].scope == "process"
             return _above_first(used, "" if alone else "of all processes on the device together")
-        return PeakUsage(peak_bytes=None, words=next((one.reason for one in readings if one.reason), "it was not told"))
+        return PeakUsage(peak_bytes=None, note=next((one.reason for one in readings if one.reason), "unknown"))
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.wait(_EVERY_S):
-            self._keep()
+            self._read()
 
-    def _keep(self) -> None:
-        with self._looking:
+    def _read(self) -> None:
+        with self._lock:
             self._readings.append(self._probe.read())
 
 
-def _above_first(values: list[int | None], words: str) -> PeakUsage:
+def _above_first(values: list[int | None], note: str) -> PeakUsage:
     known = [value for value in values if value is not None]
-    return PeakUsage(peak_bytes=max(known) - known[0], words=words)
+    return PeakUsage(peak_bytes=max(known) - known[0], note=note)

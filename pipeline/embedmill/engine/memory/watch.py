@@ -1,4 +1,4 @@
-"""Memory is looked at in the background while a run computes."""
+"""Background watch of memory while a run computes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,25 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from embedmill.base.results import Point
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
 from embedmill.engine.memory.series import Series
 
-# The watch looks less often where looks cost so much that it would take more than this share of a core, apart from
-# what beginning costs.
-_MOST_SHARE, _BEGINNING_S = 0.004, 0.05
-# A last reading that is older than this, and than several rounds, says nothing of now.
-_STALE_S, _STALE_ROUNDS = 5.0, 4
-# A look may hang in a driver; the run does not wait longer than this for its end.
-_PATIENCE_S = 2.0
+# The watch may use this share of a core, after the cost of starting up: expensive readings become less frequent.
+_MOST_SHARE, _START_S = 0.004, 0.05
+# A reading is stale when older than this, and than several periods.
+_STALE_S, _STALE_PERIODS = 5.0, 4
 _REASONS_KEPT = 8
 
 
-class Watched(Struct, frozen=True, kw_only=True):
-    """What a watch saw, for the report; bytes, and seconds since it began.
+class WatchSummary(Struct, frozen=True, kw_only=True):
+    """Summary of a watch; bytes, and seconds from the start.
 
-    samples, unknown      readings, and those of them that did not know what is free
-    used_bytes, free_bytes  least and most; None where no reading knew
-    last                  the last reading that knew what is free
-    reasons               why readings knew less than all, and how often; the first few of them
-    series                the readings as a line of at most some hundred points
-    cpu_s, wall_s         processor time that the watch took, and how long it has watched
+    samples, unknown        number of readings, and of those with unknown free memory
+    used_bytes, free_bytes  minimum and maximum; None where unknown
+    last                    the last reading with known free memory
+    reasons                 causes of incomplete readings with counts; the first few
+    series                  the readings as at most some hundred points
+    cpu_s, wall_s           processor time of the watch, and its duration
     """
 
     samples: int
@@ -46,18 +43,26 @@ class Watched(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Looks through a probe every `every_s` seconds in a thread of its own, from entering the context to leaving it.
+    """Thread that reads a probe periodically; a context manager.
 
-    The probe stays its owner's, who closes it after the watch. `clock` tells seconds.
+    The caller closes the probe after the watch. `clock` returns seconds. The exit waits `patience_s` seconds for a
+    reading that hangs in a driver.
     """
 
-    def __init__(self, probe: Probe, *, every_s: float = 0.5, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        every_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+        patience_s: float = 2.0,
+    ) -> None:
         self._probe = probe
         self._every_s = self._period_s = every_s
-        self._clock = clock
+        self._clock, self._patience_s = clock, patience_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._look, name="memory-watch", daemon=True)
+        self._thread = threading.Thread(target=self._poll, name="memory-watch", daemon=True)
         self._began_s = self._ended_s = clock()
         self._latest: tuple[float, MemoryReading] | None = None
         self._last: MemoryReading | None = None
@@ -75,21 +80,21 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(self._patience_s)
 
     def latest(self) -> MemoryReading:
-        """The last reading; unknown where there is none yet, or none anymore because a look hangs or failed badly."""
+        """Return the last reading; unknown before the first, when stale."""
         with self._lock:
-            latest, stale_s = self._latest, max(_STALE_S, _STALE_ROUNDS * self._period_s)
+            latest, stale_s = self._latest, max(_STALE_S, _STALE_PERIODS * self._period_s)
         if latest is None:
-            return unknown("watch", "memory has not been looked at yet")
+            return unknown("watch", "memory has not been read yet")
         age_s = self._clock() - latest[0]
-        return latest[1] if age_s <= stale_s else unknown(latest[1].source, f"the last look was {age_s:.0f} s ago")
+        return latest[1] if age_s <= stale_s else unknown(latest[1].source, f"the last reading is {age_s:.0f} s old")
 
-    def seen(self) -> Watched:
-        """All that was seen so far."""
+    def summary(self) -> WatchSummary:
+        """Return a summary of all readings so far."""
         with self._lock:
-            return Watched(
+            return WatchSummary(
                 samples=self._samples,
                 unknown=self._unknown,
                 used_bytes=self._used,
@@ -101,13 +106,13 @@ class Watch:
                 wall_s=self._ended_s - self._began_s,
             )
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while True:
-            self._keep(self._probe.read(), self._clock())
+            self._record(self._probe.read(), self._clock())
             if self._stop.wait(self._period_s):
                 return
 
-    def _keep(self, reading: MemoryReading, at_s: float) -> None:
+    def _record(self, reading: MemoryReading, at_s: float) -> None:
         with self._lock:
             self._latest, self._ended_s = (at_s, reading), at_s
             self._samples += 1
@@ -122,9 +127,10 @@ class Watch:
             self._series.add(
                 Point(at_s=at_s - self._began_s, used_bytes=reading.used_bytes, free_bytes=reading.free_bytes)
             )
+            # The next reading waits until the processor time so far is within the share.
             self._cpu_s = time.thread_time()
-            earned_s = (self._cpu_s - _BEGINNING_S) / _MOST_SHARE
-            self._period_s = max(self._every_s, earned_s - (at_s - self._began_s))
+            due_s = (self._cpu_s - _START_S) / _MOST_SHARE
+            self._period_s = max(self._every_s, due_s - (at_s - self._began_s))
 
 
 def _extremes(known: tuple[int, int] | None, value: int | None) -> tuple[int, int] | None:

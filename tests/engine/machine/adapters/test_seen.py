@@ -1,4 +1,4 @@
-"""Every means of a system is asked, and what one of them cannot say keeps no other from saying it."""
+"""Every interface of a system is queried; the failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from embedmill.engine.machine.adapters import Adapter, Look, dxgi, seen_adapters, vendor_name, vulkan
-from embedmill.engine.machine.adapters.adapter import unnamed
+from embedmill.engine.machine.adapters import Adapter, Detection, detect_adapters, dxgi, vendor_name, vulkan
+from embedmill.engine.machine.adapters.adapter import fallback_name
 from embedmill.engine.machine.machine import Machine, this_machine
 from tests.support.trees import write
 
@@ -19,38 +19,43 @@ def machine(system: str, wsl: int = 0) -> Machine:
     return msgspec.structs.replace(this_machine(), system=system, wsl=wsl)
 
 
-@pytest.fixture(autouse=True)
-def vulkan_sees_llvmpipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vulkan, "adapters_in_child", lambda timeout_s: Look(adapters=(LLVMPIPE,)))
+def llvmpipe(module: str, timeout_s: float) -> Detection:
+    assert (module, timeout_s > 0) == (vulkan.__name__, True)
+    return Detection(adapters=(LLVMPIPE,))
 
 
-def test_linux_is_looked_at_by_its_files_and_vulkan(tmp_path: Path) -> None:
+def test_linux_is_queried_through_files_and_vulkan(tmp_path: Path) -> None:
     files = {
         "sys/class/drm/card0/device/uevent": "DRIVER=xe\n",
         "sys/bus/pci/devices/0000:00:02.0/class": "0x030000\n",
         "sys/class/accel/accel0/device/uevent": "DRIVER=intel_vpu\n",
     }
-    adapters, reasons = seen_adapters(machine("Linux"), write(tmp_path, files))
+    adapters, reasons = detect_adapters(machine("Linux"), write(tmp_path, files), in_child=llvmpipe)
     assert [one.seen_by for one in adapters] == ["drm", "accel", "pci", "vulkan"]
     assert reasons == []
 
 
-def test_reasons_name_the_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vulkan, "adapters_in_child", lambda _: Look(reason="crashed with signal 11"))
-    adapters, reasons = seen_adapters(machine("Linux", wsl=2), tmp_path)
+def test_reasons_name_the_interface(tmp_path: Path) -> None:
+    crash = Detection(reason="crashed with signal 11")
+    adapters, reasons = detect_adapters(machine("Linux", wsl=2), tmp_path, in_child=lambda *_: crash)
     assert adapters == []
     assert [reason.split(":")[0] for reason in reasons] == ["drm", "dxg", "vulkan"]
     assert reasons[-1] == "vulkan: crashed with signal 11"
 
 
-def test_windows_is_looked_at_by_dxgi_and_vulkan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_is_queried_through_dxgi_and_vulkan(tmp_path: Path) -> None:
     radeon = Adapter(seen_by="dxgi", name="Radeon", kind="gpu")
-    monkeypatch.setattr(dxgi, "adapters_in_child", lambda timeout_s: Look(adapters=(radeon,), reason=f"{timeout_s}"))
-    assert seen_adapters(machine("Windows"), tmp_path, timeout_s=3) == ([radeon, LLVMPIPE], ["dxgi: 3"])
+
+    def drivers(module: str, timeout_s: float) -> Detection:
+        dxgi_found = Detection(adapters=(radeon,), reason=f"{timeout_s}")
+        return dxgi_found if module == dxgi.__name__ else llvmpipe(module, timeout_s)
+
+    found = detect_adapters(machine("Windows"), tmp_path, timeout_s=3, in_child=drivers)
+    assert found == ([radeon, LLVMPIPE], ["dxgi: 3"])
 
 
-def test_macos_is_looked_at_by_vulkan(tmp_path: Path) -> None:
-    assert seen_adapters(machine("Darwin"), tmp_path) == ([LLVMPIPE], [])
+def test_macos_is_queried_through_vulkan(tmp_path: Path) -> None:
+    assert detect_adapters(machine("Darwin"), tmp_path, in_child=llvmpipe) == ([LLVMPIPE], [])
 
 
 @pytest.mark.parametrize(
@@ -74,9 +79,5 @@ def test_vendors_are_named(vendor_id: int | None, name: str) -> None:
 
 
 def test_a_device_without_a_name_is_called_by_what_is_known_of_it() -> None:
-    assert [unnamed(0x8086, 0x46A6), unnamed(0x1AF4, 0x1050), unnamed(0x10DE, None), unnamed(None, 1)] == [
-        "Intel 0x46a6",
-        "0x1af4:0x1050",
-        "NVIDIA",
-        "",
-    ]
+    ids = [(0x8086, 0x46A6), (0x1AF4, 0x1050), (0x10DE, None), (None, 1)]
+    assert [fallback_name(*pair) for pair in ids] == ["Intel 0x46a6", "0x1af4:0x1050", "NVIDIA", ""]

@@ -1,4 +1,4 @@
-"""GPUs and NPUs that this machine shows, by every means there is on its system."""
+"""Detection of GPUs and NPUs through every system interface."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Look, vendor_name
+from embedmill.engine.machine.adapters import accel, drm, dxg, pci
+from embedmill.engine.machine.adapters.adapter import Adapter, Detection, Kind, vendor_name
+from embedmill.engine.machine.adapters.child import detect_in_child
 
 if TYPE_CHECKING:
     from embedmill.engine.machine.machine import Machine
 
-__all__ = ["Adapter", "Kind", "Look", "driver_versions", "seen_adapters", "vendor_name"]
+__all__ = ["Adapter", "Detection", "Kind", "detect_adapters", "driver_versions", "vendor_name"]
+
+InChild = Callable[[str, float], Detection]
+_ROOT = Path("/")
 
 
-def seen_adapters(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> tuple[list[Adapter], list[str]]:
-    """What each means sees, and what could not be looked at and why.
+def detect_adapters(
+    machine: Machine, root: Path = _ROOT, timeout_s: float = 10.0, in_child: InChild = detect_in_child
+) -> tuple[list[Adapter], list[str]]:
+    """Return all adapters, and the reasons of failed queries.
 
-    A device that two means see is listed twice: which of them are one, not every means can tell. Those that ask a
-    driver do so in a child process, each for at most `timeout_s` seconds.
+    A device that two interfaces report is listed twice: not every interface gives an identity to compare. `in_child`
+    runs each query that loads a driver, for at most `timeout_s` seconds.
     """
     adapters: list[Adapter] = []
     reasons: list[str] = []
-    for means, look in _means(machine, root, timeout_s).items():
-        seen = look()
-        adapters += seen.adapters
-        reasons += [f"{means}: {seen.reason}"] if seen.reason else []
+    for interface, detect in _detectors(machine, root, timeout_s, in_child).items():
+        found = detect()
+        adapters += found.adapters
+        reasons += [f"{interface}: {found.reason}"] if found.reason else []
     return adapters, reasons
 
 
-def driver_versions(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> list[str]:
-    """Names and versions of the drivers that the system's own means tell; Vulkan, the slowest to ask, is left out."""
-    looks = (look() for means, look in _means(machine, root, timeout_s).items() if means != "vulkan")
-    return sorted({adapter.driver for look in looks for adapter in look.adapters if adapter.driver})
+def driver_versions(machine: Machine, root: Path = _ROOT, timeout_s: float = 10.0) -> list[str]:
+    """Return names and versions of drivers, sorted."""
+    detectors = _detectors(machine, root, timeout_s, detect_in_child)
+    # Vulkan is the slowest to query, and the system's own interfaces know the same drivers.
+    del detectors["vulkan"]
+    return sorted({adapter.driver for detect in detectors.values() for adapter in detect().adapters if adapter.driver})
 
 
-def _means(machine: Machine, root: Path, timeout_s: float) -> dict[str, Callable[[], Look]]:
-    """The means of a system, in the order in which they are shown."""
-    # Imported here, so that the child that runs one of them as a program imports it once.
-    from embedmill.engine.machine.adapters import accel, drm, dxg, dxgi, pci, vulkan
-
-    by_driver: dict[str, Callable[[], Look]] = {"vulkan": partial(vulkan.adapters_in_child, timeout_s)}
-    if machine.system == "Windows":
-        return {"dxgi": partial(dxgi.adapters_in_child, timeout_s), **by_driver}
+def _detectors(machine: Machine, root: Path, timeout_s: float, in_child: InChild) -> dict[str, Callable[[], Detection]]:
+    # In the order of display. DXGI and Vulkan load drivers, which may crash or hang: they are named, not imported.
+    drivers = ["dxgi", "vulkan"] if machine.system == "Windows" else ["vulkan"]
+    by_driver = {name: partial(in_child, f"{__name__}.{name}", timeout_s) for name in drivers}
     if machine.system != "Linux":
-        return by_driver
-    from_files = {"drm": drm.look, "accel": accel.look, "pci": pci.look}
-    return {
-        **{means: partial(look, root) for means, look in from_files.items()},
-        "dxg": partial(dxg.look, machine, root),
-        **by_driver,
-    }
+        return {**by_driver}
+    files = {name: partial(module.detect, root) for name, module in (("drm", drm), ("accel", accel), ("pci", pci))}
+    return {**files, "dxg": partial(dxg.detect, machine, root), **by_driver}

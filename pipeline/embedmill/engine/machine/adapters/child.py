@@ -1,4 +1,4 @@
-"""A look through a driver, in a child process."""
+"""Detection in a child process, safe from drivers that crash."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Callable
 import msgspec
 
 from embedmill.base.process.child import leave_no_trace, run_child
-from embedmill.engine.machine.adapters.adapter import Look
+from embedmill.engine.machine.adapters.adapter import Detection
 
 
-def look_in_child(module: str, timeout_s: float) -> Look:
-    """Run `main()` of a module, which ends with `answer`, in a child process.
+def detect_in_child(module: str, timeout_s: float) -> Detection:
+    """Run `main()` of a module, which calls `print_detection`.
 
-    A child that crashes, takes longer than `timeout_s` seconds or says nothing sensible gives a `Look` with the
+    A child that crashes, takes longer than `timeout_s` seconds or prints no result gives a `Detection` with the
     reason, never an exception.
     """
     ended = run_child(module, timeout_s=timeout_s)
-    return Look(reason=ended.words) if ended.words else _parsed(ended.lines)
+    return Detection(reason=ended.words) if ended.words else _parsed(ended.lines)
 
 
-def answer(look: Callable[[], Look]) -> None:
-    """Look, and print what was seen as one line of JSON; for a child."""
+def print_detection(detect: Callable[[], Detection]) -> None:
+    """Print a detection as one line of JSON."""
     leave_no_trace()
-    print(msgspec.json.encode(look()).decode(), flush=True)
+    print(msgspec.json.encode(detect()).decode(), flush=True)
 
 
-def _parsed(lines: list[str]) -> Look:
-    """The answer among what was printed: a driver may print too, before it and after."""
+def _parsed(lines: list[str]) -> Detection:
+    # A driver may print lines too, before and after the result.
     for line in reversed(lines):
         try:
-            return msgspec.json.decode(line, type=Look)
+            return msgspec.json.decode(line, type=Detection)
         except msgspec.DecodeError:
             continue
-    return Look(reason="ended without an answer")
+    return Detection(reason="ended without an answer")

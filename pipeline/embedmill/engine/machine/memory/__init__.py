@@ -1,4 +1,4 @@
-"""How much memory there is for batches: one interface over the means that systems and drivers have."""
+"""Memory for batches: one probe interface over systems and drivers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from embedmill.engine.machine.memory.amdgpu import AmdgpuProbe
 from embedmill.engine.machine.memory.host import HostProbe
 from embedmill.engine.machine.memory.nvml import NvmlProbe
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, UnknownProbe, ceiling, reserve
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, UnknownProbe, ceiling, reserve
 
 __all__ = [
     "DeviceFacts",
@@ -23,21 +23,21 @@ __all__ = [
     "reserve",
 ]
 
-# The catalogue's words for who reports memory; `vendor` is for providers that drive any maker's GPU.
+# Interfaces that report memory; `vendor` is for providers that drive GPUs of any vendor.
 MemorySource = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
 # PCI vendors: NVIDIA, AMD.
 _VENDORS: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
 
 
 class DeviceFacts(Struct, frozen=True, kw_only=True):
-    """What is known of a device that tells it from others; nothing of it need be.
+    """Identity of a device; any field may be unknown.
 
     luid        Windows' number of the adapter: high part << 32 | low part
     uuid        NVIDIA's, as `GPU-...` or `MIG-...`
-    bus_id      its PCI address, as `0000:03:00.0`
-    cuda_index  its number as CUDA counts
-    vendor_id   of PCI
-    integrated  whether its memory is the machine's
+    bus_id      PCI address, as `0000:03:00.0`
+    cuda_index  CUDA's device number
+    vendor_id   PCI vendor
+    integrated  whether the device shares the machine's memory
     """
 
     luid: int | None = None
@@ -48,23 +48,23 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
     integrated: bool | None = None
 
 
-def probe_for(word: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
-    """The probe that the catalogue's word names, for a device. `root` is where /proc and /sys are.
+def probe_for(source: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
+    """Return a device's probe; `root` holds /proc and /sys.
 
-    Where the device cannot be told from others, the probe says so at each reading.
+    For a device that cannot be identified, every reading of the probe is unknown and says so.
     """
     device = device or DeviceFacts()
-    if word == "vendor":
-        word = _by_vendor(device)
-    if word == "host":
+    if source == "vendor":
+        source = _by_vendor(device)
+    if source == "host":
         return HostProbe(root)
-    if word == "nvml":
+    if source == "nvml":
         return _nvidia(device)
-    if word == "amdgpu":
+    if source == "amdgpu":
         return AmdgpuProbe(device.bus_id, integrated=device.integrated, root=root)
-    if word == "dxgi":
+    if source == "dxgi":
         return _windows(device)
-    return UnknownProbe("unknown", "no means to look at this device's memory is known")
+    return UnknownProbe("unknown", "no interface reports this device's memory")
 
 
 def _by_vendor(device: DeviceFacts) -> MemorySource:
@@ -76,9 +76,9 @@ def _by_vendor(device: DeviceFacts) -> MemorySource:
 
 
 def _nvidia(device: DeviceFacts) -> Probe:
-    known = device.uuid or device.bus_id
-    if known:
-        return NvmlProbe(known)
+    identity = device.uuid or device.bus_id
+    if identity:
+        return NvmlProbe(identity)
     if device.cuda_index is None:
         return UnknownProbe("NVML", "the runtime does not say which GPU it uses")
     return NvmlProbe(device.cuda_index)
@@ -89,6 +89,7 @@ def _windows(device: DeviceFacts) -> Probe:
         return UnknownProbe("DXGI and PDH", "only Windows has them")
     if device.luid is None:
         return UnknownProbe("DXGI and PDH", "the runtime does not say which adapter it uses (no LUID)")
+    # Only Windows has the libraries that this module loads.
     from embedmill.engine.machine.memory.windows import WindowsProbe
 
     return WindowsProbe(device.luid, integrated=device.integrated)

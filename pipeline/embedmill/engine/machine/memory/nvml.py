@@ -1,6 +1,6 @@
-"""Memory of NVIDIA's GPUs: NVML, through nvidia-ml-py (the extra `nvidia`).
+"""Memory of NVIDIA GPUs: NVML through nvidia-ml-py (extra `nvidia`).
 
-Functions: NVML API reference, "Device Queries"; the CUDA driver API, "Device Management".
+References: NVML API, "Device Queries"; CUDA driver API, "Device Management".
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
 
 _SOURCE = "NVML"
 _MISSING = "nvidia-ml-py is not installed: python -m pip install 'embedmill[nvidia]'"
 
 
 class NvmlProbe(Probe):
-    """One GPU, or one instance of a divided one (MIG).
+    """Probe of one GPU or one MIG instance.
 
-    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's number of the device. `cuda` is the CUDA
-    driver's library, by default the system's: NVML knows neither CUDA_VISIBLE_DEVICES nor CUDA's order, fastest
-    first, so that CUDA's number of a device is not NVML's.
+    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's device number; `cuda` is the CUDA driver's
+    library, by default the system's.
     """
 
     def __init__(self, device: int | str, *, cuda: Any = None) -> None:
@@ -35,7 +34,7 @@ class NvmlProbe(Probe):
         self._failed = ""
 
     def read(self) -> MemoryReading:
-        """What all processes use of the device. A probe that could not be opened is not opened again."""
+        """Read the use of all processes; failed openings are final."""
         if not self._failed and self._handle is None:
             self._failed = self._open()
         if self._failed:
@@ -45,7 +44,7 @@ class NvmlProbe(Probe):
         except self._errors as error:
             return unknown(_SOURCE, str(error))
         if memory.total <= 0:
-            return unknown(_SOURCE, "it tells a device of 0 bytes")
+            return unknown(_SOURCE, "the driver reports a device of 0 bytes")
         return MemoryReading(
             used_bytes=memory.used,
             free_bytes=memory.free,
@@ -56,19 +55,20 @@ class NvmlProbe(Probe):
         )
 
     def close(self) -> None:
-        """Leave NVML; it counts who entered it, so that others in this process are not disturbed."""
+        """Shut NVML down."""
+        # NVML counts initialisations: other users in this process are not affected.
         self._failed = self._failed or "the probe was closed"
         if self._handle is not None:
             self._handle = None
-            self._leave()
+            self._shut_down()
 
     def _open(self) -> str:
-        """Find the device; what hindered it, or nothing."""
+        """Open the device; return the reason of a failure."""
         try:
             self._nvml = importlib.import_module("pynvml")
         except ImportError:
             return _MISSING
-        # The second is no NVMLError: a driver that is older than nvidia-ml-py lacks a version of a function.
+        # Raised, and no NVMLError, where a driver older than nvidia-ml-py lacks a version of a function.
         self._errors = (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError)
         try:
             self._nvml.nvmlInit()
@@ -77,12 +77,13 @@ class NvmlProbe(Probe):
         try:
             self._handle = self._find()
         except (*self._errors, OSError) as error:
-            self._leave()
+            self._shut_down()
             return f"device {self._device}: {error}"
         return ""
 
     def _find(self) -> Any:
         if isinstance(self._device, int):
+            # NVML has numbers of its own: CUDA counts visible devices only (CUDA_VISIBLE_DEVICES), fastest first.
             uuid = cuda_uuid(self._device, self._cuda)
             try:
                 return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
@@ -93,8 +94,7 @@ class NvmlProbe(Probe):
         return self._nvml.nvmlDeviceGetHandleByPciBusId(self._device)
 
     def _own(self) -> int | None:
-        """What this process uses. Windows' driver model keeps it from NVML, and in a container NVML counts processes
-        by other numbers: None there."""
+        # None under Windows, whose driver model hides it, and in a container, where NVML has other process ids.
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._errors:
@@ -102,7 +102,7 @@ class NvmlProbe(Probe):
         found: int | None = next((one.usedGpuMemory for one in running if one.pid == os.getpid()), None)
         return found
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         try:
             self._nvml.nvmlShutdown()
         except self._errors:
@@ -110,19 +110,20 @@ class NvmlProbe(Probe):
 
 
 def cuda_uuid(ordinal: int, library: Any = None) -> UUID:
-    """The UUID of a device as CUDA numbers those that this process may see; of a MIG instance its own (CUDA 11.4).
+    """Return the UUID of a CUDA device or MIG instance.
 
-    `library` is the CUDA driver's, by default the system's. Raises OSError where it is missing or knows no such device.
+    `library` is the CUDA driver's, by default the system's. Raises OSError without the library or the device.
     """
     library = library or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
     _check("cuInit", library.cuInit(0))
     _check("cuDeviceGet", library.cuDeviceGet(ctypes.byref(device), ordinal))
-    ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
-    _check("cuDeviceGetUuid", ask(uuid, device))
+    # Since CUDA 11.4; the older function returns the UUID of the whole GPU for a MIG instance.
+    get_uuid = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
+    _check("cuDeviceGetUuid", get_uuid(uuid, device))
     return UUID(bytes=bytes(uuid))
 
 
-def _check(what: str, code: int) -> None:
+def _check(function: str, code: int) -> None:
     if code:
-        raise OSError(f"{what} failed with {code}")
+        raise OSError(f"{function} failed with {code}")

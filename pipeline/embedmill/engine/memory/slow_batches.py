@@ -1,4 +1,4 @@
-"""Batches that suddenly take twice their time: what paging looks like where a driver pages without an error. Pure."""
+"""Detection of paging by batches that suddenly slow down. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Hashable
 from statistics import median
 
-# Seconds of a shape's last batches; below the lesser number their median means nothing yet (the first compile).
+# Durations kept per shape, and needed for a meaningful median (the first batches compile).
 _KEPT, _NEEDED = 31, 5
-# Shapes that are remembered; the one seen longest ago is forgotten first.
+# Shapes kept; the least recently used one is dropped first.
 _SHAPES = 256
 
 
-class Cliffs:
-    """Counts the batches in a row that took `factor` times the median of those of the same shape before them.
+class SlowBatches:
+    """Count of consecutive batches slower than `factor` times the median.
 
-    Slow ones enter the median too: what stays slow (a clock that was lowered) becomes the new measure.
+    The median is over earlier batches of the same shape.
     """
 
     def __init__(self, factor: float) -> None:
@@ -24,12 +24,13 @@ class Cliffs:
         self.in_a_row = 0
 
     def add(self, shape: Hashable, seconds: float) -> None:
-        """Take note of a batch. One of a shape that is new says nothing, and ends no row."""
+        """Count a batch; new shapes neither extend nor end rows."""
         if not seconds > 0:
             return
         before = self._seconds.pop(shape, None) or deque(maxlen=_KEPT)
         if len(before) >= _NEEDED:
             self.in_a_row = self.in_a_row + 1 if seconds >= self._factor * median(before) else 0
+        # Slow ones enter the median too: lasting slowness (a lowered clock) becomes the new normal.
         before.append(seconds)
         self._seconds[shape] = before
         if len(self._seconds) > _SHAPES:
