@@ -103,7 +103,7 @@ def test_memory_that_others_take_makes_batches_smaller_and_changes_no_vector(
     assert (change.from_scale, change.to_scale) == (1, 1 / 64)
     assert memory.least_free_bytes == MIB
     said = capsys.readouterr().err
-    assert "batches shrink from full size to 1/64: 1 MiB free of the 461 MiB to be kept (NVML)" in said
+    assert "batches shrink from full size to 1/64: 1 MiB free of the 461 MiB to be kept free (NVML)" in said
 
 
 def memory_of(output: Path) -> MemoryFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Scope, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Scope, unknown
 
 MIB = 1 << 20
 GIB = 1 << 30

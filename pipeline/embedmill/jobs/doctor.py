@@ -13,7 +13,7 @@ from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
-from embedmill.engine.machine.adapters import seen_adapters
+from embedmill.engine.machine.adapters import detect_adapters
 from embedmill.engine.machine.machine import this_machine
 from embedmill.jobs.models import find_bundle
 from embedmill.report.doctor import DoctorResult, Finding, State
@@ -36,7 +36,7 @@ def examine(name: str, *, deadline_s: float = _DEADLINE_S) -> DoctorResult:
     Raises nothing for what a driver does, and nothing for a model that cannot be had: the findings say so.
     """
     machine = this_machine()
-    adapters, unseen = seen_adapters(machine)
+    adapters, unseen = detect_adapters(machine)
     try:
         known: Model | None = find_bundle(name).model(TextTable())
         why_not = ""

@@ -78,7 +78,7 @@ def figures_of(
         flops=cost.flops(work.tokens.lengths) if cost is not None else None,
         cosine=_cosine(request, vectors, rows),
         memory_bytes=usage.peak_bytes,
-        memory_words=usage.words,
+        memory_words=usage.note,
         peak_flops_per_s=peak,
         peak_words=words,
     )

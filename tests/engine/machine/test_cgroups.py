@@ -1,4 +1,4 @@
-"""A control group leaves what its limit, and each limit above it, leaves; the page cache is no use of it."""
+"""Limits of a control group and its ancestors apply; the page cache does not count as use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedmill.engine.machine.cgroups import Bound, cgroup_bounds
+from embedmill.engine.machine.cgroups import MemoryLimit, cgroup_limits
 from tests.support.readings import GIB, MIB
 from tests.support.trees import write
 
@@ -48,14 +48,14 @@ def v2(folder: str, most: str, current: int, **files: str) -> dict[str, str]:
     return {f"{mount}/{name}": text for name, text in own.items()}
 
 
-def bounds(root: Path, files: dict[str, str]) -> list[Bound]:
-    return list(cgroup_bounds(write(root, files)))
+def bounds(root: Path, files: dict[str, str]) -> list[MemoryLimit]:
+    return list(cgroup_limits(write(root, files)))
 
 
 def test_v2_does_not_count_the_cache_that_the_kernel_gives_up(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/\n"} | v2("", f"{8 * GIB}", 7 * GIB, memory_stat=V2_STAT)
     (found,) = bounds(tmp_path, files)
-    assert found == Bound(source="cgroup v2 / (memory.max)", limit_bytes=8 * GIB, used_bytes=7 * GIB - V2_CACHE)
+    assert found == MemoryLimit(source="cgroup v2 / (memory.max)", limit_bytes=8 * GIB, used_bytes=7 * GIB - V2_CACHE)
     assert found.free_bytes == GIB + V2_CACHE
 
 
@@ -69,7 +69,7 @@ def test_v1_counts_the_groups_below_too(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory/memory.limit_in_bytes": NO_LIMIT,
     }
     (found,) = bounds(tmp_path, files)
-    assert found == Bound(
+    assert found == MemoryLimit(
         source="cgroup v1 /jobs/7ee1 (memory.limit_in_bytes)", limit_bytes=6 * GIB, used_bytes=5 * GIB - V1_CACHE
     )
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from embedmill.engine.machine import machine, processor
-from embedmill.engine.machine.cgroups import cgroup_limit
+from embedmill.engine.machine.cgroups import lowest_cgroup_limit
 from embedmill.engine.machine.machine import (
     linux_name,
-    normalised,
+    normalized_architecture,
     peak_memory_bytes,
     process_architecture,
     this_machine,
@@ -204,7 +204,7 @@ def test_wsl_is_known_by_its_release(tmp_path: Path, release: str, expected: int
     [("AMD64", "x86_64"), ("x86_64", "x86_64"), ("aarch64", "arm64"), ("ARM64", "arm64"), ("riscv64", "riscv64")],
 )
 def test_architectures_have_one_name_each(name: str, expected: str) -> None:
-    assert normalised(name) == expected
+    assert normalized_architecture(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_the_least_limit_of_nested_groups_counts(tmp_path: Path) -> None:
         "sys/fs/cgroup/user.slice/memory.max": "2147483648\n",
         "sys/fs/cgroup/user.slice/job.scope/memory.max": "max\n",
     }
-    assert cgroup_limit(write(tmp_path, files)) == 2 << 30
+    assert lowest_cgroup_limit(write(tmp_path, files)) == 2 << 30
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1073741824", 1 << 30), ("9223372036854771712", None)])
@@ -256,7 +256,7 @@ def test_the_limit_of_cgroup_v1_is_read(tmp_path: Path, limit: str, expected: in
         # A container has its own group where the host has the root.
         "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{limit}\n",
     }
-    assert cgroup_limit(write(tmp_path, files)) == expected
+    assert lowest_cgroup_limit(write(tmp_path, files)) == expected
 
 
 def test_a_group_outside_the_namespace_is_not_followed(tmp_path: Path) -> None:
@@ -266,12 +266,12 @@ def test_a_group_outside_the_namespace_is_not_followed(tmp_path: Path) -> None:
         "sys/other/memory.max": "1\n",
         "other/memory.max": "1\n",
     }
-    assert cgroup_limit(write(tmp_path, files)) is None
+    assert lowest_cgroup_limit(write(tmp_path, files)) is None
 
 
 @pytest.mark.parametrize("text", ["", "0", "nonsense\n", "0::/a\n"])
 def test_no_group_is_no_limit(tmp_path: Path, text: str) -> None:
-    assert cgroup_limit(write(tmp_path, {"proc/self/cgroup": text})) is None
+    assert lowest_cgroup_limit(write(tmp_path, {"proc/self/cgroup": text})) is None
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(8 << 30, 8 << 30), (None, None)])

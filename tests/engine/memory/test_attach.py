@@ -1,4 +1,4 @@
-"""A target's memory is looked at by the means its catalogue entry names, for the device the runtime names."""
+"""A target's memory is probed as the catalogue says, on the device that the runtime names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import structs
 from embedmill.engine.catalogue import find_provider
 from embedmill.engine.devices import devices_of
 from embedmill.engine.machine.memory import DeviceFacts
-from embedmill.engine.memory.attach import device_facts, guard_for, has_its_own_memory, probe_of
+from embedmill.engine.memory.attach import device_facts, guard_for, has_own_memory, probe_of
 from embedmill.engine.target import Target
 from tests.support.fake_devices import device_of
 from tests.support.works import CPU, target_of
@@ -46,9 +46,9 @@ def test_the_runtime_tells_who_made_a_device() -> None:
 
 def test_a_provider_for_several_kinds_of_devices_takes_the_machines_memory_on_the_processor() -> None:
     openvino = target_of(find_provider("openvino"))
-    assert has_its_own_memory(structs.replace(openvino, device=device_of(kind="gpu")))
-    assert not has_its_own_memory(structs.replace(openvino, device=device_of(kind="cpu")))
-    assert not has_its_own_memory(target_of(CPU))
+    assert has_own_memory(structs.replace(openvino, device=device_of(kind="gpu")))
+    assert not has_own_memory(structs.replace(openvino, device=device_of(kind="cpu")))
+    assert not has_own_memory(target_of(CPU))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the source is Linux's")
@@ -69,5 +69,5 @@ def test_a_provider_that_computes_on_the_cpu_takes_the_machines_memory() -> None
     openvino = find_provider("openvino")
     on_cpu = Target(provider=openvino, precision="fp32", device=device_of(kind="cpu"), chosen="asked for")
     assert probe_of(on_cpu).read().free_bytes is not None
-    assert not has_its_own_memory(on_cpu)
-    assert has_its_own_memory(structs.replace(on_cpu, device=device_of(kind="gpu")))
+    assert not has_own_memory(on_cpu)
+    assert has_own_memory(structs.replace(on_cpu, device=device_of(kind="gpu")))

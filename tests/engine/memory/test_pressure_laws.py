@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.base.results import Change
-from embedmill.engine.machine.memory.reading import MemoryReading
+from embedmill.engine.machine.memory.probe import MemoryReading
 from embedmill.engine.memory.pressure import Policy, Pressure
 from tests.support.readings import GIB, LOST, device
 
@@ -29,12 +29,14 @@ policies = st.builds(
     reserve_bytes=st.sampled_from([0, 1, GIB]),
     most_halvings=st.integers(min_value=0, max_value=8),
     hold_s=st.sampled_from([1.0, 10.0]),
-    cliff_batches=st.integers(min_value=1, max_value=4),
+    slow_batches=st.integers(min_value=1, max_value=4),
 )
 
 
 def observe(pressure: Pressure, seen: MemoryReading | Batch, at_s: float) -> Change | None:
-    return pressure.reading(seen, at_s) if isinstance(seen, MemoryReading) else pressure.batch(*seen, at_s)
+    if isinstance(seen, MemoryReading):
+        return pressure.observe_memory(seen, at_s)
+    return pressure.observe_batch(*seen, at_s)
 
 
 def play(pressure: Pressure, found: list[Observation]) -> float:
@@ -101,9 +103,9 @@ def test_it_returns_to_the_whole_budget_when_pressure_eases_for_long(
     pressure = Pressure(policy, chosen)
     at_s = play(pressure, found)
     for shape in ("a", "b"):
-        pressure.batch(shape, 0.5, at_s)
+        pressure.observe_batch(shape, 0.5, at_s)
     for second in range(1, int(policy.most_hold_s) * (policy.most_halvings + 1), 25):
-        pressure.reading(device(8 * GIB), at_s + second)
+        pressure.observe_memory(device(8 * GIB), at_s + second)
     assert pressure.scale == 1
 
 
@@ -121,7 +123,7 @@ def test_changes_are_few_however_readings_jump(
 def test_noise_around_the_reserve_changes_it_a_few_times_in_ten_minutes(noise: list[bool]) -> None:
     pressure = Pressure(Policy(reserve_bytes=GIB))
     for at_s, low in enumerate(noise):
-        pressure.reading(device(GIB - 1 if low else 2 * GIB), float(at_s))
+        pressure.observe_memory(device(GIB - 1 if low else 2 * GIB), float(at_s))
     assert len(pressure.changes) <= 14
 
 

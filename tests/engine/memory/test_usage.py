@@ -1,4 +1,4 @@
-"""The most memory that something took, and nothing where that is not known."""
+"""The peak of memory use is measured, or unknown with a reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, Scope, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, Scope, unknown
 from embedmill.engine.memory.attach import probe_of
 from embedmill.engine.memory.usage import PeakMemory, PeakUsage
 from tests.support.works import CPU, target_of
@@ -40,7 +40,7 @@ def taken(*readings: MemoryReading) -> PeakUsage:
         while len(probe.readings) > 1 and time.monotonic() < deadline:
             time.sleep(0.005)
     assert probe.closed
-    return memory.taken()
+    return memory.usage()
 
 
 def test_it_is_the_most_above_what_was_there_before() -> None:
@@ -57,12 +57,12 @@ def test_the_processs_own_part_counts_where_it_is_told() -> None:
 
 def test_the_use_of_all_processes_is_named_as_such() -> None:
     found = taken(reading(900, None, "device"), reading(1000, None, "device"))
-    assert found == PeakUsage(peak_bytes=100, words="of all processes on the device together")
+    assert found == PeakUsage(peak_bytes=100, note="of all processes on the device together")
 
 
 def test_one_look_that_fails_leaves_it_unknown() -> None:
     found = taken(reading(100), unknown("told", "the driver hung up"), reading(400))
-    assert found == PeakUsage(peak_bytes=None, words="the driver hung up")
+    assert found == PeakUsage(peak_bytes=None, note="the driver hung up")
 
 
 def test_real_memory_of_this_process_is_seen() -> None:
@@ -72,7 +72,7 @@ def test_real_memory_of_this_process_is_seen() -> None:
         del block
         memory.stop()
         memory.stop()
-    found = memory.taken().peak_bytes
+    found = memory.usage().peak_bytes
     assert found is not None
     assert 50 << 20 < found < 200 << 20
 
@@ -80,7 +80,7 @@ def test_real_memory_of_this_process_is_seen() -> None:
 def test_what_is_seen_so_far_may_be_asked_for_while_it_looks() -> None:
     probe = Told([reading(100), reading(100), reading(700)])
     with PeakMemory(probe) as memory:
-        memory.taken()
-        assert memory.taken() == PeakUsage(peak_bytes=600)
+        memory.usage()
+        assert memory.usage() == PeakUsage(peak_bytes=600)
         assert not probe.closed
     assert probe.closed

@@ -1,4 +1,4 @@
-"""The watch looks in the background, cheaply, keeps what it saw, and leaves no thread behind."""
+"""The watch reads in the background, cheaply, and leaves no thread behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from embedmill.engine.machine.memory import probe_for
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
-from embedmill.engine.memory import watch as watching
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
 from embedmill.engine.memory.watch import Watch, WatchSummary
 from tests.support.readings import GIB, LOST, device
 
@@ -90,8 +89,7 @@ def test_a_reading_that_is_old_says_nothing_of_now() -> None:
     assert (watch.latest().free_bytes, watch.latest().reason) == (None, "the last reading is 5 s old")
 
 
-def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_JOIN_TIMEOUT_S", 0.05)
+def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     class Hanging(Told):
@@ -101,7 +99,7 @@ def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest
             return device(GIB)
 
     before = set(threading.enumerate())
-    with Watch(Hanging(device(GIB))) as watch:
+    with Watch(Hanging(device(GIB)), patience_s=0.05) as watch:
         assert inside.wait(30)
         assert watch.latest().free_bytes is None
         began = time.monotonic()
@@ -113,7 +111,7 @@ def test_a_look_that_hangs_keeps_neither_the_run_nor_its_end(monkeypatch: pytest
 
 
 def test_a_dear_probe_is_looked_through_less_often_and_stopping_does_not_wait_for_it() -> None:
-    """20 ms of a core a look are worth 5 seconds, after the first few."""
+    """A reading that costs 20 ms of a core is due every 5 seconds, after the first few."""
 
     class Dear(Told):
         def read(self) -> MemoryReading:
@@ -135,7 +133,7 @@ def test_a_dear_probe_is_looked_through_less_often_and_stopping_does_not_wait_fo
 
 
 def test_a_look_that_has_begun_is_waited_for() -> None:
-    """What it looks through may be closed right after."""
+    """The probe may be closed right after."""
     ended: list[float] = []
 
     class Slow(Told):
@@ -165,7 +163,7 @@ def test_the_watch_ends_when_the_run_fails() -> None:
 
 
 def test_the_host_is_watched_for_less_than_half_a_percent_of_a_core() -> None:
-    """As the watch counts its thread's processor time, at its usual rate."""
+    """By the processor time that the watch reports, at the default period."""
     probe = probe_for("host")
     with Watch(probe, every_s=0.1) as watch:
         time.sleep(1.0)

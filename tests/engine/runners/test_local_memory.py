@@ -141,7 +141,8 @@ class TestPressure:
         assert found == [vector_of(text) for text in self.TEXTS]
         assert [size for size, _ in shapes(session)] == [4, 4, 2, 2, 2, 2, *[4] * 6]
         assert [(change.from_scale, change.to_scale) for change in changes_of(facts)] == [(1, 0.5), (0.5, 1)]
-        assert script.said[0] == ("batches shrink from full size to 1/2: 200 MiB free of the 307 MiB to be kept (NVML)")
+        shrink, kept = "batches shrink from full size to 1/2", "200 MiB free of the 307 MiB to be kept free (NVML)"
+        assert script.said[0] == f"{shrink}: {kept}"
         assert script.said[1].startswith("batches grow back from 1/2 to full size: no pressure for 1")
 
     def test_a_session_of_any_shape_gives_back_what_its_largest_batch_took(self, session: type[FakeSession]) -> None:

@@ -1,7 +1,4 @@
-"""Read memory limits and use of (nested) control groups.
-
-Files of v1 and v2: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of the kernel.
-"""
+"""Memory limits and use of control groups, v1 and v2."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from embedmill.engine.machine.procfs import read_text
 _NO_LIMIT = 1 << 62
 
 
-class Bound(Struct, frozen=True, kw_only=True):
-    """One memory limit and the use counted against that limit."""
+class MemoryLimit(Struct, frozen=True, kw_only=True):
+    """Memory limit and total use below the limit, in bytes."""
 
     source: str
     limit_bytes: int
@@ -25,23 +22,24 @@ class Bound(Struct, frozen=True, kw_only=True):
 
     @property
     def free_bytes(self) -> int:
-        """Bytes below the limit; 0 where use exceeds the limit."""
+        """Return what is left, at least 0."""
         return max(0, self.limit_bytes - self.used_bytes)
 
 
 class _Version(Struct, frozen=True, kw_only=True):
-    """File names of a cgroup version."""
+    """File names of a cgroup version, and fields of memory.stat."""
 
     name: str
     mount: str
     limits: tuple[str, ...]
     usage: str
-    # Before the fields of memory.stat that include child groups.
+    # Precedes the fields that count nested groups too.
     prefix: str
     mapped: str
-    unwritten: tuple[str, ...]
+    dirty: tuple[str, ...]
 
 
+# Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the kernel.
 _V1 = _Version(
     name="cgroup v1",
     mount="sys/fs/cgroup/memory",
@@ -49,37 +47,37 @@ _V1 = _Version(
     usage="memory.usage_in_bytes",
     prefix="total_",
     mapped="mapped_file",
-    unwritten=("dirty", "writeback"),
+    dirty=("dirty", "writeback"),
 )
 _V2 = _Version(
     name="cgroup v2",
     mount="sys/fs/cgroup",
-    # Above memory.high the kernel throttles a group and reclaims its pages, which a run should avoid too.
+    # Above memory.high the kernel throttles a group and reclaims from it, which a run should avoid too.
     limits=("memory.max", "memory.high"),
     usage="memory.current",
     prefix="",
     mapped="file_mapped",
-    unwritten=("file_dirty", "file_writeback"),
+    dirty=("file_dirty", "file_writeback"),
 )
 
 
-def cgroup_bounds(root: Path) -> Iterator[Bound]:
-    """Yield the limits of this process's group and all ancestors.
+def cgroup_limits(root: Path) -> Iterator[MemoryLimit]:
+    """Yield limits of this process's control group and ancestors.
 
-    `root` holds /proc and /sys. Raises ValueError where a group with a limit does not report its use.
+    `root` holds /proc and /sys. Raises ValueError where the use of a limited group cannot be read.
     """
     for version, path, file, limit in _limits(root):
         source = f"{version.name} /{'' if path.name == '' else path} ({file})"
-        yield Bound(source=source, limit_bytes=limit, used_bytes=_used(root / version.mount / path, version))
+        yield MemoryLimit(source=source, limit_bytes=limit, used_bytes=_used(root / version.mount / path, version))
 
 
-def cgroup_limit(root: Path) -> int | None:
-    """Return the least limit in bytes; None without one."""
+def lowest_cgroup_limit(root: Path) -> int | None:
+    """Return the lowest limit, in bytes; None without one."""
     return min((limit for *_, limit in _limits(root)), default=None)
 
 
 def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
-    """Yield (version, group below mount, file, bytes) per limit."""
+    # Each limit: the group as a path below the mount, the file, and bytes.
     for version, own in _groups(read_text(root / "proc/self/cgroup")):
         for path in (own, *own.parents):
             for file in version.limits:
@@ -89,7 +87,6 @@ def _limits(root: Path) -> Iterator[tuple[_Version, PurePosixPath, str, int]]:
 
 
 def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
-    """Yield the groups of /proc/self/cgroup that may limit memory."""
     for line in text.splitlines():
         hierarchy, controllers, path = [*line.split(":", 2), "", ""][:3]
         # A group outside this namespace is shown as /../..; a container mounts its own group as the root.
@@ -101,18 +98,18 @@ def _groups(text: str) -> Iterator[tuple[_Version, PurePosixPath]]:
 
 
 def _used(folder: Path, version: _Version) -> int:
-    """Return the bytes in use, without reclaimable page cache."""
+    """Return a group's use without reclaimable page cache."""
     usage = read_text(folder / version.usage)
     if not usage.isdecimal():
-        raise ValueError(f"{folder / version.usage} cannot be read, so the memory left below the limit is unknown")
+        raise ValueError(f"{folder / version.usage} cannot be read, so the rest of the limit is unknown")
     lines = (line.split() for line in read_text(folder / "memory.stat").splitlines())
-    stat = {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdecimal()}
+    stat = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdecimal()}
 
-    def total(*names: str) -> int:
+    # The kernel charges every file that is read to the group until memory gets scarce: with the page cache a group that
+    # only reads would look full (kubernetes/kubernetes issue 43916). Mapped pages (libraries, weights) and dirty ones
+    # cannot simply be dropped, and stay counted.
+    def of(*names: str) -> int:
         return sum(stat.get(version.prefix + name, 0) for name in names)
 
-    # The kernel charges every file that is read to the group until memory gets scarce: counted as used, a group that
-    # only reads would fill up (kubernetes/kubernetes issue 43916). Mapped pages (libraries, weights) and pages not yet
-    # written cannot be dropped at once, and stay counted.
-    cache = total("inactive_file", "active_file") - total(version.mapped, *version.unwritten)
+    cache = of("inactive_file", "active_file") - of(version.mapped, *version.dirty)
     return max(0, int(usage) - max(0, cache))

@@ -1,4 +1,4 @@
-"""Count the cores that this process may use."""
+"""Number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from pathlib import Path
 
 import psutil
 
-from embedmill.engine.machine.procfs import read_text
-
 
 def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the least of physical cores, affinity and cgroup quota."""
-    # Not hyper-threads: two streams of matrix products on one core share its arithmetic units.
+    # Hyper-threads do not count: two streams of matrix products on one core share its arithmetic units.
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed, _cgroup_cores(root)))
 
 
 def _cgroup_cores(root: Path) -> int:
-    v1 = (read_text(root / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
-    try:
-        # Microseconds of CPU per period, and the period. No limit is `max` in v2 and -1 in v1.
-        quota, period = map(int, read_text(root / "cpu.max").split() or v1)
-    except ValueError:
-        quota = period = 0
+    quota, period = _read_quota(root)
     return math.ceil(quota / period) if quota > 0 and period > 0 else os.cpu_count() or 1
+
+
+def _read_quota(root: Path) -> tuple[int, int]:
+    # Microseconds of CPU per period, and the period, by cgroup v2 or else v1; (0, 0) without a limit.
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return (int(quota), int(period)) if quota != "max" else (0, 0)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+        period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota), int(period)
+    except (OSError, ValueError):
+        return 0, 0

@@ -1,6 +1,6 @@
-"""Read the processor's model and features for matrix products.
+"""Model of the processor, and features for fast matrix products.
 
-Sources: /proc/cpuinfo on Linux, the registry and IsProcessorFeaturePresent on Windows, sysctl on macOS.
+Sources: /proc/cpuinfo under Linux, registry and IsProcessorFeaturePresent under Windows, sysctl under macOS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
-# Linux's names, in display order.
+# Linux's names, in the order of display.
 FEATURES = (
     "f16c",
     "fma",
@@ -52,7 +52,7 @@ _WINDOWS_FEATURES = {
     "sme2": 71,
 }
 
-# Names below `hw.optional` of macOS, `arm.` left out.
+# Names below `hw.optional` of macOS, without `arm.`.
 _DARWIN_FEATURES = {
     "f16c": "f16c",
     "fma": "fma",
@@ -70,7 +70,7 @@ _DARWIN_FEATURES = {
     "FEAT_SME2": "sme2",
 }
 
-# Implementers and parts of ARM cores (MIDR_EL1), from lscpu of util-linux.
+# Implementers and parts of ARM cores in MIDR_EL1, as util-linux's lscpu lists them.
 _IMPLEMENTERS = {
     0x41: "ARM",
     0x46: "Fujitsu",
@@ -94,10 +94,9 @@ _PARTS = {
 
 
 def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Return the processor's model and features; empty where unknown.
+    """Return model and features; empty where unknown.
 
-    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. A feature may be missing from the list although the
-    processor has it: Windows does not report every one.
+    `cpuinfo` is the text of /proc/cpuinfo, which only Linux has. Windows does not report every feature.
     """
     if sys.platform == "win32":
         import ctypes
@@ -110,9 +109,9 @@ def processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Return the model and the features common to all cores."""
+    """Return model and features common to all cores of /proc/cpuinfo."""
     blocks = [block for text in cpuinfo.split("\n\n") if "processor" in (block := _fields(text))]
-    # ARM has no model name in /proc/cpuinfo: implementer and part of each kind of core replace one.
+    # ARM has no model name there: implementer and part of each kind of core take its place.
     models = [block.get("model name") or _arm_core(block) for block in blocks]
     flags = [set((block.get("flags") or block.get("Features", "")).split()) for block in blocks]
     common = set.intersection(*flags) if flags else set()
@@ -120,18 +119,19 @@ def linux_processor(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
 
 
 def windows_features(present: Callable[[int], bool]) -> tuple[str, ...]:
-    """Return the features that `present` (IsProcessorFeaturePresent) confirms."""
+    """Return the features for which `present` (IsProcessorFeaturePresent) is true."""
     return _known(name for name, number in _WINDOWS_FEATURES.items() if present(number))
 
 
 def darwin_features(listing: str) -> tuple[str, ...]:
-    """Return features from lines like `hw.optional.arm.FEAT_BF16: 1`."""
+    """Return the features in the output of `sysctl hw.optional`."""
+    # Lines like `hw.optional.arm.FEAT_BF16: 1`.
     pairs = (line.partition(":") for line in listing.splitlines())
     return _known(_DARWIN_FEATURES.get(key.rpartition(".")[2], "") for key, _, value in pairs if value.strip() == "1")
 
 
 def sysctl(*arguments: str) -> str:
-    """Return the output of sysctl; empty on failure."""
+    """Run sysctl and return the output; empty after a failure."""
     command = ["/usr/sbin/sysctl", *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
@@ -143,9 +143,9 @@ def _windows_model() -> str:
     if sys.platform == "win32":
         import winreg
 
-        place = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
         try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
                 return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
         except OSError:
             pass
@@ -162,8 +162,8 @@ def _arm_core(block: dict[str, str]) -> str:
         implementer, part = int(block["CPU implementer"], 16), int(block["CPU part"], 16)
     except (KeyError, ValueError):
         return ""
-    maker = _IMPLEMENTERS.get(implementer, f"implementer {implementer:#04x}")
-    return f"{maker} {_PARTS.get((implementer, part), f'part {part:#05x}')}"
+    vendor = _IMPLEMENTERS.get(implementer, f"implementer {implementer:#04x}")
+    return f"{vendor} {_PARTS.get((implementer, part), f'part {part:#05x}')}"
 
 
 def _known(names: Iterable[str]) -> tuple[str, ...]:

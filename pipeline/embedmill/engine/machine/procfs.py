@@ -1,4 +1,4 @@
-"""Read small text files of /proc, /sys and /etc."""
+"""Text files of the Linux kernel: /proc and /sys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """Return a file's stripped text; empty if not readable."""
+    """Read a file, stripped; empty where unreadable."""
     try:
         return path.read_text("utf-8", errors="replace").strip("\0 \n\t")
     except OSError:

@@ -1,4 +1,4 @@
-"""Keep batches within memory by scaling the next batch."""
+"""Guard that keeps batches within memory while a run computes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Self
 
-from embedmill.base.results import Change, MemoryFacts, Point
-from embedmill.engine.machine.memory.reading import DEFAULT_FRACTION, Probe, UnknownProbe, reserve
+from msgspec.structs import replace
+
+from embedmill.base.results import Change, MemoryFacts
+from embedmill.engine.machine.memory.probe import DEFAULT_FRACTION, Probe, UnknownProbe, reserve
 from embedmill.engine.memory.pressure import Policy, Pressure
 from embedmill.engine.memory.watch import Watch
 
 
 class Guard:
-    """Thread-safe context manager that maps memory pressure to batch scales.
+    """Memory watch and batch scale; a context manager, thread-safe.
 
-    Entered once the sessions are open; leaving closes the probe. Without a probe batches shrink only after a failure.
-    `fraction` of the memory free at entry may be used. `on_change` receives each change as text, in the thread that
-    caused the change. `device`: batches use device memory, not memory shared with the rest of this process.
+    Enter it when the sessions are open; leaving it closes the probe. Without a probe nothing is watched, and batches
+    shrink only after a failure. `fraction` of the memory free at the beginning may be used. `on_change` receives each
+    change as a sentence, in the thread that caused it. `device`: batches use device memory, not system memory.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Guard:
         *,
         fraction: float = DEFAULT_FRACTION,
         device: bool = True,
-        on_change: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[str], None] | None = None,
         every_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -36,13 +38,13 @@ class Guard:
         self._probe = probe or UnknownProbe("nothing", "memory is not watched")
         self._fraction = fraction
         self._device = device
-        # Only a device's driver pages without an error, so that slow batches mean pressure; a CPU has other causes.
-        self._cliff = Policy(reserve_bytes=0).cliff if device else math.inf
+        # A driver may page device memory without an error; on the processor slowness has many other causes.
+        self._slow_factor = Policy(reserve_bytes=0).slow_factor if device else math.inf
         self._on_change = on_change
         self._clock = clock
         self._began_s = clock()
         self._reserve_bytes: int | None = None
-        self._pressure = Pressure(Policy(reserve_bytes=0, cliff=self._cliff))
+        self._pressure = Pressure(Policy(reserve_bytes=0, slow_factor=self._slow_factor))
         self._watch = Watch(self._probe, every_s=every_s, clock=clock)
         self._entered = False
         self._lock = threading.Lock()
@@ -52,7 +54,7 @@ class Guard:
             return self
         first = self._probe.read()
         self._reserve_bytes = reserve(first, self._fraction)
-        self._pressure = Pressure(Policy(reserve_bytes=self._reserve_bytes or 0, cliff=self._cliff), first)
+        self._pressure = Pressure(Policy(reserve_bytes=self._reserve_bytes or 0, slow_factor=self._slow_factor), first)
         self._began_s = self._clock()
         self._watch.__enter__()
         self._entered = True
@@ -66,20 +68,21 @@ class Guard:
     def scale(self) -> float:
         """Return the scale of the next batch, in (0, 1]."""
         reading = self._watch.latest()
-        return self._apply(lambda pressure, at_s: pressure.reading(reading, at_s))
+        return self._observe(lambda pressure, at_s: pressure.observe_memory(reading, at_s))
 
     def ran(self, shape: Hashable, seconds: float) -> None:
-        """Record a batch; `seconds` are compared within the same `shape`."""
-        self._apply(lambda pressure, at_s: pressure.batch(shape, seconds, at_s))
+        """Record a batch; durations are compared per `shape`."""
+        self._observe(lambda pressure, at_s: pressure.observe_batch(shape, seconds, at_s))
 
-    def failed(self, scale: float, why: str) -> float:
-        """Record an out-of-memory failure at `scale`; return the next scale."""
-        # Half at most; in shared memory a quarter, as a half that just fits leaves no memory to reading and writing.
+    def failed(self, scale: float, reason: str) -> float:
+        """Record an out-of-memory batch; return the next scale."""
+        # Half of the scale at most. A quarter in system memory: a half that just fits would leave nothing for the
+        # reading and writing of this process.
         tried = scale if self._device else scale / 2
-        return self._apply(lambda pressure, at_s: pressure.failed(tried, why, at_s))
+        return self._observe(lambda pressure, at_s: pressure.observe_failure(tried, reason, at_s))
 
     def facts(self) -> MemoryFacts | None:
-        """Return readings and changes so far; None without any."""
+        """Return facts so far; None without watch and changes."""
         with self._lock:
             changes = list(self._pressure.changes)
         if not self._watched and not changes:
@@ -97,16 +100,13 @@ class Guard:
             unknown=summary.unknown,
             reasons=summary.reasons,
             changes=changes,
-            series=[
-                Point(at_s=round(point.at_s, 1), used_bytes=point.used_bytes, free_bytes=point.free_bytes)
-                for point in summary.series
-            ],
+            series=[replace(point, at_s=round(point.at_s, 1)) for point in summary.series],
         )
 
-    def _apply(self, observation: Callable[[Pressure, float], Change | None]) -> float:
+    def _observe(self, event: Callable[[Pressure, float], Change | None]) -> float:
         with self._lock:
-            change = observation(self._pressure, self._clock() - self._began_s)
+            change = event(self._pressure, self._clock() - self._began_s)
             scale = self._pressure.scale
-        if change is not None:
+        if change is not None and self._on_change is not None:
             self._on_change(change.words)
         return scale

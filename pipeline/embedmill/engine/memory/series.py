@@ -1,4 +1,4 @@
-"""Downsample a growing series of readings. Pure."""
+"""Time series of bounded length. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from embedmill.base.results import Point
 
 
 class Series:
-    """Series of at most `keep` + 1 points (`keep` even)."""
+    """Series of at most `keep` + 1 points, `keep` even."""
 
     def __init__(self, keep: int = 240) -> None:
         self._keep = keep
@@ -16,7 +16,7 @@ class Series:
         self._merged = 0
 
     def add(self, point: Point) -> None:
-        """Append a point; a full series merges neighbouring pairs."""
+        """Append a point; a full series merges neighbours in pairs."""
         self._last = point if self._last is None else _merge(self._last, point)
         self._merged += 1
         if self._merged < self._stride:
@@ -29,7 +29,7 @@ class Series:
             self._stride *= 2
 
     def points(self) -> tuple[Point, ...]:
-        """Return the points so far, all extremes preserved."""
+        """Return the series so far; extremes are preserved."""
         return (*self._points, *([] if self._last is None else [self._last]))
 
 

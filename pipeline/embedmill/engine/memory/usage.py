@@ -1,4 +1,4 @@
-"""Measure peak memory above the use before."""
+"""Peak memory use, measured by polling a probe."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ from typing import Self
 
 from msgspec import Struct
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe
 
-_PERIOD_S = 0.02
-# A read may hang in a driver; the caller waits no longer than this.
-_JOIN_TIMEOUT_S = 2.0
+_EVERY_S = 0.02
+# A reading may hang in a driver; `stop` waits no longer than this for the thread.
+_PATIENCE_S = 2.0
 
 
 class PeakUsage(Struct, frozen=True, kw_only=True):
-    """Peak bytes above the use before; None where unknown.
-
-    `words` says why, or that only the use of all processes together is known.
-    """
+    """Peak bytes above the use before; None where unknown."""
 
     peak_bytes: int | None
-    words: str = ""
+    # Why the peak is unknown, or that it counts all processes.
+    note: str = ""
 
 
 class PeakMemory:
-    """Sampler of a probe (every 20 ms), closed on exit."""
+    """Poll a probe every 20 ms; `stop` closes the probe."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self._stop, self._sampling = threading.Event(), threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="peak-memory", daemon=True)
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._poll, name="peak-memory", daemon=True)
         self._readings: list[MemoryReading] = []
 
     def __enter__(self) -> Self:
@@ -42,40 +40,38 @@ class PeakMemory:
         self.stop()
 
     def stop(self) -> None:
-        """Take a last sample and close the probe; idempotent."""
+        """Read a last time; a second call does nothing."""
         if self._stop.is_set():
             return
         self._stop.set()
-        self._thread.join(_JOIN_TIMEOUT_S)
+        self._thread.join(_PATIENCE_S)
         if not self._thread.is_alive():
             self._readings.append(self._probe.read())
             self._probe.close()
 
-    def taken(self) -> PeakUsage:
-        """Return the peak so far, including a sample taken now."""
+    def usage(self) -> PeakUsage:
+        """Return the peak so far, including now."""
         if not self._stop.is_set():
-            self._sample()
+            self._read()
         readings = list(self._readings)
         own = [reading.own_bytes for reading in readings]
         if all(value is not None for value in own):
             return _above_first(own, "")
         used = [reading.used_bytes for reading in readings]
         if all(value is not None for value in used):
-            own_only = readings[0].scope == "process"
-            return _above_first(used, "" if own_only else "of all processes on the device together")
-        reasons = (reading.reason for reading in readings if reading.reason)
-        return PeakUsage(peak_bytes=None, words=next(reasons, "memory use was not reported"))
+            alone = readings[0].scope == "process"
+            return _above_first(used, "" if alone else "of all processes on the device together")
+        return PeakUsage(peak_bytes=None, note=next((one.reason for one in readings if one.reason), "unknown"))
 
-    def _run(self) -> None:
-        while not self._stop.wait(_PERIOD_S):
-            self._sample()
+    def _poll(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            self._read()
 
-    def _sample(self) -> None:
-        # A probe serves one thread at a time.
-        with self._sampling:
+    def _read(self) -> None:
+        with self._lock:
             self._readings.append(self._probe.read())
 
 
-def _above_first(values: list[int | None], words: str) -> PeakUsage:
+def _above_first(values: list[int | None], note: str) -> PeakUsage:
     known = [value for value in values if value is not None]
-    return PeakUsage(peak_bytes=max(known) - known[0], words=words)
+    return PeakUsage(peak_bytes=max(known) - known[0], note=note)

@@ -1,4 +1,4 @@
-"""Sample memory in the background during a run."""
+"""Background watch of memory while a run computes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from embedmill.base.results import Point
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
 from embedmill.engine.memory.series import Series
 
-# Sampling slows down where it would take more than this share of a core, start-up cost aside.
-_MAX_CPU_SHARE, _STARTUP_S = 0.004, 0.05
-# A last reading older than this, and than several periods, is stale.
-_STALE_S, _STALE_ROUNDS = 5.0, 4
-# A read may hang in a driver; the run waits no longer than this.
-_JOIN_TIMEOUT_S = 2.0
-_MAX_REASONS = 8
+# The watch may use this share of a core, after the cost of starting up: expensive readings become less frequent.
+_MOST_SHARE, _START_S = 0.004, 0.05
+# A reading is stale when older than this, and than several periods.
+_STALE_S, _STALE_PERIODS = 5.0, 4
+_REASONS_KEPT = 8
 
 
 class WatchSummary(Struct, frozen=True, kw_only=True):
-    """Summary of a watch for the report (bytes, seconds).
+    """Summary of a watch; bytes, and seconds from the start.
 
-    samples, unknown        readings, and readings without free memory
-    used_bytes, free_bytes  (least, most); None where unknown in every reading
-    last                    the last reading with free memory
-    reasons                 the first few reasons for unknown figures, with counts
-    series                  the readings, downsampled to some hundred points
-    cpu_s, wall_s           CPU time and duration of the watch
+    samples, unknown        number of readings, and of those with unknown free memory
+    used_bytes, free_bytes  minimum and maximum; None where unknown
+    last                    the last reading with known free memory
+    reasons                 causes of incomplete readings with counts; the first few
+    series                  the readings as at most some hundred points
+    cpu_s, wall_s           processor time of the watch, and its duration
     """
 
     samples: int
@@ -45,18 +43,26 @@ class WatchSummary(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Context manager that samples a probe in a background thread.
+    """Thread that reads a probe periodically; a context manager.
 
-    Every `every_s` seconds, on the `clock`'s seconds. The caller closes the probe after the watch.
+    The caller closes the probe after the watch. `clock` returns seconds. The exit waits `patience_s` seconds for a
+    reading that hangs in a driver.
     """
 
-    def __init__(self, probe: Probe, *, every_s: float = 0.5, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        every_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+        patience_s: float = 2.0,
+    ) -> None:
         self._probe = probe
         self._every_s = self._period_s = every_s
-        self._clock = clock
+        self._clock, self._patience_s = clock, patience_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="memory-watch", daemon=True)
+        self._thread = threading.Thread(target=self._poll, name="memory-watch", daemon=True)
         self._began_s = self._ended_s = clock()
         self._latest: tuple[float, MemoryReading] | None = None
         self._last: MemoryReading | None = None
@@ -74,12 +80,12 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(_JOIN_TIMEOUT_S)
+        self._thread.join(self._patience_s)
 
     def latest(self) -> MemoryReading:
-        """Return the last reading; unknown where missing or stale."""
+        """Return the last reading; unknown before the first, when stale."""
         with self._lock:
-            latest, stale_s = self._latest, max(_STALE_S, _STALE_ROUNDS * self._period_s)
+            latest, stale_s = self._latest, max(_STALE_S, _STALE_PERIODS * self._period_s)
         if latest is None:
             return unknown("watch", "memory has not been read yet")
         age_s = self._clock() - latest[0]
@@ -100,7 +106,7 @@ class Watch:
                 wall_s=self._ended_s - self._began_s,
             )
 
-    def _run(self) -> None:
+    def _poll(self) -> None:
         while True:
             self._record(self._probe.read(), self._clock())
             if self._stop.wait(self._period_s):
@@ -114,16 +120,17 @@ class Watch:
                 self._unknown += 1
             else:
                 self._last = reading
-            if reading.reason and (reading.reason in self._reasons or len(self._reasons) < _MAX_REASONS):
+            if reading.reason and (reading.reason in self._reasons or len(self._reasons) < _REASONS_KEPT):
                 self._reasons[reading.reason] += 1
             self._used = _extremes(self._used, reading.used_bytes)
             self._free = _extremes(self._free, reading.free_bytes)
             self._series.add(
                 Point(at_s=at_s - self._began_s, used_bytes=reading.used_bytes, free_bytes=reading.free_bytes)
             )
+            # The next reading waits until the processor time so far is within the share.
             self._cpu_s = time.thread_time()
-            earned_s = (self._cpu_s - _STARTUP_S) / _MAX_CPU_SHARE
-            self._period_s = max(self._every_s, earned_s - (at_s - self._began_s))
+            due_s = (self._cpu_s - _START_S) / _MOST_SHARE
+            self._period_s = max(self._every_s, due_s - (at_s - self._began_s))
 
 
 def _extremes(known: tuple[int, int] | None, value: int | None) -> tuple[int, int] | None:

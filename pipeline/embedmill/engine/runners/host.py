@@ -202,7 +202,7 @@ class _Host:
         return self._runner
 
     def _peak(self) -> PeakUsage | None:
-        return None if self._memory is None else self._memory.taken()
+        return None if self._memory is None else self._memory.usage()
 
     def _settle(self, future: Future[messages.Reply]) -> None:
         """Send the answer of a thread. A defect of this program ends the process, and its parent says so."""

@@ -11,7 +11,7 @@ import numpy as np
 from embedmill.base.errors import DeviceError, OutOfMemory
 from embedmill.base.records import Batch, Bucket, FloatArray, Tokens
 from embedmill.base.results import SessionFacts
-from embedmill.engine.memory.attach import guard_for, has_its_own_memory
+from embedmill.engine.memory.attach import guard_for, has_own_memory
 from embedmill.engine.memory.guard import Guard
 from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
 from embedmill.engine.runners.gate import SharedLock
@@ -42,7 +42,7 @@ class LocalRunner:
         Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
         """
         self.spec = spec
-        self._guard = guard or Guard(device=has_its_own_memory(spec.target))
+        self._guard = guard or Guard(device=has_own_memory(spec.target))
         self._gate = SharedLock()
         self._most_scale = most_scale
         self._scale = most_scale

@@ -1,4 +1,4 @@
-"""What a driver may do to the process that asks it: EMBEDMILL_TEST_CHILD says what."""
+"""Misbehaving drivers in a child process, chosen by EMBEDMILL_TEST_CHILD."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import signal
 import time
 
-from embedmill.engine.machine.adapters import Adapter, Scan
-from embedmill.engine.machine.adapters.child import answer
+from embedmill.engine.machine.adapters import Adapter, Detection
+from embedmill.engine.machine.adapters.child import print_detection
 
-SEEN = Scan(adapters=(Adapter(seen_by="vulkan", name="a GPU", kind="gpu", luid=5),))
+FOUND = Detection(adapters=(Adapter(seen_by="vulkan", name="a GPU", kind="gpu", luid=5),))
 
 
 def main() -> None:
-    """Do it, and answer if that is still possible."""
-    answer(lambda: _do(os.environ["EMBEDMILL_TEST_CHILD"]))
+    """Misbehave, and print a detection if still possible."""
+    print_detection(lambda: _do(os.environ["EMBEDMILL_TEST_CHILD"]))
 
 
-def _do(what: str) -> Scan:
+def _do(what: str) -> Detection:
     if what == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "hang":
@@ -32,4 +32,4 @@ def _do(what: str) -> Scan:
         os._exit(0)
     if what == "fail":
         raise RuntimeError("the driver said no")
-    return SEEN
+    return FOUND

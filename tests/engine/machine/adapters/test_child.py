@@ -1,4 +1,4 @@
-"""A driver that takes its process along gives a reason, and never an exception or a wait without end."""
+"""A driver that crashes or hangs gives a reason, never an exception or an endless wait."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 import pytest
 
 from embedmill.base.process import child
-from embedmill.engine.machine.adapters import Scan
-from embedmill.engine.machine.adapters.child import scan_in_child
-from tests.engine.machine.adapters.children import SEEN
+from embedmill.engine.machine.adapters import Detection
+from embedmill.engine.machine.adapters.child import detect_in_child
+from tests.engine.machine.adapters.children import FOUND
 
 CHILD = "tests.engine.machine.adapters.children"
 
 
 @pytest.mark.parametrize("mood", ["nothing", "chatter", "chatter at the end"])
-def test_what_a_child_sees_comes_back(monkeypatch: pytest.MonkeyPatch, mood: str) -> None:
+def test_the_detection_of_a_child_comes_back(monkeypatch: pytest.MonkeyPatch, mood: str) -> None:
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", mood)
-    assert scan_in_child(CHILD, 30) == SEEN
+    assert detect_in_child(CHILD, 30) == FOUND
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_crash_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", "crash")
-    assert scan_in_child(CHILD, 30) == Scan(reason="crashed with signal 11 (SIGSEGV)")
+    assert detect_in_child(CHILD, 30) == Detection(reason="crashed with signal 11 (SIGSEGV)")
 
 
 def test_a_child_that_hangs_is_ended_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", "hang")
     begun = time.monotonic()
-    assert scan_in_child(CHILD, 1) == Scan(reason="did not answer in 1 s")
+    assert detect_in_child(CHILD, 1) == Detection(reason="did not answer in 1 s")
     assert time.monotonic() - begun < 10
 
 
@@ -41,7 +41,7 @@ def test_a_child_that_hangs_is_ended_at_its_deadline(monkeypatch: pytest.MonkeyP
 )
 def test_a_child_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch, mood: str, reason: str) -> None:
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", mood)
-    assert scan_in_child(CHILD, 30).reason == reason
+    assert detect_in_child(CHILD, 30).reason == reason
 
 
 def test_a_crash_under_windows_is_named() -> None:
@@ -50,7 +50,7 @@ def test_a_crash_under_windows_is_named() -> None:
 
 def test_no_process_at_all_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
-    assert scan_in_child(CHILD, 30).reason.startswith("a process could not be started: ")
+    assert detect_in_child(CHILD, 30).reason.startswith("a process could not be started: ")
 
 
 def test_a_child_imports_nothing_from_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_a_child_imports_nothing_from_the_working_directory(monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     monkeypatch.setenv("EMBEDMILL_TEST_CHILD", "nothing")
-    assert scan_in_child(CHILD, 30) == SEEN
+    assert detect_in_child(CHILD, 30) == FOUND

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedmill.engine.machine.adapters import Adapter, Scan, dxgi
-from embedmill.engine.machine.adapters.child import scan_in_child
+from embedmill.engine.machine.adapters import Adapter, Detection, dxgi
+from embedmill.engine.machine.adapters.child import detect_in_child
 
 NOT_FOUND, REMOVED, NO_INTERFACE = (code - (1 << 32) for code in (0x887A0002, 0x887A0005, 0x80004002))
 METHODS = 14
@@ -71,7 +71,7 @@ class Dxgi:
         return 0
 
     def describe(self, gpu: Gpu, address: int) -> int:
-        found = dxgi.Description.from_address(address)
+        found = dxgi.AdapterDescription.from_address(address)
         text = gpu.name.encode("utf-16-le")
         ctypes.memmove(address, text, len(text))
         found.VendorId, found.DeviceId, found.Flags = gpu.vendor, gpu.device, gpu.flags
@@ -98,13 +98,13 @@ WARP = Gpu(name="Microsoft Basic Render Driver", vendor=0x1414, device=0x8C, fla
 
 
 def test_the_layout_is_that_of_64_bit_windows() -> None:
-    assert ctypes.sizeof(dxgi.Description) == 312
-    assert dxgi.Description.LuidLow.offset == 296
+    assert ctypes.sizeof(dxgi.AdapterDescription) == 312
+    assert dxgi.AdapterDescription.LuidLow.offset == 296
 
 
 def test_adapters_are_told_in_their_order_and_released() -> None:
     library = Dxgi([RADEON, WARP])
-    radeon, warp = dxgi.scan(library).adapters
+    radeon, warp = dxgi.detect(library).adapters
     assert radeon == Adapter(
         seen_by="dxgi",
         name="AMD Radeon™ RX 7900 XTX",
@@ -118,48 +118,49 @@ def test_adapters_are_told_in_their_order_and_released() -> None:
         note="adapter 0",
     )
     assert (warp.name, warp.kind, warp.driver) == ("Microsoft Basic Render Driver", "cpu", "")
-    assert warp.note == "adapter 1; a software renderer on the CPU"
+    assert warp.note == "adapter 1; software: it runs on the processor"
     assert library.alive == 0
 
 
 def test_an_adapter_of_a_remote_session_is_unknown() -> None:
-    (found,) = dxgi.scan(Dxgi([Gpu(name="remote", vendor=0x1414, device=1, flags=1)])).adapters
+    (found,) = dxgi.detect(Dxgi([Gpu(name="remote", vendor=0x1414, device=1, flags=1)])).adapters
     assert found.kind == "unknown"
 
 
 def test_a_name_may_fill_its_field_and_a_luid_may_be_high() -> None:
-    (found,) = dxgi.scan(Dxgi([Gpu(name="x" * 128, vendor=1, device=2, luid=(-1, 0xFFFFFFFF))])).adapters
+    (found,) = dxgi.detect(Dxgi([Gpu(name="x" * 128, vendor=1, device=2, luid=(-1, 0xFFFFFFFF))])).adapters
     assert (found.name, found.luid) == ("x" * 128, 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def test_a_machine_without_adapters_shows_none() -> None:
-    assert dxgi.scan(Dxgi([])) == Scan()
+    assert dxgi.detect(Dxgi([])) == Detection()
 
 
 def test_a_factory_that_fails_is_a_reason() -> None:
-    assert dxgi.scan(Dxgi([RADEON], {"create": NO_INTERFACE})) == Scan(reason="CreateDXGIFactory1 failed with 80004002")
+    found = dxgi.detect(Dxgi([RADEON], {"create": NO_INTERFACE}))
+    assert found == Detection(reason="CreateDXGIFactory1 failed with 80004002")
 
 
 def test_what_was_seen_before_a_failure_is_kept() -> None:
     library = Dxgi([RADEON, WARP], {"fails at": 1})
-    found = dxgi.scan(library)
+    found = dxgi.detect(library)
     assert ([one.name for one in found.adapters], found.reason) == ([RADEON.name], "EnumAdapters1 failed with 887A0005")
     assert library.alive == 0
 
 
 def test_an_adapter_that_does_not_describe_itself_is_a_reason() -> None:
     library = Dxgi([msgspec.structs.replace(RADEON, codes={"describe": REMOVED})])
-    assert dxgi.scan(library) == Scan(reason="GetDesc1 failed with 887A0005")
+    assert dxgi.detect(library) == Detection(reason="GetDesc1 failed with 887A0005")
     assert library.alive == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has DXGI")
 def test_elsewhere_than_on_windows_there_is_no_dxgi() -> None:
-    assert "dxgi.dll" in scan_in_child(dxgi.__name__, 60).reason
+    assert "dxgi.dll" in detect_in_child(dxgi.__name__, 60).reason
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows has DXGI")
 def test_the_real_dxgi_of_this_machine_answers_in_a_child() -> None:
-    found = scan_in_child(dxgi.__name__, 60)
+    found = detect_in_child(dxgi.__name__, 60)
     assert found.reason == ""
     assert "" not in {one.name for one in found.adapters}

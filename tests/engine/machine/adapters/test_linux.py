@@ -1,4 +1,4 @@
-"""What /sys, /proc and /dev show of GPUs and NPUs is told as it is shown."""
+"""GPUs and NPUs are detected from /sys, /proc and /dev."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from embedmill.engine.machine.adapters import Adapter, Scan, accel, drm, dxg, pci
+from embedmill.engine.machine.adapters import Adapter, Detection, accel, drm, dxg, pci
 from embedmill.engine.machine.machine import Machine, this_machine
 from tests.support.trees import write
 
@@ -55,14 +55,14 @@ def machine(**changes: object) -> Machine:
     return msgspec.structs.replace(this_machine(), system="Linux", **changes)
 
 
-def only(scan: Scan) -> Adapter:
-    assert scan.reason == ""
-    (adapter,) = scan.adapters
+def only(look: Detection) -> Adapter:
+    assert look.reason == ""
+    (adapter,) = look.adapters
     return adapter
 
 
 def test_an_amd_card_tells_its_memory(tmp_path: Path) -> None:
-    assert only(drm.scan(write(tmp_path, card(0, RADEON)))) == Adapter(
+    assert only(drm.detect(write(tmp_path, card(0, RADEON)))) == Adapter(
         seen_by="drm",
         name="AMD 0x744c",
         kind="gpu",
@@ -75,63 +75,63 @@ def test_an_amd_card_tells_its_memory(tmp_path: Path) -> None:
 
 
 def test_an_nvidia_card_has_the_name_and_version_of_its_driver(tmp_path: Path) -> None:
-    found = only(drm.scan(write(tmp_path, card(1, GEFORCE) | NVIDIA_DRIVER)))
+    found = only(drm.detect(write(tmp_path, card(1, GEFORCE) | NVIDIA_DRIVER)))
     assert (found.name, found.driver, found.memory_bytes) == ("NVIDIA GeForce RTX 4090", "nvidia 550.120", None)
 
 
 def test_a_card_without_a_bus_is_named_by_its_device_tree(tmp_path: Path) -> None:
-    found = only(drm.scan(write(tmp_path, card(0, ADRENO))))
+    found = only(drm.detect(write(tmp_path, card(0, ADRENO))))
     assert (found.name, found.kind, found.vendor_id) == ("qcom,x1e80100-dpu", "gpu", None)
 
 
 def test_what_only_shows_pictures_is_not_called_a_gpu(tmp_path: Path) -> None:
-    found = only(drm.scan(write(tmp_path, card(0, BMC))))
+    found = only(drm.detect(write(tmp_path, card(0, BMC))))
     assert (found.name, found.kind) == ("0x1a03:0x2000", "unknown")
-    assert found.note == "display only: without a render node it cannot compute"
+    assert "cannot compute" in found.note
 
 
 def test_a_virtual_card_is_unknown(tmp_path: Path) -> None:
-    assert only(drm.scan(write(tmp_path, card(0, VIRTIO)))).kind == "unknown"
+    assert only(drm.detect(write(tmp_path, card(0, VIRTIO)))).kind == "unknown"
 
 
 def test_cards_come_by_number_and_their_connectors_are_none(tmp_path: Path) -> None:
     files = card(10, GEFORCE) | card(2, RADEON) | {"sys/class/drm/card2-DP-1/status": "connected\n"}
-    assert [found.driver for found in drm.scan(write(tmp_path, files)).adapters] == ["amdgpu", "nvidia"]
+    assert [found.driver for found in drm.detect(write(tmp_path, files)).adapters] == ["amdgpu", "nvidia"]
 
 
 def test_a_card_that_says_nothing_is_still_a_card(tmp_path: Path) -> None:
-    found = only(drm.scan(write(tmp_path, card(0, {"vendor": "what?\n"}))))
+    found = only(drm.detect(write(tmp_path, card(0, {"vendor": "what?\n"}))))
     assert (found.name, found.kind, found.vendor_id, found.driver) == ("card0", "unknown", None, "")
 
 
 def test_without_a_graphics_driver_the_reason_is_told(tmp_path: Path) -> None:
-    assert drm.scan(tmp_path) == Scan(reason="there is no /sys/class/drm: no graphics driver is loaded")
+    assert drm.detect(tmp_path) == Detection(reason="there is no /sys/class/drm: no graphics driver is loaded")
 
 
 def test_a_node_that_the_user_may_not_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = card(0, RADEON) | below("sys/class/accel/accel0/device", INTEL_NPU)
     write(tmp_path, files | {"dev/dri/renderD128": "", "dev/accel/accel0": ""})
-    assert only(drm.scan(tmp_path)).note == ""
+    assert only(drm.detect(tmp_path)).note == ""
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "may not open" in only(drm.scan(tmp_path)).note
-    assert "may not open" in only(accel.scan(tmp_path)).note
+    assert "may not open" in only(drm.detect(tmp_path)).note
+    assert "may not open" in only(accel.detect(tmp_path)).note
 
 
 def test_an_npu_is_known_by_its_driver(tmp_path: Path) -> None:
     write(tmp_path, below("sys/class/accel/accel0/device", INTEL_NPU))
     write(tmp_path, below("sys/class/accel/accel1/device", {"uevent": "DRIVER=habanalabs\n"}))
-    found = accel.scan(tmp_path)
+    found = accel.detect(tmp_path)
     assert [(one.name, one.kind) for one in found.adapters] == [("Intel 0x7d1d", "npu"), ("habanalabs", "unknown")]
     assert found.reason == ""
 
 
 def test_no_npu_is_no_reason(tmp_path: Path) -> None:
-    assert accel.scan(tmp_path) == Scan()
+    assert accel.detect(tmp_path) == Detection()
 
 
 def test_the_dsp_of_a_snapdragon_is_one_npu(tmp_path: Path) -> None:
     write(tmp_path, {"dev/fastrpc-cdsp": "", "dev/fastrpc-cdsp-secure": "", "dev/fastrpc-adsp": ""})
-    found = only(accel.scan(tmp_path))
+    found = only(accel.detect(tmp_path))
     assert (found.seen_by, found.kind, found.vendor_id) == ("fastrpc", "npu", 0x5143)
 
 
@@ -142,7 +142,7 @@ def test_the_pci_bus_shows_what_has_no_driver(tmp_path: Path) -> None:
     write(tmp_path, below(f"{bus}/0000:01:00.0", nameless))
     write(tmp_path, below(f"{bus}/0000:00:0b.0", INTEL_NPU | {"class": "0x120000\n"}))
     write(tmp_path, below(f"{bus}/0000:00:1f.3", {"class": "0x040300\n", "vendor": "0x8086\n", "device": "0x51c8\n"}))
-    found = pci.scan(tmp_path).adapters
+    found = pci.detect(tmp_path).adapters
     assert [(one.name, one.driver, one.note) for one in found] == [
         ("Intel 0x7d1d", "intel_vpu", ""),
         ("NVIDIA 0x2684", "", "no driver is loaded for it"),
@@ -151,23 +151,23 @@ def test_the_pci_bus_shows_what_has_no_driver(tmp_path: Path) -> None:
 
 
 def test_no_pci_bus_is_no_reason(tmp_path: Path) -> None:
-    assert pci.scan(tmp_path) == Scan()
+    assert pci.detect(tmp_path) == Detection()
 
 
 def test_wsl2_with_a_shared_gpu_shows_its_node(tmp_path: Path) -> None:
     write(tmp_path, {"dev/dxg": "", "usr/lib/wsl/lib/libd3d12.so": ""})
-    found = only(dxg.scan(machine(wsl=2), tmp_path))
+    found = only(dxg.detect(machine(wsl=2), tmp_path))
     assert (found.kind, found.integrated, found.note) == ("unknown", None, "")
 
 
 def test_wsl2_without_the_library_of_direct3d_says_so(tmp_path: Path) -> None:
     write(tmp_path, {"dev/dxg": ""})
-    assert only(dxg.scan(machine(wsl=2), tmp_path)).note == "/usr/lib/wsl/lib/libd3d12.so is missing"
+    assert only(dxg.detect(machine(wsl=2), tmp_path)).note == "/usr/lib/wsl/lib/libd3d12.so is missing"
 
 
 @pytest.mark.parametrize(("wsl", "word"), [(0, ""), (1, "WSL 1 shows no device"), (2, "there is no /dev/dxg")])
 def test_without_its_node_the_reason_depends_on_wsl(tmp_path: Path, wsl: int, word: str) -> None:
-    found = dxg.scan(machine(wsl=wsl), tmp_path)
+    found = dxg.detect(machine(wsl=wsl), tmp_path)
     assert found.adapters == ()
     assert found.reason.startswith(word)
     assert bool(found.reason) == bool(word)

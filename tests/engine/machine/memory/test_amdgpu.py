@@ -1,4 +1,4 @@
-"""amdgpu's files are read as the driver writes them, and what they do not tell is unknown."""
+"""The files of amdgpu give readings; whatever is missing from them is unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedmill.engine.machine.memory import amdgpu
 from embedmill.engine.machine.memory.amdgpu import AmdgpuProbe
 from tests.support.readings import GIB, MIB
 from tests.support.trees import write
@@ -27,11 +26,6 @@ def put(root: Path, folder: str, sizes: dict[str, int], metrics: bytes | None = 
     return root
 
 
-@pytest.fixture(autouse=True)
-def plenty_of_ram(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amdgpu, "available_ram", lambda: 64 * GIB)
-
-
 def test_a_discrete_gpu_has_its_vram_and_nothing_else(tmp_path: Path) -> None:
     found = AmdgpuProbe(root=put(tmp_path, CARD.format(1), RADEON, RADEON_METRICS)).read()
     assert (found.used_bytes, found.ceiling_bytes) == (4294967296, 25753026560)
@@ -40,14 +34,15 @@ def test_a_discrete_gpu_has_its_vram_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_an_integrated_gpu_has_gtt_too(tmp_path: Path) -> None:
-    found = AmdgpuProbe(root=put(tmp_path, CARD.format(0), PHOENIX, PHOENIX_METRICS)).read()
+    root = put(tmp_path, CARD.format(0), PHOENIX, PHOENIX_METRICS)
+    found = AmdgpuProbe(root=root, ram=lambda: 64 * GIB).read()
     assert (found.used_bytes, found.ceiling_bytes) == (725 * MIB, 8704 * MIB)
     assert (found.free_bytes, found.source) == (7979 * MIB, "amdgpu (VRAM and GTT)")
 
 
-def test_of_gtt_no_more_is_free_than_of_ram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amdgpu, "available_ram", lambda: GIB)
-    found = AmdgpuProbe(root=put(tmp_path, CARD.format(0), PHOENIX, PHOENIX_METRICS)).read()
+def test_of_gtt_no_more_is_free_than_of_ram(tmp_path: Path) -> None:
+    root = put(tmp_path, CARD.format(0), PHOENIX, PHOENIX_METRICS)
+    found = AmdgpuProbe(root=root, ram=lambda: GIB).read()
     assert found.free_bytes == 420 * MIB + GIB
 
 
@@ -58,7 +53,7 @@ def test_a_pci_address_tells_gpus_apart(tmp_path: Path) -> None:
     assert AmdgpuProbe("0000:03:00.0", root=tmp_path).read().ceiling_bytes == 25753026560
 
 
-def test_who_knows_whether_it_is_integrated_need_not_ask(tmp_path: Path) -> None:
+def test_integrated_may_be_given_instead_of_read(tmp_path: Path) -> None:
     put(tmp_path, SLOT, PHOENIX)
     assert AmdgpuProbe("0000:03:00.0", integrated=True, root=tmp_path).read().ceiling_bytes == 8704 * MIB
     assert AmdgpuProbe("0000:03:00.0", integrated=False, root=tmp_path).read().ceiling_bytes == 512 * MIB
@@ -96,7 +91,7 @@ def test_a_size_that_is_missing_makes_it_unknown(tmp_path: Path, name: str) -> N
     (tmp_path / SLOT / f"mem_info_{name}").unlink()
     found = AmdgpuProbe("0000:03:00.0", integrated=True, root=tmp_path).read()
     assert found.free_bytes is None
-    assert f"mem_info_{name} holds no size" in found.reason
+    assert f"mem_info_{name} has no size" in found.reason
 
 
 def test_a_gpu_that_vanishes_is_unknown_and_known_again_when_it_is_back(tmp_path: Path) -> None:
@@ -114,13 +109,12 @@ def test_more_used_than_there_is_leaves_nothing(tmp_path: Path) -> None:
     assert AmdgpuProbe("0000:03:00.0", root=tmp_path).read().free_bytes == 0
 
 
-def test_ram_that_is_not_told_makes_an_integrated_gpu_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_ram_makes_an_integrated_gpu_unknown(tmp_path: Path) -> None:
     def fails() -> int:
         raise psutil.Error("no meminfo")
 
-    monkeypatch.setattr(amdgpu, "available_ram", fails)
     put(tmp_path, SLOT, PHOENIX, PHOENIX_METRICS)
-    assert AmdgpuProbe("0000:03:00.0", root=tmp_path).read().free_bytes is None
+    assert AmdgpuProbe("0000:03:00.0", root=tmp_path, ram=fails).read().free_bytes is None
 
 
 def test_a_closed_probe_is_unknown(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""This process may have the least that RAM, control groups and resource limits leave."""
+"""Free memory is the least that RAM, control groups and resource limits leave."""
 
 from __future__ import annotations
 

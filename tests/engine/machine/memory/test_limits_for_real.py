@@ -1,4 +1,4 @@
-"""What the host's probe says is left can be had, and not more: under real limits, in a child process."""
+"""A child under real limits can allocate what the host's probe calls free, and no more."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(json.dumps([found.source, found.ceiling_bytes, found.free_bytes, told, pro
 GROUPED = """
 import json, os, sys
 from embedmill.engine.machine.memory.host import HostProbe
-from embedmill.engine.machine.memory.reading import ceiling
+from embedmill.engine.machine.memory.probe import ceiling
 with open(sys.argv[1], "w") as file:
     file.write(str(os.getpid()))
 probe = HostProbe()
@@ -67,7 +67,7 @@ pressure = Pressure(Policy(reserve_bytes=first.free_bytes * 3 // 5, hold_s=0.2, 
 began = time.monotonic()
 def until(scale):
     while pressure.scale != scale and time.monotonic() - began < 40:
-        pressure.reading(watch.latest(), time.monotonic() - began)
+        pressure.observe_memory(watch.latest(), time.monotonic() - began)
         time.sleep(0.01)
 hog = "import sys; block = bytearray(b'x') * int(sys.argv[1]); print(flush=True); sys.stdin.read()"
 with Watch(probe, every_s=0.02) as watch:

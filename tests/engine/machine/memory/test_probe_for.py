@@ -1,4 +1,4 @@
-"""The catalogue's word picks the probe, and a device that cannot be told from others is unknown."""
+"""The catalogue names the probe; a device that cannot be identified is unknown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedmill.engine.machine.memory import DeviceFacts, MemorySource, Probe, pr
 from embedmill.engine.machine.memory.amdgpu import AmdgpuProbe
 from embedmill.engine.machine.memory.host import HostProbe
 from embedmill.engine.machine.memory.nvml import NvmlProbe
-from embedmill.engine.machine.memory.reading import UnknownProbe
+from embedmill.engine.machine.memory.probe import UnknownProbe
 from embedmill.engine.machine.memory.windows import WindowsProbe
 
 NVIDIA = DeviceFacts(uuid="GPU-1", vendor_id=0x10DE)
@@ -23,14 +23,14 @@ INTEL = DeviceFacts(bus_id="0000:00:02.0", vendor_id=0x8086)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
-def test_every_word_of_the_catalogue_has_a_probe(provider: object) -> None:
-    word = getattr(provider, "memory")  # noqa: B009
-    assert word in get_args(MemorySource)
-    probe_for(word).close()
+def test_every_source_of_the_catalogue_has_a_probe(provider: object) -> None:
+    source = getattr(provider, "memory")  # noqa: B009
+    assert source in get_args(MemorySource)
+    probe_for(source).close()
 
 
 @pytest.mark.parametrize(
-    ("system", "word", "device", "kind"),
+    ("system", "source", "device", "kind"),
     [
         ("linux", "host", None, HostProbe),
         ("win32", "host", None, HostProbe),
@@ -50,21 +50,21 @@ def test_every_word_of_the_catalogue_has_a_probe(provider: object) -> None:
         ("linux", "unknown", NVIDIA, UnknownProbe),
     ],
 )
-def test_a_word_picks_its_probe(
-    monkeypatch: pytest.MonkeyPatch, system: str, word: MemorySource, device: DeviceFacts | None, kind: type[Probe]
+def test_a_source_picks_its_probe(
+    monkeypatch: pytest.MonkeyPatch, system: str, source: MemorySource, device: DeviceFacts | None, kind: type[Probe]
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
-    probe = probe_for(word, device)
+    probe = probe_for(source, device)
     assert type(probe) is kind
     probe.close()
 
 
-@pytest.mark.parametrize(("word", "word_in_reason"), [("nvml", "which GPU"), ("unknown", "no interface"), ("dxgi", "")])
-def test_who_cannot_know_says_why(word: MemorySource, word_in_reason: str) -> None:
-    found = probe_for(word).read()
+@pytest.mark.parametrize(("source", "reason"), [("nvml", "which GPU"), ("unknown", "no interface"), ("dxgi", "")])
+def test_who_cannot_know_says_why(source: MemorySource, reason: str) -> None:
+    found = probe_for(source).read()
     assert found.free_bytes is None
     assert found.scope == "unknown"
-    assert word_in_reason in found.reason
+    assert reason in found.reason
     assert found.reason
 
 

@@ -1,4 +1,4 @@
-"""Windows' figures of an adapter are joined on its LUID, and what they leave is the least of them."""
+"""DXGI and PDH are joined by LUID; free memory is the least of their limits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from embedmill.engine.machine.memory import windows
-from embedmill.engine.machine.memory.dxgi_budget import MemoryInfo, Video
-from embedmill.engine.machine.memory.pdh import Counted, Value, counter_path
+from embedmill.engine.machine.memory.dxgi_budget import AdapterMemory, VideoMemoryInfo
+from embedmill.engine.machine.memory.pdh import AdapterUse, CounterValue, counter_path
 from embedmill.engine.machine.memory.windows import WindowsProbe, headroom
 from tests.engine.machine.memory.win import NO_DATA, NO_INSTANCE, NO_OBJECT, NOT_FOUND, REMOVED, Dxgi, Pdh
 from tests.support.readings import GIB, MIB
@@ -21,9 +20,9 @@ INSTANCE = r"\GPU Adapter Memory(luid_0x00000000_0x0000D2C4_phys_0)" + "\\"
 OTHER = r"\GPU Adapter Memory(luid_0x00000000_0x0000EEEE_phys_0)" + "\\"
 
 
-@pytest.fixture(autouse=True)
-def ram(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "available_ram", lambda: 20 * GIB)
+def plenty() -> int:
+    """RAM that is never the tightest limit."""
+    return 20 * GIB
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def radeon() -> Dxgi:
 
 @pytest.fixture
 def arc() -> Dxgi:
-    """An Arc 130V, as its owner saw it: 128 MiB of its own, half of 11.65 GB of RAM to share."""
+    """An Arc 130V: 128 MiB of its own, half of 11.65 GB of RAM to share."""
     card = Dxgi(LUID, dedicated=128 * MIB, shared=5965 * MIB)
     card.budget, card.used = 5400 * MIB, 1000 * MIB
     return card
@@ -49,8 +48,8 @@ def counters(dedicated: int, shared: int, committed: int) -> Pdh:
 
 
 def test_the_layouts_are_those_of_64_bit_windows() -> None:
-    assert (ctypes.sizeof(MemoryInfo), ctypes.sizeof(Value)) == (32, 16)
-    assert (Value.Status.size, Value.Value.offset) == (4, 8)
+    assert (ctypes.sizeof(VideoMemoryInfo), ctypes.sizeof(CounterValue)) == (32, 16)
+    assert (CounterValue.Status.size, CounterValue.Value.offset) == (4, 8)
 
 
 def test_a_counter_is_called_by_the_luid_in_english() -> None:
@@ -73,22 +72,22 @@ def test_a_discrete_card_leaves_no_more_than_the_budget(radeon: Dxgi) -> None:
     assert WindowsProbe(LUID, dxgi=radeon, pdh=counters(2 * GIB, 0, 2 * GIB)).read().free_bytes == 3 * GIB
 
 
-def test_a_discrete_card_has_memory_of_its_own(radeon: Dxgi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "available_ram", lambda: MIB)
-    assert WindowsProbe(LUID, dxgi=radeon, pdh=counters(7 * GIB, 0, 7 * GIB)).read().free_bytes == 9 * GIB
+def test_a_discrete_card_has_memory_of_its_own(radeon: Dxgi) -> None:
+    probe = WindowsProbe(LUID, dxgi=radeon, pdh=counters(7 * GIB, 0, 7 * GIB), ram=lambda: MIB)
+    assert probe.read().free_bytes == 9 * GIB
 
 
 def test_an_integrated_gpu_runs_out_at_its_cap_while_ram_is_free(arc: Dxgi) -> None:
-    found = WindowsProbe(LUID, integrated=True, dxgi=arc, pdh=counters(100 * MIB, 4000 * MIB, 5865 * MIB)).read()
+    pdh = counters(100 * MIB, 4000 * MIB, 5865 * MIB)
+    found = WindowsProbe(LUID, integrated=True, dxgi=arc, pdh=pdh, ram=plenty).read()
     assert (found.used_bytes, found.free_bytes, found.ceiling_bytes) == (5865 * MIB, 100 * MIB, 5965 * MIB)
     assert found.source == "DXGI and PDH, integrated"
 
 
-def test_an_integrated_gpu_leaves_no_more_than_ram(arc: Dxgi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_integrated_gpu_leaves_no_more_than_ram(arc: Dxgi) -> None:
     pdh = counters(0, 1000 * MIB, 1000 * MIB)
-    assert WindowsProbe(LUID, dxgi=arc, pdh=pdh).read().free_bytes == 4400 * MIB
-    monkeypatch.setattr(windows, "available_ram", lambda: 300 * MIB)
-    assert WindowsProbe(LUID, dxgi=arc, pdh=pdh).read().free_bytes == 300 * MIB
+    assert WindowsProbe(LUID, dxgi=arc, pdh=pdh, ram=plenty).read().free_bytes == 4400 * MIB
+    assert WindowsProbe(LUID, dxgi=arc, pdh=pdh, ram=lambda: 300 * MIB).read().free_bytes == 300 * MIB
 
 
 def test_an_adapter_without_far_memory_is_integrated(arc: Dxgi, radeon: Dxgi) -> None:
@@ -175,8 +174,7 @@ def test_closing_gives_everything_back_once(radeon: Dxgi) -> None:
     assert probe.read().reason == "the probe was closed"
 
 
-def test_closing_does_not_wait_for_a_look_that_hangs(radeon: Dxgi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_CLOSE_TIMEOUT_S", 0.05)
+def test_closing_does_not_wait_for_a_look_that_hangs(radeon: Dxgi) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def hangs() -> int:
@@ -184,8 +182,7 @@ def test_closing_does_not_wait_for_a_look_that_hangs(radeon: Dxgi, monkeypatch: 
         go_on.wait(30)
         return GIB
 
-    monkeypatch.setattr(windows, "available_ram", hangs)
-    probe = WindowsProbe(LUID, dxgi=radeon, pdh=counters(1, 1, 1))
+    probe = WindowsProbe(LUID, dxgi=radeon, pdh=counters(1, 1, 1), ram=hangs, patience_s=0.05)
     looking = threading.Thread(target=probe.read, daemon=True)
     looking.start()
     assert inside.wait(30)
@@ -201,10 +198,10 @@ def test_closing_does_not_wait_for_a_look_that_hangs(radeon: Dxgi, monkeypatch: 
 
 @pytest.mark.parametrize("integrated", [True, False])
 def test_more_used_than_there_is_leaves_nothing(integrated: bool) -> None:
-    video = Video(dedicated_bytes=10, shared_bytes=10, budget_bytes=5, own_bytes=7, far_budget_bytes=0)
-    counted = Counted(dedicated_bytes=20, shared_bytes=20, committed_bytes=20)
-    assert headroom(video, counted, integrated=integrated, ram_bytes=100).free_bytes == 0
-    assert headroom(video, None, integrated=integrated, ram_bytes=100, reason="none").free_bytes == 0
+    memory = AdapterMemory(dedicated_bytes=10, shared_bytes=10, budget_bytes=5, own_bytes=7, far_budget_bytes=0)
+    use = AdapterUse(dedicated_bytes=20, shared_bytes=20, committed_bytes=20)
+    assert headroom(memory, use, integrated=integrated, ram_bytes=100).free_bytes == 0
+    assert headroom(memory, None, integrated=integrated, ram_bytes=100, reason="none").free_bytes == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has DXGI")
@@ -216,7 +213,7 @@ def test_elsewhere_than_on_windows_it_is_unknown() -> None:
 def test_the_real_windows_tells_its_first_adapter() -> None:
     from embedmill.engine.machine.adapters import dxgi
 
-    adapter = dxgi.scan().adapters[0]
+    adapter = dxgi.detect().adapters[0]
     assert adapter.luid is not None
     found = WindowsProbe(adapter.luid).read()
     assert found.free_bytes is not None or found.reason

@@ -1,4 +1,4 @@
-"""dxgi.dll and pdh.dll for tests: real function pointers over an adapter that is written down here."""
+"""Fakes of dxgi.dll and pdh.dll: real function pointers over a fake adapter."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ctypes
 from ctypes import CFUNCTYPE, c_int32, c_size_t, c_uint32, c_uint64, c_void_p, c_wchar_p
 from typing import Any
 
-from embedmill.engine.machine.adapters.dxgi import Description
-from embedmill.engine.machine.memory.dxgi_budget import MemoryInfo
-from embedmill.engine.machine.memory.pdh import Value
+from embedmill.engine.machine.adapters.dxgi import AdapterDescription
+from embedmill.engine.machine.memory.dxgi_budget import VideoMemoryInfo
+from embedmill.engine.machine.memory.pdh import CounterValue
 
 NOT_FOUND, REMOVED = 0x887A0002, 0x887A0005
 NO_OBJECT, NO_INSTANCE, NO_DATA = 0xC0000BB8, 0x800007D1, 0x800007D5
@@ -59,13 +59,13 @@ class Dxgi:
         return 0
 
     def describe(self, _: int, address: int) -> int:
-        found = Description.from_address(address)
+        found = AdapterDescription.from_address(address)
         found.DedicatedVideoMemory, found.SharedSystemMemory = self.dedicated, self.shared
         return signed(self.codes.get("describe", 0))
 
     def query(self, _: int, node: int, group: int, address: int) -> int:
         assert node == 0
-        found = MemoryInfo.from_address(address)
+        found = VideoMemoryInfo.from_address(address)
         found.Budget, found.CurrentUsage = (self.budget, self.used) if group == 0 else (self.far, 0)
         return signed(self.codes.get("query", 0))
 
@@ -103,7 +103,7 @@ class Pdh:
     def value(self, counter: int, form: int, kind: int | None, address: int) -> int:
         assert (form, kind) == (0x400, None)
         assert self.collected
-        found = Value.from_address(address)
+        found = CounterValue.from_address(address)
         path = self.paths[counter - 0xFFFF_0000_0001]
         if path not in self.values:
             return signed(NO_INSTANCE)

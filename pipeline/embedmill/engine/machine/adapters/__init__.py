@@ -1,4 +1,4 @@
-"""List the GPUs and NPUs of this machine."""
+"""Detection of GPUs and NPUs through every system interface."""
 
 from __future__ import annotations
 
@@ -8,46 +8,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedmill.engine.machine.adapters import accel, drm, dxg, pci
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, vendor_name
-from embedmill.engine.machine.adapters.child import scan_in_child
+from embedmill.engine.machine.adapters.adapter import Adapter, Detection, Kind, vendor_name
+from embedmill.engine.machine.adapters.child import detect_in_child
 
 if TYPE_CHECKING:
     from embedmill.engine.machine.machine import Machine
 
-__all__ = ["Adapter", "Kind", "Scan", "driver_versions", "seen_adapters", "vendor_name"]
+__all__ = ["Adapter", "Detection", "Kind", "detect_adapters", "driver_versions", "vendor_name"]
+
+InChild = Callable[[str, float], Detection]
+_ROOT = Path("/")
 
 
-def seen_adapters(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> tuple[list[Adapter], list[str]]:
-    """Return the adapters of every interface, and the failures.
+def detect_adapters(
+    machine: Machine, root: Path = _ROOT, timeout_s: float = 10.0, in_child: InChild = detect_in_child
+) -> tuple[list[Adapter], list[str]]:
+    """Return all adapters, and the reasons of failed queries.
 
-    Scans that ask a driver run in a child process, each for at most `timeout_s` seconds.
+    A device that two interfaces report is listed twice: not every interface gives an identity to compare. `in_child`
+    runs each query that loads a driver, for at most `timeout_s` seconds.
     """
-    # A device that two interfaces list stays listed twice: not every interface has an id to match by.
-    scans = {interface: scan() for interface, scan in _scanners(machine, root, timeout_s).items()}
-    adapters = [adapter for found in scans.values() for adapter in found.adapters]
-    return adapters, [f"{interface}: {found.reason}" for interface, found in scans.items() if found.reason]
+    adapters: list[Adapter] = []
+    reasons: list[str] = []
+    for interface, detect in _detectors(machine, root, timeout_s, in_child).items():
+        found = detect()
+        adapters += found.adapters
+        reasons += [f"{interface}: {found.reason}"] if found.reason else []
+    return adapters, reasons
 
 
-def driver_versions(machine: Machine, root: Path = Path("/"), timeout_s: float = 10.0) -> list[str]:
-    """Return names and versions of the drivers, without Vulkan's."""
-    # Vulkan is the slowest to ask.
-    scanners = _scanners(machine, root, timeout_s).items()
-    found = [scan() for interface, scan in scanners if interface != "vulkan"]
-    return sorted({adapter.driver for scan in found for adapter in scan.adapters if adapter.driver})
+def driver_versions(machine: Machine, root: Path = _ROOT, timeout_s: float = 10.0) -> list[str]:
+    """Return names and versions of drivers, sorted."""
+    detectors = _detectors(machine, root, timeout_s, detect_in_child)
+    # Vulkan is the slowest to query, and the system's own interfaces know the same drivers.
+    del detectors["vulkan"]
+    return sorted({adapter.driver for detect in detectors.values() for adapter in detect().adapters if adapter.driver})
 
 
-def _scanners(machine: Machine, root: Path, timeout_s: float) -> dict[str, Callable[[], Scan]]:
-    """Return a system's scans by interface, in display order."""
-    # Both load a driver into the process: in a child, a driver that crashes or hangs leaves the parent intact.
-    dxgi, vulkan = (partial(scan_in_child, f"{__name__}.{name}", timeout_s) for name in ("dxgi", "vulkan"))
-    if machine.system == "Windows":
-        return {"dxgi": dxgi, "vulkan": vulkan}
+def _detectors(machine: Machine, root: Path, timeout_s: float, in_child: InChild) -> dict[str, Callable[[], Detection]]:
+    # In the order of display. DXGI and Vulkan load drivers, which may crash or hang: they are named, not imported.
+    drivers = ["dxgi", "vulkan"] if machine.system == "Windows" else ["vulkan"]
+    by_driver = {name: partial(in_child, f"{__name__}.{name}", timeout_s) for name in drivers}
     if machine.system != "Linux":
-        return {"vulkan": vulkan}
-    return {
-        "drm": partial(drm.scan, root),
-        "accel": partial(accel.scan, root),
-        "pci": partial(pci.scan, root),
-        "dxg": partial(dxg.scan, machine, root),
-        "vulkan": vulkan,
-    }
+        return {**by_driver}
+    files = {name: partial(module.detect, root) for name, module in (("drm", drm), ("accel", accel), ("pci", pci))}
+    return {**files, "dxg": partial(dxg.detect, machine, root), **by_driver}

@@ -1,4 +1,4 @@
-"""Type of a detected GPU or NPU."""
+"""GPUs and NPUs as system interfaces report devices."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _VENDORS = {
 
 
 class Adapter(Struct, frozen=True, kw_only=True):
-    """One GPU or NPU as one interface reports the device.
+    """One GPU or NPU, reported by one interface.
 
-    seen_by              the interface: drm, accel, fastrpc, pci, dxg, vulkan or dxgi; several may report one device
+    seen_by              the interface: drm, accel, fastrpc, pci, dxg, vulkan or dxgi
     kind                 cpu for a software renderer; unknown where the interface does not say
-    integrated           None where the interface does not say
+    integrated           None where unknown
     vendor_id, device_id see `vendor_name`
-    luid                 Windows' number of the adapter, as ONNX Runtime and DXGI count it: high part << 32 | low part
-    memory_bytes         dedicated memory; for an integrated GPU the part of RAM that the firmware reserves
-    shared_memory_bytes  system memory that the device may use
+    luid                 Windows' number of the adapter, as ONNX Runtime and DXGI count: high part << 32 | low part
+    memory_bytes         dedicated memory; of an integrated GPU what the firmware set aside
+    shared_memory_bytes  system memory that the adapter may use
     driver               name, and version where known
-    note                 other facts for the user, as text
+    note                 anything else a user should know
     """
 
     seen_by: str
@@ -51,20 +51,20 @@ class Adapter(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Scan(Struct, frozen=True, kw_only=True):
-    """Adapters that one interface lists; `reason` explains a failure."""
+class Detection(Struct, frozen=True, kw_only=True):
+    """Adapters of one interface; `reason` of any that are missing."""
 
     adapters: tuple[Adapter, ...] = ()
     reason: str = ""
 
 
 def vendor_name(vendor_id: int | None) -> str:
-    """Return the name of a vendor; empty if unknown."""
+    """Return a vendor's name; empty for an unknown vendor."""
     return _VENDORS.get(vendor_id or 0, "")
 
 
-def unnamed(vendor_id: int | None, device_id: int | None) -> str:
-    """Return a name made of ids: `AMD 0x744c`, `0x1af4:0x1050`."""
+def fallback_name(vendor_id: int | None, device_id: int | None) -> str:
+    """Name a device by numbers: `AMD 0x744c`, `0x1af4:0x1050`."""
     if vendor_id is None or device_id is None:
         return vendor_name(vendor_id)
     vendor = vendor_name(vendor_id)

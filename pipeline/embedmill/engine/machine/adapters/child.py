@@ -1,4 +1,4 @@
-"""Scan through a driver in a child process."""
+"""Detection in a child process, safe from drivers that crash."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Callable
 import msgspec
 
 from embedmill.base.process.child import leave_no_trace, run_child
-from embedmill.engine.machine.adapters.adapter import Scan
+from embedmill.engine.machine.adapters.adapter import Detection
 
 
-def scan_in_child(module: str, timeout_s: float) -> Scan:
-    """Run a module's `main()`, which calls `answer`, in a child.
+def detect_in_child(module: str, timeout_s: float) -> Detection:
+    """Run `main()` of a module, which calls `print_detection`.
 
-    A child that crashes, takes longer than `timeout_s` seconds or prints no answer gives a `Scan` with the reason,
-    never an exception.
+    A child that crashes, takes longer than `timeout_s` seconds or prints no result gives a `Detection` with the
+    reason, never an exception.
     """
-    result = run_child(module, timeout_s=timeout_s)
-    return Scan(reason=result.words) if result.words else _parsed(result.lines)
+    ended = run_child(module, timeout_s=timeout_s)
+    return Detection(reason=ended.words) if ended.words else _parsed(ended.lines)
 
 
-def answer(scan: Callable[[], Scan]) -> None:
-    """Print a scan as one line of JSON (child side)."""
+def print_detection(detect: Callable[[], Detection]) -> None:
+    """Print a detection as one line of JSON."""
     leave_no_trace()
-    print(msgspec.json.encode(scan()).decode(), flush=True)
+    print(msgspec.json.encode(detect()).decode(), flush=True)
 
 
-def _parsed(lines: list[str]) -> Scan:
-    # The driver may print too, before the answer and after.
+def _parsed(lines: list[str]) -> Detection:
+    # A driver may print lines too, before and after the result.
     for line in reversed(lines):
         try:
-            return msgspec.json.decode(line, type=Scan)
+            return msgspec.json.decode(line, type=Detection)
         except msgspec.DecodeError:
             continue
-    return Scan(reason="ended without an answer")
+    return Detection(reason="ended without an answer")

@@ -1,8 +1,6 @@
-"""List Windows' GPUs in DirectML's order, through DXGI.
+"""GPUs of Windows (DXGI), in DirectML's order.
 
-`python -m embedmill.engine.machine.adapters.dxgi` prints the scan as JSON.
-
-Types, numbers and vtable indexes: dxgi.h of the Windows SDK. NPUs are not adapters of DXGI.
+`python -m embedmill.engine.machine.adapters.dxgi` prints them as JSON. NPUs are not adapters of DXGI.
 """
 
 from __future__ import annotations
@@ -13,25 +11,23 @@ from ctypes import Structure, byref, c_int32, c_int64, c_size_t, c_uint16, c_uin
 from typing import Any
 from uuid import UUID
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, unnamed
-from embedmill.engine.machine.adapters.child import answer
-from embedmill.engine.machine.adapters.com import RELEASE, call, check
+from embedmill.engine.machine.adapters.adapter import Adapter, Detection, Kind, fallback_name
+from embedmill.engine.machine.adapters.child import print_detection
+from embedmill.engine.machine.adapters.com import RELEASE, call_method, check_hresult
 
+# Types, numbers and vtable indexes: dxgi.h of the Windows SDK.
 _FACTORY1 = UUID("770aae78-f26f-4dba-a829-253c83d1b387").bytes_le
 _DEVICE = UUID("54ec77fa-1377-44e6-8c32-88fd5f44c84c").bytes_le
 _NOT_FOUND = 0x887A0002
 _REMOTE, _SOFTWARE = 1, 2
-# Vtable indexes: of IUnknown, IDXGIFactory1, IDXGIAdapter and IDXGIAdapter1.
-_ENUM_ADAPTERS_1 = 12
-_CHECK_INTERFACE_SUPPORT = 9
-_GET_DESC_1 = 10
+_ENUM_ADAPTERS_1, _CHECK_INTERFACE_SUPPORT, _GET_DESC_1 = 12, 9, 10
 
 
-class Description(Structure):
-    """DXGI_ADAPTER_DESC1, sizes in bytes."""
+class AdapterDescription(Structure):
+    """DXGI_ADAPTER_DESC1; sizes in bytes."""
 
     _fields_ = (
-        # UTF-16, which is not `c_wchar` on every system.
+        # UTF-16, which `c_wchar` is not on every system.
         ("Description", c_uint16 * 128),
         ("VendorId", c_uint32),
         ("DeviceId", c_uint32),
@@ -47,59 +43,61 @@ class Description(Structure):
 
 
 def main() -> None:
-    """Print the scan as JSON."""
-    answer(scan)
+    """Print the adapters as JSON."""
+    print_detection(detect)
 
 
-def scan(library: Any = None) -> Scan:
-    """Return DXGI's adapters; `library` defaults to the system's dxgi.dll."""
+def describe(adapter: c_void_p) -> AdapterDescription:
+    """Return the description of an IDXGIAdapter1. Raises OSError."""
+    description = AdapterDescription()
+    check_hresult("GetDesc1", call_method(adapter, _GET_DESC_1, byref(description)))
+    return description
+
+
+def detect(library: Any = None) -> Detection:
+    """Detect adapters; `library` is dxgi.dll, by default the system's."""
     found: list[Adapter] = []
     try:
         for index, (description, driver) in enumerate(_descriptions(library or ctypes.CDLL("dxgi.dll"))):
             found.append(_adapter(index, description, driver))
     except OSError as error:
-        return Scan(adapters=tuple(found), reason=str(error))
-    return Scan(adapters=tuple(found))
+        return Detection(adapters=tuple(found), reason=str(error))
+    return Detection(adapters=tuple(found))
 
 
-def _descriptions(library: Any) -> Iterator[tuple[Description, int | None]]:
-    """Yield each adapter's description and driver version; raises OSError."""
+def _descriptions(library: Any) -> Iterator[tuple[AdapterDescription, int | None]]:
+    """Yield each adapter and driver version. Raises OSError."""
     factory = c_void_p()
-    check("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY1, byref(factory)))
+    check_hresult("CreateDXGIFactory1", library.CreateDXGIFactory1(_FACTORY1, byref(factory)))
     try:
         index = 0
         while adapter := _enumerated(factory, index):
             try:
-                yield _described(adapter)
+                description, version = describe(adapter), c_int64()
+                code = call_method(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
+                yield description, version.value if code >= 0 else None
             finally:
-                call(adapter, RELEASE)
+                call_method(adapter, RELEASE)
             index += 1
     finally:
-        call(factory, RELEASE)
+        call_method(factory, RELEASE)
 
 
 def _enumerated(factory: c_void_p, index: int) -> c_void_p | None:
     adapter = c_void_p()
-    code = call(factory, _ENUM_ADAPTERS_1, c_uint32(index), byref(adapter))
+    code = call_method(factory, _ENUM_ADAPTERS_1, c_uint32(index), byref(adapter))
     if code & 0xFFFFFFFF == _NOT_FOUND:
         return None
-    check("EnumAdapters1", code)
+    check_hresult("EnumAdapters1", code)
     return adapter
 
 
-def _described(adapter: c_void_p) -> tuple[Description, int | None]:
-    description, version = Description(), c_int64()
-    check("GetDesc1", call(adapter, _GET_DESC_1, byref(description)))
-    code = call(adapter, _CHECK_INTERFACE_SUPPORT, _DEVICE, byref(version))
-    return description, version.value if code >= 0 else None
-
-
-def _adapter(index: int, description: Description, driver: int | None) -> Adapter:
+def _adapter(index: int, description: AdapterDescription, driver: int | None) -> Adapter:
     name = bytes(description.Description).decode("utf-16-le", errors="replace").partition("\0")[0]
     kind, note = _kind(description.Flags)
     return Adapter(
         seen_by="dxgi",
-        name=name or unnamed(description.VendorId, description.DeviceId),
+        name=name or fallback_name(description.VendorId, description.DeviceId),
         kind=kind,
         vendor_id=description.VendorId,
         device_id=description.DeviceId,
@@ -113,7 +111,7 @@ def _adapter(index: int, description: Description, driver: int | None) -> Adapte
 
 def _kind(flags: int) -> tuple[Kind, str]:
     if flags & _SOFTWARE:
-        return "cpu", "; a software renderer on the CPU"
+        return "cpu", "; software: it runs on the processor"
     return ("unknown", "; of a remote session") if flags & _REMOTE else ("gpu", "")
 
 

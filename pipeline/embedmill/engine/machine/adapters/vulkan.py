@@ -1,8 +1,6 @@
-"""List the devices of Vulkan drivers, software renderers included.
+"""GPUs of Vulkan drivers, software renderers too.
 
-`python -m embedmill.engine.machine.adapters.vulkan` prints the scan as JSON.
-
-Types and numbers: vulkan_core.h of the Vulkan 1.3 headers. No extension is enabled.
+`python -m embedmill.engine.machine.adapters.vulkan` prints them as JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ import sys
 from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_int32, c_uint8, c_uint32, c_void_p
 from typing import Any
 
-from embedmill.engine.machine.adapters.adapter import Adapter, Kind, Scan, unnamed
-from embedmill.engine.machine.adapters.child import answer
+from embedmill.engine.machine.adapters.adapter import Adapter, Detection, Kind, fallback_name
+from embedmill.engine.machine.adapters.child import print_detection
 
-_LIBRARIES = {"win32": "vulkan-1.dll", "darwin": "libvulkan.1.dylib"}
+_LOADER = {"win32": "vulkan-1.dll", "darwin": "libvulkan.1.dylib"}.get(sys.platform, "libvulkan.so.1")
+# Types and numbers: vulkan_core.h of the Vulkan 1.3 headers.
 _VERSION_1_1 = 1 << 22 | 1 << 12
 _INCOMPLETE, _INITIALIZATION_FAILED, _INCOMPATIBLE_DRIVER = 5, -3, -9
 _APPLICATION_INFO, _INSTANCE_CREATE_INFO = 0, 1
@@ -25,7 +24,7 @@ _KINDS: dict[int, tuple[Kind, bool | None, str]] = {
     1: ("gpu", True, ""),
     2: ("gpu", False, ""),
     3: ("gpu", None, "a virtual device"),
-    4: ("cpu", None, "a software renderer on the CPU"),
+    4: ("cpu", None, "software: it runs on the processor"),
 }
 
 
@@ -55,8 +54,6 @@ class _InstanceCreateInfo(Structure):
 
 
 class _Properties(Structure):
-    """VkPhysicalDeviceProperties, 824 bytes."""
-
     _fields_ = (
         ("apiVersion", c_uint32),
         ("driverVersion", c_uint32),
@@ -65,7 +62,7 @@ class _Properties(Structure):
         ("deviceType", c_int32),
         ("deviceName", c_char * 256),
         ("pipelineCacheUUID", c_uint8 * 16),
-        # The limits and sparse properties are not read, but the driver writes them.
+        # Limits and sparse properties, unread: the driver writes all 824 bytes of VkPhysicalDeviceProperties.
         ("rest", ctypes.c_uint64 * 66),
     )
 
@@ -98,54 +95,52 @@ class _Properties2(Structure):
 
 
 def main() -> None:
-    """Print the scan as JSON."""
-    answer(scan)
+    """Print the adapters as JSON."""
+    print_detection(detect)
 
 
-def scan(library: Any = None) -> Scan:
-    """Return Vulkan's physical devices; `library` defaults to the system's loader."""
-    if library is None:
-        name = _LIBRARIES.get(sys.platform, "libvulkan.so.1")
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            return Scan(reason=f"the Vulkan loader ({name}) is not installed")
-    # A loader of Vulkan 1.0 lacks this function, and rejects a higher version.
+def detect(loader: Any = _LOADER) -> Detection:
+    """Detect physical devices; `loader` is a library or a name."""
+    try:
+        library = ctypes.CDLL(loader) if isinstance(loader, str) else loader
+    except OSError:
+        return Detection(reason=f"the Vulkan loader ({loader}) is not installed")
+    # A loader of Vulkan 1.0 lacks this function, and refuses instances of a later version.
     version = _VERSION_1_1 if hasattr(library, "vkEnumerateInstanceVersion") else 1 << 22
     application = _ApplicationInfo(sType=_APPLICATION_INFO, pApplicationName=b"embedmill", apiVersion=version)
-    info = _InstanceCreateInfo(sType=_INSTANCE_CREATE_INFO, pApplicationInfo=ctypes.pointer(application))
+    wanted = _InstanceCreateInfo(sType=_INSTANCE_CREATE_INFO, pApplicationInfo=ctypes.pointer(application))
     instance = c_void_p()
-    code = library.vkCreateInstance(byref(info), None, byref(instance))
+    code = library.vkCreateInstance(byref(wanted), None, byref(instance))
     if code == _INCOMPATIBLE_DRIVER:
-        return Scan(reason="no Vulkan driver is installed")
+        return Detection(reason="no Vulkan driver is installed")
     if code < 0:
-        return Scan(reason=f"vkCreateInstance failed with {code}")
+        return Detection(reason=f"vkCreateInstance failed with {code}")
     try:
-        return _devices(library, instance, version >= _VERSION_1_1)
+        return _detect(library, instance, version >= _VERSION_1_1)
     finally:
         library.vkDestroyInstance(instance, None)
 
 
-def _devices(library: Any, instance: c_void_p, with_driver: bool) -> Scan:
+def _detect(library: Any, instance: c_void_p, with_driver: bool) -> Detection:
     count = c_uint32()
     code = library.vkEnumeratePhysicalDevices(instance, byref(count), None)
     devices = (c_void_p * count.value)()
     if code >= 0 and count.value:
         code = library.vkEnumeratePhysicalDevices(instance, byref(count), devices)
     if code == _INITIALIZATION_FAILED:
-        # The loader's answer where Mesa's drivers are installed and none has a device.
-        return Scan(reason="no installed Vulkan driver finds a device")
+        # The loader's answer on a machine that has Mesa's drivers and no device for them.
+        return Detection(reason="no installed Vulkan driver finds a device")
     if code < 0:
-        return Scan(reason=f"vkEnumeratePhysicalDevices failed with {code}")
+        return Detection(reason=f"vkEnumeratePhysicalDevices failed with {code}")
     found = tuple(_adapter(library, c_void_p(device), with_driver) for device in devices[: count.value])
-    return Scan(adapters=found, reason="more devices appeared during the scan" if code == _INCOMPLETE else "")
+    return Detection(adapters=found, reason="more devices appeared meanwhile" if code == _INCOMPLETE else "")
 
 
 def _adapter(library: Any, device: c_void_p, with_driver: bool) -> Adapter:
     properties = _Properties()
     library.vkGetPhysicalDeviceProperties(device, byref(properties))
     driver, luid = f"{properties.driverVersion:#x}", None
-    # A loader of 1.1 may list a driver of Vulkan 1.0.
+    # The driver itself may still be of Vulkan 1.0.
     if with_driver and properties.apiVersion >= _VERSION_1_1:
         name, luid = _driver(library, device)
         driver = name or driver
@@ -154,7 +149,7 @@ def _adapter(library: Any, device: c_void_p, with_driver: bool) -> Adapter:
     api = f"Vulkan {version >> 22 & 0x7F}.{version >> 12 & 0x3FF}.{version & 0xFFF}"
     return Adapter(
         seen_by="vulkan",
-        name=_text(properties.deviceName) or unnamed(properties.vendorID, properties.deviceID),
+        name=_text(properties.deviceName) or fallback_name(properties.vendorID, properties.deviceID),
         kind=kind,
         integrated=integrated,
         vendor_id=properties.vendorID,
@@ -166,7 +161,7 @@ def _adapter(library: Any, device: c_void_p, with_driver: bool) -> Adapter:
 
 
 def _driver(library: Any, device: c_void_p) -> tuple[str, int | None]:
-    """Return driver name (empty before Vulkan 1.2) and LUID."""
+    # Name and version of the driver are empty before Vulkan 1.2. No extension is needed for either query.
     named = _DriverProperties(sType=_DRIVER_PROPERTIES)
     numbered = _IdProperties(sType=_ID_PROPERTIES, pNext=ctypes.addressof(named))
     both = _Properties2(sType=_PROPERTIES_2, pNext=ctypes.addressof(numbered))

@@ -1,4 +1,4 @@
-"""Probe memory: one interface for all systems and drivers."""
+"""Memory for batches: one probe interface over systems and drivers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from embedmill.engine.machine.memory.amdgpu import AmdgpuProbe
 from embedmill.engine.machine.memory.host import HostProbe
 from embedmill.engine.machine.memory.nvml import NvmlProbe
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, UnknownProbe, ceiling, reserve
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, UnknownProbe, ceiling, reserve
 
 __all__ = [
     "DeviceFacts",
@@ -23,21 +23,21 @@ __all__ = [
     "reserve",
 ]
 
-# Values of the catalogue's `memory`; `vendor` is for providers that drive any vendor's GPU.
+# Interfaces that report memory; `vendor` is for providers that drive GPUs of any vendor.
 MemorySource = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
-# By PCI vendor id: NVIDIA, AMD.
-_VENDOR_SOURCES: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
+# PCI vendors: NVIDIA, AMD.
+_VENDORS: dict[int | None, MemorySource] = {0x10DE: "nvml", 0x1002: "amdgpu"}
 
 
 class DeviceFacts(Struct, frozen=True, kw_only=True):
-    """Facts that identify a device, each optional.
+    """Identity of a device; any field may be unknown.
 
-    luid        of Windows: high part << 32 | low part
-    uuid        of NVIDIA, as `GPU-...` or `MIG-...`
-    bus_id      the PCI address, as `0000:03:00.0`
-    cuda_index  the ordinal in CUDA's order
-    vendor_id   of PCI
-    integrated  whether the device uses system memory
+    luid        Windows' number of the adapter: high part << 32 | low part
+    uuid        NVIDIA's, as `GPU-...` or `MIG-...`
+    bus_id      PCI address, as `0000:03:00.0`
+    cuda_index  CUDA's device number
+    vendor_id   PCI vendor
+    integrated  whether the device shares the machine's memory
     """
 
     luid: int | None = None
@@ -49,9 +49,9 @@ class DeviceFacts(Struct, frozen=True, kw_only=True):
 
 
 def probe_for(source: MemorySource, device: DeviceFacts | None = None, *, root: Path = Path("/")) -> Probe:
-    """Return the probe of a source for a device.
+    """Return a device's probe; `root` holds /proc and /sys.
 
-    `root` holds /proc and /sys. Where the facts do not identify the device, each reading is unknown and says why.
+    For a device that cannot be identified, every reading of the probe is unknown and says so.
     """
     device = device or DeviceFacts()
     if source == "vendor":
@@ -72,12 +72,16 @@ def _by_vendor(device: DeviceFacts) -> MemorySource:
         return "dxgi"
     if sys.platform != "linux":
         return "unknown"
-    return _VENDOR_SOURCES.get(device.vendor_id, "unknown")
+    return _VENDORS.get(device.vendor_id, "unknown")
 
 
 def _nvidia(device: DeviceFacts) -> Probe:
-    key = device.uuid or device.bus_id or device.cuda_index
-    return UnknownProbe("NVML", "the runtime does not say which GPU it uses") if key is None else NvmlProbe(key)
+    identity = device.uuid or device.bus_id
+    if identity:
+        return NvmlProbe(identity)
+    if device.cuda_index is None:
+        return UnknownProbe("NVML", "the runtime does not say which GPU it uses")
+    return NvmlProbe(device.cuda_index)
 
 
 def _windows(device: DeviceFacts) -> Probe:
@@ -85,7 +89,7 @@ def _windows(device: DeviceFacts) -> Probe:
         return UnknownProbe("DXGI and PDH", "only Windows has them")
     if device.luid is None:
         return UnknownProbe("DXGI and PDH", "the runtime does not say which adapter it uses (no LUID)")
-    # Imported here: the declarations for ctypes are of use under Windows only.
+    # Only Windows has the libraries that this module loads.
     from embedmill.engine.machine.memory.windows import WindowsProbe
 
     return WindowsProbe(device.luid, integrated=device.integrated)

@@ -1,6 +1,6 @@
-"""Read memory of NVIDIA GPUs: NVML, through nvidia-ml-py.
+"""Memory of NVIDIA GPUs: NVML through nvidia-ml-py (extra `nvidia`).
 
-Functions: NVML API reference, "Device Queries"; the CUDA driver API, "Device Management".
+References: NVML API, "Device Queries"; CUDA driver API, "Device Management".
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from embedmill.engine.machine.memory.reading import MemoryReading, Probe, unknown
+from embedmill.engine.machine.memory.probe import MemoryReading, Probe, unknown
 
 _SOURCE = "NVML"
 _MISSING = "nvidia-ml-py is not installed: python -m pip install 'embedmill[nvidia]'"
 
 
 class NvmlProbe(Probe):
-    """Probe of one GPU or MIG instance.
+    """Probe of one GPU or one MIG instance.
 
-    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's ordinal. `cuda` defaults to the system's CUDA
-    driver library.
+    `device` is a UUID (`GPU-...`, `MIG-...`), a PCI address, or CUDA's device number; `cuda` is the CUDA driver's
+    library, by default the system's.
     """
 
     def __init__(self, device: int | str, *, cuda: Any = None) -> None:
@@ -31,14 +31,14 @@ class NvmlProbe(Probe):
         self._nvml: Any = None
         self._errors: tuple[type[Exception], ...] = ()
         self._handle: Any = None
-        self._error = ""
+        self._failed = ""
 
     def read(self) -> MemoryReading:
-        """Read all processes' use; a failed open is final."""
-        if not self._error and self._handle is None:
-            self._error = self._open()
-        if self._error:
-            return unknown(_SOURCE, self._error)
+        """Read the use of all processes; failed openings are final."""
+        if not self._failed and self._handle is None:
+            self._failed = self._open()
+        if self._failed:
+            return unknown(_SOURCE, self._failed)
         try:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         except self._errors as error:
@@ -55,19 +55,20 @@ class NvmlProbe(Probe):
         )
 
     def close(self) -> None:
-        """Shut NVML down for this probe."""
-        self._error = self._error or "the probe was closed"
+        """Shut NVML down."""
+        # NVML counts initialisations: other users in this process are not affected.
+        self._failed = self._failed or "the probe was closed"
         if self._handle is not None:
             self._handle = None
-            self._shutdown()
+            self._shut_down()
 
     def _open(self) -> str:
-        """Open the device; return the error, empty on success."""
+        """Open the device; return the reason of a failure."""
         try:
             self._nvml = importlib.import_module("pynvml")
         except ImportError:
             return _MISSING
-        # The second, no NVMLError, means that the driver is older than nvidia-ml-py and lacks a function's version.
+        # Raised, and no NVMLError, where a driver older than nvidia-ml-py lacks a version of a function.
         self._errors = (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError)
         try:
             self._nvml.nvmlInit()
@@ -76,13 +77,13 @@ class NvmlProbe(Probe):
         try:
             self._handle = self._find()
         except (*self._errors, OSError) as error:
-            self._shutdown()
+            self._shut_down()
             return f"device {self._device}: {error}"
         return ""
 
     def _find(self) -> Any:
         if isinstance(self._device, int):
-            # CUDA's ordinal is not NVML's, which ignores CUDA_VISIBLE_DEVICES and CUDA's order (fastest first).
+            # NVML has numbers of its own: CUDA counts visible devices only (CUDA_VISIBLE_DEVICES), fastest first.
             uuid = cuda_uuid(self._device, self._cuda)
             try:
                 return self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
@@ -93,17 +94,15 @@ class NvmlProbe(Probe):
         return self._nvml.nvmlDeviceGetHandleByPciBusId(self._device)
 
     def _own(self) -> int | None:
-        """Return this process's use; None where unknown."""
-        # Under Windows the driver model hides the use from NVML; in a container NVML sees other process ids.
+        # None under Windows, whose driver model hides it, and in a container, where NVML has other process ids.
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._errors:
             return None
-        own: int | None = next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
-        return own
+        found: int | None = next((one.usedGpuMemory for one in running if one.pid == os.getpid()), None)
+        return found
 
-    def _shutdown(self) -> None:
-        # NVML counts its users: other users in this process keep working.
+    def _shut_down(self) -> None:
         try:
             self._nvml.nvmlShutdown()
         except self._errors:
@@ -111,15 +110,15 @@ class NvmlProbe(Probe):
 
 
 def cuda_uuid(ordinal: int, library: Any = None) -> UUID:
-    """Return the UUID of CUDA's visible device `ordinal`.
+    """Return the UUID of a CUDA device or MIG instance.
 
-    `library` defaults to the system's CUDA driver. Raises OSError where the library or the device is missing.
+    `library` is the CUDA driver's, by default the system's. Raises OSError without the library or the device.
     """
     library = library or ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
     _check("cuInit", library.cuInit(0))
     _check("cuDeviceGet", library.cuDeviceGet(ctypes.byref(device), ordinal))
-    # Since CUDA 11.4 version 2 returns the UUID of a MIG instance, not of the whole GPU.
+    # Since CUDA 11.4; the older function returns the UUID of the whole GPU for a MIG instance.
     get_uuid = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
     _check("cuDeviceGetUuid", get_uuid(uuid, device))
     return UUID(bytes=bytes(uuid))

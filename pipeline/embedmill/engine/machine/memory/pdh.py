@@ -1,7 +1,4 @@
-"""Read Windows' performance counters of "GPU Adapter Memory".
-
-Functions and numbers: pdh.h and pdhmsg.h of the Windows SDK.
-"""
+"""Windows' "GPU Adapter Memory" counters, of all processes."""
 
 from __future__ import annotations
 
@@ -11,19 +8,20 @@ from typing import Any
 
 from msgspec import Struct
 
+# Functions and numbers: pdh.h and pdhmsg.h of the Windows SDK.
 _FORMAT_LARGE = 0x400
 _VALID = (0, 1)
 _NAMES = ("Dedicated Usage", "Shared Usage", "Total Committed")
 
 
-class Value(Structure):
+class CounterValue(Structure):
     """PDH_FMT_COUNTERVALUE with a 64-bit value."""
 
     _fields_ = (("Status", c_uint32), ("Value", c_int64))
 
 
-class Counted(Struct, frozen=True, kw_only=True):
-    """Bytes that all processes use or have committed."""
+class AdapterUse(Struct, frozen=True, kw_only=True):
+    """Memory of an adapter used by all processes, in bytes."""
 
     dedicated_bytes: int
     shared_bytes: int
@@ -31,10 +29,10 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 
 class GpuCounters:
-    """Counters of one adapter, held until `close`.
+    """Open counters of an adapter, by LUID (see `DeviceFacts`).
 
-    `luid` is high part << 32 | low part; `library` defaults to the system's pdh.dll. Raises OSError where the library
-    or the counters are missing (Windows 10 has such counters since version 1709, with a driver of WDDM 2).
+    `library` is pdh.dll, by default the system's. Raises OSError without the library or the counters, which need
+    Windows 10 version 1709 and a WDDM 2 driver.
     """
 
     def __init__(self, luid: int, library: Any = None) -> None:
@@ -42,22 +40,22 @@ class GpuCounters:
         self._query = c_void_p()
         _check("PdhOpenQueryW", self._library.PdhOpenQueryW(None, c_size_t(0), byref(self._query)))
         try:
-            self._counters = [self._added(counter_path(luid, name)) for name in _NAMES]
+            self._counters = [self._add(counter_path(luid, name)) for name in _NAMES]
         except OSError:
             self.close()
             raise
 
-    def read(self) -> Counted:
-        """Read current values; raises OSError where one is missing."""
+    def read(self) -> AdapterUse:
+        """Read the counters. Raises OSError where a value is missing."""
         _check("PdhCollectQueryData", self._library.PdhCollectQueryData(self._query))
         values = [self._value(counter, name) for counter, name in zip(self._counters, _NAMES, strict=True)]
-        return Counted(dedicated_bytes=values[0], shared_bytes=values[1], committed_bytes=values[2])
+        return AdapterUse(dedicated_bytes=values[0], shared_bytes=values[1], committed_bytes=values[2])
 
     def close(self) -> None:
-        """Close the query and all counters."""
+        """Close the query and the counters."""
         self._library.PdhCloseQuery(self._query)
 
-    def _added(self, path: str) -> c_void_p:
+    def _add(self, path: str) -> c_void_p:
         counter = c_void_p()
         # English names work on every Windows; localised ones do not.
         add = self._library.PdhAddEnglishCounterW
@@ -65,7 +63,7 @@ class GpuCounters:
         return counter
 
     def _value(self, counter: c_void_p, name: str) -> int:
-        value = Value()
+        value = CounterValue()
         read = self._library.PdhGetFormattedCounterValue
         _check(name, read(counter, c_uint32(_FORMAT_LARGE), None, byref(value)))
         if value.Status not in _VALID:
@@ -74,11 +72,8 @@ class GpuCounters:
 
 
 def counter_path(luid: int, name: str) -> str:
-    r"""Return a counter's path.
-
-    As `\GPU Adapter Memory(luid_0x00000000_0x0000D2C4_phys_0)\Dedicated Usage`.
-    """
-    # DirectML uses the first (phys_0) of linked physical adapters.
+    """Return the path of a counter."""
+    # phys_0: of linked physical adapters DirectML uses the first.
     return rf"\GPU Adapter Memory(luid_0x{luid >> 32:08X}_0x{luid & 0xFFFFFFFF:08X}_phys_0)\{name}"
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from embedmill.engine.memory.cliffs import Cliffs
+from embedmill.engine.memory.slow_batches import SlowBatches
 
 
 def after(*batches: tuple[object, float]) -> int:
-    cliffs = Cliffs(2.0)
+    slow = SlowBatches(2.0)
     for shape, seconds in batches:
-        cliffs.add(shape, seconds)
-    return cliffs.in_a_row
+        slow.add(shape, seconds)
+    return slow.in_a_row
 
 
 STEADY = [("a", 1.0)] * 5
@@ -49,10 +49,10 @@ def test_times_that_are_none_are_not_counted(seconds: float) -> None:
 
 
 def test_shapes_that_come_once_do_not_fill_memory() -> None:
-    cliffs = Cliffs(2.0)
+    slow = SlowBatches(2.0)
     for shape in range(5000):
-        cliffs.add(shape, 1.0)
-        cliffs.add("kept", 1.0)
-    assert len(cliffs._seconds) == 256
-    cliffs.add("kept", 2.0)
-    assert cliffs.in_a_row == 1
+        slow.add(shape, 1.0)
+        slow.add("recurring", 1.0)
+    assert len(slow._seconds) == 256
+    slow.add("recurring", 2.0)
+    assert slow.in_a_row == 1

@@ -1,4 +1,4 @@
-"""What may be taken is a part of what is free, and what is not known stays unknown."""
+"""Ceiling and reserve are parts of free memory; unknown memory stays unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedmill.engine.machine.memory.reading import MemoryReading, UnknownProbe, ceiling, reserve
+from embedmill.engine.machine.memory.probe import MemoryReading, UnknownProbe, ceiling, reserve
 from tests.support.readings import GIB, LOST, device
 
 fractions = st.floats(min_value=0, max_value=1, exclude_min=True)

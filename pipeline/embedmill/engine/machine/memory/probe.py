@@ -1,4 +1,4 @@
-"""Memory reading, probe interface, and the limits that follow."""
+"""Memory readings, probes, and ceiling and reserve."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from msgspec import Struct
 
 Scope = Literal["machine", "process", "device", "unknown"]
 
-# Of free memory: the rest covers prediction errors and the growth of other processes.
+# Part of free memory; the rest covers errors of the prediction, and growth of other processes.
 DEFAULT_FRACTION = 0.85
 
 
 class MemoryReading(Struct, frozen=True, kw_only=True):
     """Memory at one moment, in bytes; None where unknown.
 
-    used_bytes     in use within `scope`: by all processes of the machine or device, or by this one
-    free_bytes     still available to this process, given the use of all others
-    ceiling_bytes  the size or limit at which `free_bytes` ends: of RAM, of a control group, of the device
-    scope          of `used_bytes`
-    source         the interface, and the limit that binds
-    own_bytes      used by this process, where the interface reports that
-    reason         why a figure is unknown
+    used_bytes     use of all processes on the machine or device, or of this one: see `scope`
+    free_bytes     available to this process now, other processes accounted for
+    ceiling_bytes  size or limit that bounds `free_bytes`: of RAM, of a control group, of the device
+    scope          whose use `used_bytes` counts
+    source         interface that was read, and the tightest limit
+    own_bytes      this process's part of the use, where known
+    reason         why a value is unknown
     """
 
     used_bytes: int | None
@@ -41,31 +41,31 @@ class MemoryReading(Struct, frozen=True, kw_only=True):
 
 
 class Probe(Protocol):
-    """Interface that reads memory, one thread at a time."""
+    """Interface of memory probes; one thread reads at a time."""
 
     def read(self) -> MemoryReading:
-        """Read now; a failure gives an unknown reading, no exception."""
+        """Read memory; failures give an unknown reading with the reason."""
 
     def close(self) -> None:
-        """Release all handles (idempotent); later readings are unknown."""
+        """Release resources; further calls are harmless, later readings unknown."""
 
 
 class UnknownProbe(Probe):
-    """Probe of a device without memory reports."""
+    """Probe of a device without a memory report."""
 
     def __init__(self, source: str, reason: str) -> None:
         self._reading = unknown(source, reason)
 
     def read(self) -> MemoryReading:
-        """Return the same unknown reading each time."""
+        """Return the same unknown reading."""
         return self._reading
 
     def close(self) -> None:
-        """Do nothing: no resource is held."""
+        """Do nothing."""
 
 
 def unknown(source: str, reason: str) -> MemoryReading:
-    """Return a reading without figures, and the reason."""
+    """Return an unknown reading with the reason."""
     return MemoryReading(
         used_bytes=None, free_bytes=None, ceiling_bytes=None, scope="unknown", source=source, reason=reason
     )
@@ -74,16 +74,16 @@ def unknown(source: str, reason: str) -> MemoryReading:
 def ceiling(reading: MemoryReading, fraction: float = DEFAULT_FRACTION) -> int | None:
     """Return the most bytes to allocate: `fraction` of free memory.
 
-    Memory that this process already holds (weights) is in use and not part of the result. None where free memory is
-    unknown. Raises ValueError where the fraction is not in (0, 1].
+    What this process already holds (weights) is not part of it. None where free memory is unknown. Raises ValueError
+    unless the fraction is in (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"{fraction} is no fraction of free memory: it must be above 0 and at most 1")
+        raise ValueError(f"{fraction} is no fraction of free memory: more than 0, at most 1")
     return None if reading.free_bytes is None else min(reading.free_bytes, int(reading.free_bytes * fraction))
 
 
 def reserve(reading: MemoryReading, fraction: float = DEFAULT_FRACTION) -> int | None:
-    """Return the reserve: half the free memory above `ceiling`."""
-    # A run below the ceiling never touches the reserve: another process does, or a prediction failed.
+    """Return bytes to keep free: half of the ceiling's rest."""
+    # A run within the ceiling never touches the reserve: only other processes or a failed prediction do.
     most = ceiling(reading, fraction)
     return None if most is None or reading.free_bytes is None else (reading.free_bytes - most) // 2
