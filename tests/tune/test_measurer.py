@@ -47,7 +47,6 @@ def trial(*, streams: int = 1, threads: int = 1, precision: str = "fp32") -> Tri
         repetition=1,
         useful_tokens=13,
         padded_tokens=14,
-        predicted_seconds=0.0,
         predicted_peak_bytes=None,
     )
 

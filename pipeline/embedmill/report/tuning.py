@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from embedmill.base.records import Bucket, Packing
 from embedmill.base.results import TrialFacts, Tuning
+from embedmill.report.page import table
 from embedmill.report.plot import Curve, Plot, svg
 from embedmill.report.units import duration, short, size
 
@@ -187,17 +188,12 @@ def _peak(trial: TrialFacts) -> float:
 
 
 def _table(tuning: Tuning) -> str:
-    head = "".join(
-        f"<th class='number'>{name}</th>" for name in ("trial", "batch", "tokens/s", "seconds", "peak", "at most")
-    )
     rows = []
     for number, trial in enumerate(tuning.trials, 1):
         batch = _bucket_words(trial.bucket) if trial.bucket else str(trial.budget_tokens)
         result = escape(trial.failure) if trial.failure else f"{_rate(trial):,.0f}"
         memory = ["unknown" if one is None else size(one) for one in (trial.peak_bytes, trial.predicted_peak_bytes)]
-        cells = (str(number), batch, result, f"{trial.open_seconds + trial.seconds:.2f}", *memory)
-        numbers = "".join(f"<td class='number'>{cell}</td>" for cell in cells)
-        rows.append(f"<tr>{numbers}<td>{escape(_mode_words(trial))}</td></tr>")
-    return (
-        f"<details><summary>Every trial</summary><table><tr>{head}<th>mode</th></tr>{''.join(rows)}</table></details>"
-    )
+        seconds = f"{trial.open_seconds + trial.seconds:.2f}"
+        rows.append((str(number), batch, result, seconds, *memory, escape(_mode_words(trial))))
+    head = ("trial", "batch", "tokens/s", "seconds", "peak", "at most", "mode")
+    return f"<details><summary>Every trial</summary>{table(rows, head=head, numbers=range(6))}</details>"

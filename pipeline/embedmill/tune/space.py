@@ -70,7 +70,6 @@ def default_trial(space: Space, lengths: IntArray) -> Trial:
         repetition=1,
         useful_tokens=int(sum(lengths[batch.rows].sum() for batch in chosen)),
         padded_tokens=sum(map(padded, chosen)),
-        predicted_seconds=0.0,
         predicted_peak_bytes=None,
     )
 

@@ -96,12 +96,8 @@ class LadderSearch:
         seconds = float(self._seconds()[arm]) if self._runs.any() else 0.0
         wanted = round(self._time_s * TRIAL_PART / seconds) if seconds and self._runs[arm] else 0
         batches = self._arms.batches(arm, wanted, first=self._runs[arm] == 0)
-        _, observation = self._trials.run(
-            self._arms.knobs[arm],
-            batches,
-            seconds=seconds * len(batches),
-            peak_bytes=float(self._memory.bounds()[arm]),
-        )
+        bound = float(self._memory.bounds()[arm])
+        _, observation = self._trials.run(self._arms.knobs[arm], batches, peak_bytes=bound)
         self._last, self._memory.ceiling = arm, self._trials.ceiling
         if observation.failure == OUT_OF_MEMORY:
             self._memory.refuse(arm)

@@ -120,7 +120,7 @@ class Sweep:
 
     def _runs(self, point: _Point, batches: Sequence[Batch]) -> bool:
         """Run a trial; False and out of rates on failure."""
-        trial, observed = self._trials.run(point.knobs, batches, peak_bytes=point.peak, seconds=point.seconds(batches))
+        trial, observed = self._trials.run(point.knobs, batches, peak_bytes=point.peak)
         if observed.failure is not None or point.peak > self._trials.ceiling:
             if observed.failure == OUT_OF_MEMORY:
                 # Memory ends below the ceiling: nothing may need more than what was held so far.

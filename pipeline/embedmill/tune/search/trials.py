@@ -32,10 +32,8 @@ class Trials:
         self._observe = observe
         self._runs: Counter[Knobs] = Counter()
 
-    def run(
-        self, knobs: Knobs, batches: Sequence[Batch], *, peak_bytes: float, seconds: float = 0.0
-    ) -> tuple[Trial, Observation]:
-        """Run a trial; `peak_bytes` and `seconds` are the predictions."""
+    def run(self, knobs: Knobs, batches: Sequence[Batch], *, peak_bytes: float) -> tuple[Trial, Observation]:
+        """Run a trial; `peak_bytes` is the prediction."""
         self._runs[knobs] += 1
         trial = Trial(
             number=len(self.observed),
@@ -44,7 +42,6 @@ class Trials:
             repetition=self._runs[knobs],
             useful_tokens=sum(int(self.lengths[batch.rows].sum()) for batch in batches),
             padded_tokens=sum(map(padded, batches)),
-            predicted_seconds=seconds,
             predicted_peak_bytes=int(peak_bytes) if np.isfinite(self.ceiling) else None,
         )
         observation = self._observe(trial)

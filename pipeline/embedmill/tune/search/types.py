@@ -40,7 +40,6 @@ class Trial(Struct, frozen=True, kw_only=True):
     repetition: int
     useful_tokens: int
     padded_tokens: int
-    predicted_seconds: float
     predicted_peak_bytes: int | None
 
 
