@@ -9,6 +9,7 @@ Heavy libraries are loaded by the first call that needs them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from embedmill.base.config import DEFAULT_MODEL, RunConfig
@@ -28,11 +29,13 @@ from embedmill.base.errors import (
     TooManyQuarantined,
 )
 
+# Annotations only: importing the package must not import NumPy or ONNX Runtime.
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray
     from embedmill.jobs.embed import Embedder
     from embedmill.report.run import RunResult
 
+# The documented names; a test compares them.
 __all__ = [
     "ConfigError",
     "ConservationError",
@@ -56,10 +59,9 @@ __all__ = [
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
-    """Embed a corpus into `config.output.path`, or finish what an earlier run began there.
+    """Embed a corpus into `config.output.path`, or resume an earlier run.
 
-    Raises a PipelineError: ConfigError, InputError, ModelError, DeviceError, OutputError, or
-    TooManyQuarantined once everything is written.
+    Raises ConfigError, InputError, ModelError, DeviceError, OutputError; TooManyQuarantined after writing everything.
     """
     from embedmill.jobs import run
 
@@ -69,7 +71,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 def embed(
     texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
 ) -> FloatArray:
-    """Vectors of n texts in their order, float32 [n, dim].
+    """Embed n texts in order: float32 [n, dim].
 
     `prompt` is put before every text (None: the model's own default). The model is loaded for this
     call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
@@ -79,13 +81,9 @@ def embed(
     return embed.embed(texts, model=model, prompt=prompt, provider=provider)
 
 
+# Classes load on first use, for NumPy, PyArrow and ONNX Runtime take a second to import.
 def __getattr__(name: str) -> Any:
-    if name == "Embedder":
-        from embedmill.jobs.embed import Embedder
-
-        return Embedder
-    if name == "RunResult":
-        from embedmill.report.run import RunResult
-
-        return RunResult
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    modules = {"Embedder": "embedmill.jobs.embed", "RunResult": "embedmill.report.run"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(modules[name]), name)
