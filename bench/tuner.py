@@ -39,7 +39,7 @@ from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.runners.start import list_devices
 from embedmill.engine.spec import spec_for
-from embedmill.engine.target import aim
+from embedmill.engine.target import target_for
 from embedmill.jobs.models import find_bundle
 from embedmill.tune.search import Limits, Mode, Pick, find_pick
 from embedmill.tune.space import space_of
@@ -105,7 +105,7 @@ class Cpu:
     def __init__(self, model: Model, tokens: Tokens) -> None:
         self.model, self.tokens = model, tokens
         self.options = EngineTable(provider="cpu", precision="fp32")
-        self.target = aim(find_provider("cpu"), self.options, this_machine(), list_devices)
+        self.target = target_for(find_provider("cpu"), self.options, this_machine(), list_devices)
         self.space = space_of(self.target, model, self.options)
 
     def tune(self, limits: Limits) -> Pick:

@@ -27,7 +27,7 @@ from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.start import list_devices, runner_for
 from embedmill.engine.sessions.canary import cosines_of, reference_vectors
 from embedmill.engine.spec import spec_for
-from embedmill.engine.target import aim, packing_for
+from embedmill.engine.target import packing_for, target_for
 from embedmill.jobs.doctor import docstrings
 from embedmill.jobs.models import find_bundle
 
@@ -110,7 +110,7 @@ def embed(
 
     Compiled contexts are kept in the folder `contexts`.
     """
-    spec = spec_for(model, aim(find_provider(name), config, this_machine(), list_devices), config)
+    spec = spec_for(model, target_for(find_provider(name), config, this_machine(), list_devices), config)
     work = Work(tokens=tokens, batches=in_own_shape(tokens, spec.packing.buckets))
     # The process of the sessions finds its folder of contexts by this.
     os.environ["EMBEDMILL_HOME"] = contexts

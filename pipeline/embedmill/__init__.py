@@ -9,6 +9,7 @@ Heavy libraries are loaded by the first call that needs them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from embedmill.base.config import DEFAULT_MODEL, RunConfig
@@ -29,11 +30,13 @@ from embedmill.base.errors import (
 )
 from embedmill.base.signals import keyboard_interrupts
 
+# Annotations only: importing the package must not import NumPy or ONNX Runtime.
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray
     from embedmill.jobs.embed import Embedder
     from embedmill.report.run import RunResult
 
+# The documented names; a test compares them.
 __all__ = [
     "ConfigError",
     "ConservationError",
@@ -58,10 +61,10 @@ __all__ = [
 
 @keyboard_interrupts()
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
-    """Embed a corpus into `config.output.path`, or finish what an earlier run began there.
+    """Embed a corpus into `config.output.path`, or resume an earlier run.
 
-    Raises a PipelineError: ConfigError, InputError, ModelError, DeviceError, OutputError, or
-    TooManyQuarantined once everything is written. Ctrl-C is raised as KeyboardInterrupt where nothing leaks.
+    Raises ConfigError, InputError, ModelError, DeviceError, OutputError; TooManyQuarantined after writing everything.
+    Ctrl-C is raised as KeyboardInterrupt where nothing leaks.
     """
     from embedmill.jobs import run
 
@@ -72,7 +75,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 def embed(
     texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
 ) -> FloatArray:
-    """Vectors of n texts in their order, float32 [n, dim].
+    """Embed n texts in order: float32 [n, dim].
 
     `prompt` is put before every text (None: the model's own default). The model is loaded for this
     call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
@@ -82,13 +85,9 @@ def embed(
     return embed.embed(texts, model=model, prompt=prompt, provider=provider)
 
 
+# Classes load on first use, for NumPy, PyArrow and ONNX Runtime take a second to import.
 def __getattr__(name: str) -> Any:
-    if name == "Embedder":
-        from embedmill.jobs.embed import Embedder
-
-        return Embedder
-    if name == "RunResult":
-        from embedmill.report.run import RunResult
-
-        return RunResult
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    modules = {"Embedder": "embedmill.jobs.embed", "RunResult": "embedmill.report.run"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(modules[name]), name)

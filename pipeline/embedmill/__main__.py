@@ -1,4 +1,4 @@
-"""`python -m embedmill` is the `embedmill` command."""
+"""Entry point of `python -m embedmill`."""
 
 from embedmill.cli.main import entry_point
 

@@ -53,7 +53,7 @@ def embedded(folder: Path, model: Path, provider: Provider, **engine: object) ->
     asked = {"provider": "cpu", "budget_tokens": 1, "streams": 2, **engine}
     config = make_config(model, source, folder / "out", shard={"rows": 100}, engine=asked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("embedmill.tune.provider.find_provider", lambda _: provider)
+        patch.setattr("embedmill.tune.provider.find_provider", lambda *_: provider)
         result = run(config, quiet=True)
     assert children() == []
     assert verify(folder / "out").problems == []

@@ -8,14 +8,13 @@ from msgspec import structs
 from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
 from embedmill.base.records import Packing
-from embedmill.engine import target
 from embedmill.engine.catalogue import PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.machine.machine import this_machine
-from embedmill.engine.target import Target, aim, packing_for
+from embedmill.engine.target import Target, packing_for, target_for
 from tests.support.fake_devices import device_of
-from tests.support.works import CPU, ladder_of, model, provider_of, with_ort
+from tests.support.works import CPU, installed, ladder_of, model, provider_of, with_ort
 
 LADDERS = [provider for provider in PROVIDERS if isinstance(provider.shapes, Ladder)]
 DEFAULT = EngineTable()
@@ -98,35 +97,34 @@ DEVICES = [device_of(0, name="Near side", discrete=False), device_of(1, name="Fa
 
 
 class TestAim:
-    @pytest.fixture(autouse=True)
-    def moon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The moon is installed here, and has two devices."""
-        monkeypatch.setattr(target, "require", lambda *_: None)
-
-    PROVIDER = provider_of(
-        precisions={
-            "fp32": GraphChoice(graph="fused", floor=0.99999),
-            "fp16": GraphChoice(graph="fused-fp16", floor=0.999),
-        }
+    PROVIDER = installed(
+        provider_of(
+            precisions={
+                "fp32": GraphChoice(graph="fused", floor=0.99999),
+                "fp16": GraphChoice(graph="fused-fp16", floor=0.999),
+            }
+        )
     )
 
     def test_the_default_is_the_first_precision_on_the_most_powerful_device(self) -> None:
-        found = aim(self.PROVIDER, DEFAULT, this_machine(), lambda _: DEVICES)
+        found = target_for(self.PROVIDER, DEFAULT, this_machine(), lambda _: DEVICES)
         assert (found.label, found.chosen) == ("moon fp32 on Far side", "asked for")
 
     def test_a_job_may_ask_for_a_device_and_a_precision(self) -> None:
-        found = aim(self.PROVIDER, EngineTable(device="near", precision="fp16"), this_machine(), lambda _: DEVICES)
+        found = target_for(
+            self.PROVIDER, EngineTable(device="near", precision="fp16"), this_machine(), lambda _: DEVICES
+        )
         assert found.label == "moon fp16 on Near side"
 
     def test_a_precision_that_the_provider_lacks_lists_those_it_has(self) -> None:
         with pytest.raises(DeviceError, match=r"moon does not compute in fp16; `engine\.precision` .* can be fp32$"):
-            aim(provider_of(), EngineTable(precision="fp16"), this_machine(), lambda _: DEVICES)
+            target_for(installed(provider_of()), EngineTable(precision="fp16"), this_machine(), lambda _: DEVICES)
 
     def test_a_device_that_is_not_there_lists_those_that_are(self) -> None:
         with pytest.raises(DeviceError, match=r"moon has no device 'sun'.*0: Near side \(gpu\); 1: Far side \(gpu\)"):
-            aim(self.PROVIDER, EngineTable(device="sun"), this_machine(), lambda _: DEVICES)
+            target_for(self.PROVIDER, EngineTable(device="sun"), this_machine(), lambda _: DEVICES)
 
 
 def test_a_provider_that_is_not_here_is_refused_before_its_devices_are_listed() -> None:
     with pytest.raises(DeviceError, match="moon is not for this machine"):
-        aim(provider_of(), DEFAULT, this_machine(), lambda _: pytest.fail("asked for devices"))
+        target_for(provider_of(), DEFAULT, this_machine(), lambda _: pytest.fail("asked for devices"))

@@ -11,17 +11,16 @@ from msgspec import structs
 
 from embedmill.base.config import EngineTable
 from embedmill.base.records import Model, Tokens
-from embedmill.engine.availability import Availability
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.machine.adapters import Adapter
 from embedmill.engine.machine.machine import this_machine
-from embedmill.jobs import doctor
 from embedmill.jobs.doctor import docstrings, examine
 from embedmill.report.doctor import DoctorResult, Finding, doctor_summary
 from embedmill.tune.trial import Measurement
 from tests.support.fake_devices import device_of
 from tests.support.jobs import embedmill, tiny_bundle
+from tests.support.works import installed, not_installed
 
 WORKING = Measurement(
     provider="webgpu",
@@ -38,24 +37,29 @@ TRIALS = {"webgpu": WORKING, "qnn": FAILING, "cpu": structs.replace(WORKING, pro
 ELSEWHERE = ("directml", "coreml")
 
 
-@pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[EngineTable, Tokens]]:
-    """A machine where three providers are installed; what was tried there."""
-    asked: list[tuple[EngineTable, Tokens]] = []
+class Machine:
+    """A machine where three providers are installed, and the trials made there."""
 
-    def standing(provider: Provider, *_: Any) -> Availability:
-        state = "installed" if provider.name in TRIALS else "installable"
-        state = "elsewhere" if provider.name in ELSEWHERE else state
-        return Availability(provider=provider.name, state=state, words=f"words on {provider.name}")  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self.tried: list[tuple[EngineTable, Tokens]] = []
 
-    def try_provider(model: Model, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
+    def examined(self, name: str) -> DoctorResult:
+        return examine(name, providers=list(map(self.entry, PROVIDERS)), try_provider=self.try_provider)
+
+    def entry(self, provider: Provider) -> Provider:
+        if provider.name in ELSEWHERE:
+            return structs.replace(provider, distributions=())
+        return installed(provider) if provider.name in TRIALS else not_installed(provider)
+
+    def try_provider(self, model: Model, engine: EngineTable, tokens: Tokens, **options: Any) -> Measurement:
         assert options["real_only"] is False
-        asked.append((engine, tokens))
+        self.tried.append((engine, tokens))
         return structs.replace(TRIALS[engine.provider], precision=engine.precision)
 
-    monkeypatch.setattr(doctor, "availability_of", standing)
-    monkeypatch.setattr(doctor, "try_provider", try_provider)
-    return asked
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
 
 
 @pytest.fixture
@@ -67,8 +71,8 @@ def finding(found: DoctorResult, name: str) -> Finding:
     return next(finding for finding in found.findings if finding.provider == name)
 
 
-def test_every_provider_of_the_catalogue_is_told_in_its_order(tried: Any, bundle: str) -> None:
-    assert [found.provider for found in examine(bundle).findings] == [provider.name for provider in PROVIDERS]
+def test_every_provider_of_the_catalogue_is_told_in_its_order(machine: Machine, bundle: str) -> None:
+    assert [found.provider for found in machine.examined(bundle).findings] == [provider.name for provider in PROVIDERS]
 
 
 @pytest.mark.parametrize(
@@ -83,15 +87,13 @@ def test_every_provider_of_the_catalogue_is_told_in_its_order(tried: Any, bundle
         ("coreml", "elsewhere"),
     ],
 )
-def test_a_provider_is_told_how_it_stands(tried: Any, bundle: str, name: str, state: str) -> None:
-    assert finding(examine(bundle), name).state == state
+def test_a_provider_has_a_state(machine: Machine, bundle: str, name: str, state: str) -> None:
+    assert finding(machine.examined(bundle), name).state == state
 
 
-def test_each_precision_of_what_is_installed_is_tried_and_nothing_else(
-    tried: list[tuple[EngineTable, Tokens]], bundle: str
-) -> None:
-    examine(bundle)
-    assert [(engine.provider, engine.precision) for engine, _ in tried] == [
+def test_each_precision_of_what_is_installed_is_tried_and_nothing_else(machine: Machine, bundle: str) -> None:
+    machine.examined(bundle)
+    assert [(engine.provider, engine.precision) for engine, _ in machine.tried] == [
         ("qnn", "fp16"),
         ("webgpu", "fp32"),
         ("webgpu", "fp16"),
@@ -99,44 +101,44 @@ def test_each_precision_of_what_is_installed_is_tried_and_nothing_else(
     ]
 
 
-def test_it_tries_with_real_texts_of_many_lengths(tried: list[tuple[EngineTable, Tokens]], bundle: str) -> None:
-    examine(bundle)
-    lengths = tried[0][1].lengths
+def test_it_tries_with_real_texts_of_many_lengths(machine: Machine, bundle: str) -> None:
+    machine.examined(bundle)
+    lengths = machine.tried[0][1].lengths
     assert len(lengths) == 128
     assert len(set(lengths.tolist())) > 5
     assert len(set(docstrings())) > 500
 
 
-def test_a_model_that_cannot_be_had_leaves_the_rest_of_the_examination(tried: Any, tmp_path: Path) -> None:
-    found = examine(str(tmp_path / "nothing"))
-    assert tried == []
+def test_a_model_that_cannot_be_had_leaves_the_rest_of_the_examination(machine: Machine, tmp_path: Path) -> None:
+    found = machine.examined(str(tmp_path / "nothing"))
+    assert machine.tried == []
     assert finding(found, "cpu").state == "fails"
     assert "there is no model to try it with: there is no model" in finding(found, "cpu").words
     assert finding(found, "cuda").state == "installable"
 
 
-def test_a_terminal_shows_figures_reasons_lines_and_devices(tried: Any, bundle: str) -> None:
-    shown = doctor_summary(examine(bundle))
+def test_a_terminal_shows_figures_reasons_lines_and_devices(machine: Machine, bundle: str) -> None:
+    shown = doctor_summary(machine.examined(bundle))
     assert "fp32 on Arc 140V: 812.3 documents/s, canary cosine 0.9999998, nodes placed 223/223" in shown
     assert "devices: 0: Arc 140V (gpu); 1: Basic Render (gpu)" in shown
     assert "fp16: its process crashed with signal 11 (SIGSEGV)" in shown
-    assert "words on cuda\n           it needs an NVIDIA driver" in shown
+    assert "python -m pip install numpy\n           it needs an NVIDIA driver" in shown
     assert "qnn        installed, but fails" in shown
     assert "directml   not for this machine" in shown
 
 
-def test_what_is_seen_and_what_could_not_be_looked_at_is_shown(tried: Any, bundle: str) -> None:
+def test_what_is_seen_and_what_could_not_be_looked_at_is_shown(machine: Machine, bundle: str) -> None:
     seen = Adapter(seen_by="drm", name="NVIDIA 2684", kind="gpu", integrated=False, memory_bytes=24 << 30)
-    found = structs.replace(examine(bundle), adapters=[seen], unseen=["vulkan: crashed with signal 11"])
+    found = structs.replace(machine.examined(bundle), adapters=[seen], unseen=["vulkan: crashed with signal 11"])
     shown = doctor_summary(found)
     assert "adapters    NVIDIA 2684 (discrete gpu, 24.0 GiB; reported by drm)" in shown
     assert "not read    vulkan: crashed with signal 11" in shown
     assert "no GPU or NPU" in doctor_summary(structs.replace(found, adapters=[]))
 
 
-def test_wsl_and_emulation_are_named(tried: Any, bundle: str) -> None:
-    machine = structs.replace(this_machine(), architecture="x86_64", native_architecture="arm64", wsl=2)
-    shown = doctor_summary(structs.replace(examine(bundle), machine=machine))
+def test_wsl_and_emulation_are_named(machine: Machine, bundle: str) -> None:
+    wsl = structs.replace(this_machine(), architecture="x86_64", native_architecture="arm64", wsl=2)
+    shown = doctor_summary(structs.replace(machine.examined(bundle), machine=wsl))
     assert "x86_64 (emulated on arm64), WSL2" in shown
 
 

@@ -37,7 +37,7 @@ ASKED = {"provider": "cpu"}
 
 def instead_of_the_cpu(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:
     """The job's `cpu` is this provider."""
-    monkeypatch.setattr("embedmill.tune.provider.find_provider", lambda _: provider)
+    monkeypatch.setattr("embedmill.tune.provider.find_provider", lambda *_: provider)
 
 
 class TestFacts:

@@ -92,7 +92,7 @@ def test_memory_that_others_take_makes_batches_smaller_and_changes_no_vector(
     fixed = structs.replace(CPU, shapes=ladder_of(8, 16, budget_tokens=budget, most_rows=32), runs="one")
     rows = make_rows(600)
     expected = embedded(tiny_model, texts_of(rows))
-    monkeypatch.setattr("embedmill.tune.provider.find_provider", lambda _: fixed)
+    monkeypatch.setattr("embedmill.tune.provider.find_provider", lambda *_: fixed)
     monkeypatch.setattr("embedmill.engine.memory.attach.probe_for", lambda *_: Taken())
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     run(make_config(tiny_model, path, tmp_path / "out", shard={"rows": 100}, engine={"provider": "cpu"}))

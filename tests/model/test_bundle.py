@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
-from embedmill.jobs.models import prove
+from embedmill.jobs.models import add_reference
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
 from embedmill.model.canaries import read_canaries, write_canaries
@@ -103,8 +103,8 @@ def test_the_identity_does_not_change_with_name_origin_or_place(tiny_model: Path
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-    one = prove(build_bundle(tiny_model, folders[0], name="one", origin="here"))
-    two = prove(build_bundle(tiny_model, folders[1], name="two", origin="there"))
+    one = add_reference(build_bundle(tiny_model, folders[0], name="one", origin="here"))
+    two = add_reference(build_bundle(tiny_model, folders[1], name="two", origin="there"))
     assert one.model(TextTable()).identity == two.model(TextTable()).identity
 
 

@@ -24,7 +24,7 @@ from embedmill.base.configfile import parse_config
 from embedmill.base.records import FloatArray
 from embedmill.cli import main
 from embedmill.jobs.embed import Embedder
-from embedmill.jobs.models import prove
+from embedmill.jobs.models import add_reference
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD
 from embedmill.sink.folder import read_entries
@@ -41,7 +41,7 @@ def tiny_bundle(model: Path) -> Path:
     if not (folder / CARD).is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        prove(build_bundle(model, folder, name="tiny", origin="tests"))
+        add_reference(build_bundle(model, folder, name="tiny", origin="tests"))
     return folder
 
 

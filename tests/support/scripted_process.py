@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.host import serve
 from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.sessions import pool
 from embedmill.engine.spec import EngineSpec
 from tests.support.works import FakeSession
 
@@ -28,14 +27,13 @@ SCRIPT = "EMBEDMILL_TEST_SCRIPT"
 
 def main(*_: str) -> None:
     """The process: as a run's, but for its sessions."""
-    setattr(pool, "Session", Scripted)  # noqa: B010
     serve(runner)
 
 
 def runner(spec: EngineSpec, options: RunnerOptions, said: Callable[[str], None]) -> LocalRunner:
     """A runner whose memory is not watched; it says that it is there."""
     said(f"at most {options.most_scale:g}")
-    return LocalRunner(spec, most_scale=options.most_scale)
+    return LocalRunner(spec, most_scale=options.most_scale, open_session=cast(Any, Scripted))
 
 
 class Scripted(FakeSession):

@@ -9,10 +9,12 @@ from msgspec import structs
 from embedmill.base.config import EngineTable
 from embedmill.base.records import Model, Tokens
 from embedmill.engine.catalogue import find_provider
+from embedmill.engine.catalogue.entry import GraphChoice, Provider
 from embedmill.tune.figures import Figures
 from embedmill.tune.provider import Candidate
 from embedmill.tune.trial import Measurement
 from tests.support.fake_devices import device_of
+from tests.support.works import installed
 
 
 class Machine:
@@ -24,6 +26,18 @@ class Machine:
         self.emulated = False
         self.tried: list[tuple[EngineTable, int]] = []
         self.options: list[dict[str, Any]] = []
+
+    @property
+    def providers(self) -> list[Provider]:
+        """Entries of the providers, with the precisions that have rates, in the order of tests."""
+        precisions: dict[str, list[str]] = {}
+        for name, precision in sorted(self.rates, reverse=True):
+            precisions.setdefault(name, []).append(precision)
+        graph = GraphChoice(graph="fused", floor=0.99999)
+        return [
+            structs.replace(installed(find_provider(name)), precisions=dict.fromkeys(found, graph))
+            for name, found in precisions.items()
+        ]
 
     def candidates(self, *_: Any) -> list[Candidate]:
         return [

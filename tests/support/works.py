@@ -13,7 +13,18 @@ from embedmill.base.config import EngineTable
 from embedmill.base.records import Batch, Bucket, Canaries, FloatArray, Graph, Model, Packing, Tokens, Work
 from embedmill.batch.pack import pack
 from embedmill.engine.catalogue import find_provider
-from embedmill.engine.catalogue.entry import Exact, GraphChoice, Ladder, OnnxRuntime, Precision, Provider
+from embedmill.engine.catalogue.entry import (
+    Architecture,
+    Distribution,
+    Exact,
+    GraphChoice,
+    Ladder,
+    OnnxRuntime,
+    Plugin,
+    Precision,
+    Provider,
+    System,
+)
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.sessions.options import SessionPlan
@@ -102,6 +113,21 @@ def provider_of(**changes: Any) -> Provider:
     return Provider(**(values | changes))
 
 
+def installed(provider: Provider, package: str = "numpy") -> Provider:
+    """The entry as one that is installed on every machine, with the version of `package`."""
+    places: list[tuple[System, Architecture]] = [("Windows", "x86_64"), ("Windows", "arm64"), ("Darwin", "arm64")]
+    places += [("Linux", "x86_64"), ("Linux", "arm64")]
+    found = tuple(
+        Distribution(system=system, architectures=(architecture,), package=package) for system, architecture in places
+    )
+    return structs.replace(with_ort(provider, plugin=Plugin(module="json")), distributions=found, wsl="")
+
+
+def not_installed(provider: Provider) -> Provider:
+    """The entry as one that can be installed on every machine, and is not."""
+    return with_ort(installed(provider), plugin=Plugin(module="no_such_plugin"))
+
+
 def with_ort(provider: Provider, **changes: Any) -> Provider:
     """The entry with changes of what is ONNX Runtime's."""
     return structs.replace(provider, endpoint=structs.replace(provider.ort, **changes))
@@ -124,9 +150,10 @@ def engine_of(
     provider: Provider = CPU,
     packing: Packing = PACKING,
     precision: Precision = "fp32",
+    **options: Any,
 ) -> Engine:
-    """An engine on a provider without devices."""
-    return engine_on(known, target_of(provider, precision), packing, config)
+    """An engine on a provider without devices; `options` are the runner's."""
+    return engine_on(known, target_of(provider, precision), packing, config, **options)
 
 
 def engine_on(known: Model, target: Target, packing: Packing, config: EngineTable, **options: Any) -> Engine:

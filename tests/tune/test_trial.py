@@ -92,18 +92,14 @@ class TestTrial:
         files = known.files | {"fused.onnx": "0" * 64}
         assert "fused.onnx is missing or damaged" in tried(structs.replace(known, files=files)).words
 
-    def test_an_emulated_device_is_not_measured_where_only_real_ones_count(
-        self, known: Model, emulated: Callable[[Provider], None]
-    ) -> None:
-        emulated(CPU)
-        assert re.match(r"this machine only emulates it \(.+\)", tried(known).words)
+    def test_an_emulated_device_is_not_measured_where_only_real_ones_count(self, known: Model) -> None:
+        found = tried(known, providers=emulated(CPU))
+        assert re.match(r"this machine only emulates it \(.+\)", found.words)
 
-    def test_an_emulated_device_runs_a_few_short_texts(
-        self, known: Model, emulated: Callable[[Provider], None]
-    ) -> None:
-        emulated(structs.replace(CPU, shapes=ladder_of(8, 16, budget_tokens=4096, most_rows=64)))
+    def test_an_emulated_device_runs_a_few_short_texts(self, known: Model) -> None:
+        providers = emulated(structs.replace(CPU, shapes=ladder_of(8, 16, budget_tokens=4096, most_rows=64)))
         request = FigureRequest(reference=Reference(), is_reference=True)
-        found = tried(known, real_only=False, request=request)
+        found = tried(known, real_only=False, request=request, providers=providers)
         assert found.words == ""
         assert found.devices == [found.device]
         assert found.figures is not None
@@ -112,14 +108,9 @@ class TestTrial:
         assert found.figures.padded_tokens <= 64
 
 
-@pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Provider], None]:
-    """`cpu` is a provider for GPUs, which the processor of this machine emulates."""
-
-    def stand_in(provider: Provider) -> None:
-        monkeypatch.setattr("embedmill.tune.trial.find_provider", lambda _: structs.replace(provider, kinds=("gpu",)))
-
-    return stand_in
+def emulated(provider: Provider) -> list[Provider]:
+    """`cpu` as a provider for GPUs, which the processor of this machine emulates."""
+    return [structs.replace(provider, kinds=("gpu",))]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX shell")

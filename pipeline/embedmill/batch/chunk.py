@@ -1,4 +1,4 @@
-"""Long texts to chunks: windows of tokens with overlap, cut between words."""
+"""Chunks of long texts: overlapping token windows, cut between words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PIECE_CHARACTERS = 1 << 16
 
 
 class Chunker:
-    """Cuts texts into windows of `chunk_tokens` tokens, special tokens and prompt included."""
+    """Chunker with windows of `chunk_tokens`, prompt and special tokens included."""
 
     def __init__(
         self, path: Path, *, chunk_tokens: int, overlap: int, prompt: str = "", lowercase: bool = False
     ) -> None:
-        """Raises ConfigError where prompt and special tokens leave no room, or less than the overlap."""
+        """Load the tokenizer. Raises ConfigError for windows without room."""
         self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._overlap = overlap
         self._window = chunk_tokens - len(self._tokenizer.encode(prompt).ids)
@@ -33,7 +33,7 @@ class Chunker:
             )
 
     def cut(self, texts: Sequence[str]) -> Passages:
-        """The chunks of n texts, in order; a text that fits is one chunk, an empty one too."""
+        """Cut n texts into chunks, at least one per text."""
         cuts = [list(self._windows(text)) for text in texts]
         spans = [span for windows in cuts for span in windows]
         document = np.repeat(np.arange(len(texts)), [len(windows) for windows in cuts])
@@ -46,7 +46,7 @@ class Chunker:
         )
 
     def _windows(self, text: str) -> Iterator[tuple[int, int]]:
-        """(start, stop) characters of each chunk."""
+        """Yield (start, stop) characters of each chunk."""
         tokens = list(self._tokens(text))
         first = last = 0
         while len(tokens) - first > self._window:
@@ -56,14 +56,14 @@ class Chunker:
         yield (tokens[first][0], tokens[-1][1]) if first else (0, len(text))
 
     def _word_start(self, tokens: list[tuple[int, int]], position: int, *, above: int) -> int:
-        """The nearest token at or before `position` that begins a word, if one comes after `above`."""
+        """Find the last word start in (above, position], else `position`."""
         for candidate in range(position, above, -1):
             if tokens[candidate][0] != tokens[candidate - 1][1]:
                 return candidate
         return position
 
     def _tokens(self, text: str) -> Iterator[tuple[int, int]]:
-        """(start, stop) characters of each token, special tokens left out."""
+        """Yield (start, stop) characters of each token, without special tokens."""
         base = 0
         while base < len(text):
             checkpoint()
@@ -74,7 +74,7 @@ class Chunker:
 
 
 def whole(texts: Sequence[str]) -> Passages:
-    """Each text as one passage, uncut."""
+    """Return each text as one passage, uncut."""
     count = len(texts)
     return Passages(
         texts=list(texts),

@@ -1,4 +1,4 @@
-"""Rows to batches: sorted by token count and packed under a padded-token budget. Pure."""
+"""Packing of rows sorted by token count into batches. Pure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ OVERHEAD_TOKENS = 20
 
 
 def pack(lengths: IntArray, packing: Packing) -> list[Batch]:
-    """Batches that cover each of the n rows once, the longest first.
+    """Pack each of n rows once, the longest first.
 
-    `lengths` is int64 [n], tokens per row; rows are sorted by it. The same lengths always give the same batches.
+    `lengths` is int64 [n], tokens per row. The same lengths always give the same batches.
     """
+    # Stable, for the order of equal lengths must not depend on the platform.
     order = np.argsort(-lengths, kind="stable")
     ordered = np.maximum(lengths[order], 1)
     return _into_buckets(order, ordered, packing.buckets) if packing.buckets else _exact(order, ordered, packing)
 
 
 def _exact(order: IntArray, lengths: IntArray, packing: Packing) -> list[Batch]:
-    """The cheapest batches of any shape: each has batch * sequence <= the budget, or a single row.
-
-    The cuts minimise padded tokens plus `OVERHEAD_TOKENS` per batch, by dynamic programming over the rows.
-    """
+    """Pack free shapes within the budget; a longer row alone."""
     edges = [*_cheapest_starts(lengths, packing.budget_tokens), len(order)]
     return [
         Batch(rows=order[start:stop], size=stop - start, sequence=int(lengths[start]))
@@ -37,11 +35,8 @@ def _exact(order: IntArray, lengths: IntArray, packing: Packing) -> list[Batch]:
 
 
 def _into_buckets(order: IntArray, lengths: IntArray, buckets: Sequence[Bucket]) -> list[Batch]:
-    """The fewest batches of fixed shapes: the longest row left chooses the bucket, and the next ones fill it.
-
-    Buckets cost about the same each, so rows that fit a smaller one ride in a larger for nothing.
-    Raises ValueError for a row that no bucket can hold.
-    """
+    """Pack fixed shapes. Raises ValueError for longer rows."""
+    # Buckets cost about the same each, so shorter rows may as well fill a larger one.
     batches = []
     start = 0
     while start < len(order):
@@ -55,7 +50,10 @@ def _into_buckets(order: IntArray, lengths: IntArray, buckets: Sequence[Bucket])
 
 
 def _cheapest_starts(lengths: IntArray, budget_tokens: int) -> list[int]:
-    """Where batches begin among rows sorted by falling length, int64 [n]."""
+    """Return starts of batches among rows of falling `lengths`.
+
+    `lengths` is int64 [n]. Dynamic programming minimises padded tokens plus `OVERHEAD_TOKENS` per batch.
+    """
     count = len(lengths)
     cost = np.full(count + 1, np.iinfo(np.int64).max, np.int64)
     begun = np.zeros(count + 1, np.int64)
@@ -76,12 +74,13 @@ def _cheapest_starts(lengths: IntArray, budget_tokens: int) -> list[int]:
 
 
 def distinct(keys: Sequence[str]) -> tuple[IntArray, IntArray]:
-    """The first row of each distinct key, and for every row the number of its key among them.
+    """Return first rows of distinct keys, and numbers by row.
 
     `first` int64 [d], `number` int64 [n]: `keys[i] == keys[first[number[i]]]`.
     """
     numbers: dict[str, int] = {}
     number = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, count=len(keys))
     first = np.full(len(numbers), -1, np.int64)
+    # Backwards, so that the first of several rows is the one that stays.
     first[number[::-1]] = np.arange(len(keys) - 1, -1, -1)
     return first, number

@@ -16,10 +16,10 @@ from embedmill.batch.tokenise import Tokeniser
 
 
 class Tokenisation:
-    """Chunks and tokenises the documents of shards."""
+    """Chunker and tokenizer of a job."""
 
     def __init__(self, model: Model, text: TextTable) -> None:
-        """Raises ConfigError for chunks longer than the model takes, ModelError for its tokenizer."""
+        """Load both. Raises ConfigError for too long chunks, ModelError."""
         if text.chunk_tokens > model.max_tokens:
             raise ConfigError(
                 f"`text.chunk_tokens` = {text.chunk_tokens}, but {model.name} takes {model.max_tokens} at most"
@@ -44,7 +44,7 @@ class Tokenisation:
         hashes = [hashlib.sha256(text.encode()).hexdigest() for text in passages.texts]
         first, number = distinct(hashes)
         tokens = self._tokeniser.encode([passages.texts[row] for row in first], between=between)
-        # From here on nobody reads the texts, and a prepared shard may wait for long.
+        # The texts are not needed any more, and a prepared shard may wait in memory for long.
         passages = structs.replace(passages, texts=[])
         return Tokenised(passages=passages, hashes=hashes, number=number, tokens=tokens)
 

@@ -1,4 +1,4 @@
-"""Texts to token ids, in the tokenizer's own Rust threads."""
+"""Tokenisation, in Rust threads."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _SPACES = " \n\t\r"
 
 
 class Tokeniser:
-    """Tokenizer of a model with a truncation of our own; padding and truncation in its file are ignored."""
+    """Tokenizer of a model, without saved padding and truncation."""
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Load the tokenizer of a model as a job uses it. Raises ModelError if the file is no tokenizer."""
+        """Load the tokenizer of a model. Raises ModelError."""
         path = model.path(model.tokenizer)
         return cls(path, max_tokens=model.max_tokens, prompt=model.prompt, lowercase=model.lowercase)
 
     def __init__(self, path: Path, *, max_tokens: int, prompt: str = "", lowercase: bool = False) -> None:
-        """`max_tokens` counts special tokens. Raises ModelError if the file is no tokenizer."""
+        """Load a file; `max_tokens` counts special tokens. Raises ModelError."""
         self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._tokenizer.enable_truncation(max_tokens)
         self._max_tokens = max_tokens
         self._prompt = prompt
 
     def encode(self, texts: Sequence[str], *, between: Callable[[], None] = lambda: None) -> Tokens:
-        """Token ids of n texts, each after the prompt and between the model's special tokens.
+        """Encode n texts, with prompt and special tokens.
 
         `between` is called every few hundred texts; what it raises ends the work.
         """
@@ -58,6 +58,7 @@ class Tokeniser:
         limit = self._max_tokens * _CHARACTERS_PER_TOKEN
         encodings = self._tokenizer.encode_batch_fast([beginning(text, limit) for text in whole])
         for number, text in enumerate(whole):
+            # The beginning of a text was not enough to fill the window: try more.
             while len(text) > limit and not encodings[number].overflowing:
                 limit *= 4
                 encodings[number] = self._tokenizer.encode_batch_fast([beginning(text, limit)])[0]
@@ -66,7 +67,7 @@ class Tokeniser:
 
 
 def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
-    """The tokenizer of a file, without padding and truncation. Raises ModelError if it is none.
+    """Load a tokenizer without padding and truncation. Raises ModelError.
 
     `lowercase` puts a lower-casing normaliser first, as sentence-transformers does for `do_lower_case`.
     """
@@ -83,9 +84,9 @@ def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
 
 
 def beginning(text: str, limit: int) -> str:
-    """`text` up to the last white space before `limit` characters; all of it where there is none.
+    """Cut `text` at last white space before `limit` characters.
 
-    Cut there, its tokens are those of the whole text, as tokenizers split at white space first.
+    Without white space, all of it. Its tokens are those of the whole text, for tokenizers split at white space first.
     """
     if len(text) <= limit:
         return text

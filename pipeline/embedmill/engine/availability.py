@@ -1,49 +1,54 @@
-"""Where a provider stands on this machine: installed, to be installed, or not for it; and what to say of it."""
+"""Availability of providers on a machine."""
 
 from __future__ import annotations
 
-from importlib import metadata, util
+from importlib import util
 from typing import Literal
 
 import onnxruntime as ort
 from msgspec import Struct
 
+from embedmill.base.environment import versions_of
 from embedmill.base.errors import DeviceError
 from embedmill.engine.catalogue.entry import Distribution, Provider
 from embedmill.engine.machine.machine import Machine
 
 
 class Availability(Struct, frozen=True, kw_only=True):
-    """`installed`: it can be tried; `installable`: `words` is the exact line; `elsewhere`: `words` says why."""
+    """Availability of a provider.
 
-    provider: str
+    `words` of `installed` is the package's version, of `installable` the exact command, of `elsewhere` the reason.
+    """
+
     state: Literal["installed", "installable", "elsewhere"]
     words: str
 
 
-def availability_of(provider: Provider, machine: Machine) -> Availability:
-    """What the catalogue, the machine and the installed packages say; nothing is tried."""
-    distribution = distribution_for(provider, machine)
-    if machine.wsl and provider.wsl:
-        return Availability(
-            provider=provider.name, state="elsewhere", words=f"this is WSL{machine.wsl}: {provider.wsl}"
-        )
-    if distribution is None:
-        return Availability(provider=provider.name, state="elsewhere", words=_why_not(provider, machine))
-    if is_installed(provider):
-        return Availability(provider=provider.name, state="installed", words=_version(distribution.package))
-    return Availability(provider=provider.name, state="installable", words=f"python -m pip {distribution.install}")
-
-
 def is_installed(provider: Provider) -> bool:
-    """Whether the runtime or its plugin is there to be tried."""
+    """Tell if runtime or an installed plugin has the provider."""
     if provider.ort.plugin is not None:
+        # Without an import, for a plugin may load its driver and crash.
         return util.find_spec(provider.ort.plugin.module) is not None
     return provider.ort.name in ort.get_available_providers()
 
 
+def availability_of(provider: Provider, machine: Machine) -> Availability:
+    """Find the availability of a provider, without a trial."""
+    distribution = distribution_for(provider, machine)
+    if machine.wsl and provider.wsl:
+        return Availability(state="elsewhere", words=f"this is WSL{machine.wsl}: {provider.wsl}")
+    if distribution is None:
+        return Availability(state="elsewhere", words=_why_not(provider, machine))
+    if is_installed(provider):
+        # A build of ONNX Runtime may have a provider built in under another package name.
+        version = versions_of([distribution.package]).get(distribution.package)
+        words = f"onnxruntime {ort.__version__}" if version is None else f"{distribution.package} {version}"
+        return Availability(state="installed", words=words)
+    return Availability(state="installable", words=f"python -m pip {distribution.install}")
+
+
 def require(provider: Provider, machine: Machine) -> None:
-    """Raises DeviceError that says what to do on this machine, where the provider cannot be tried."""
+    """Raise DeviceError with a remedy, unless the provider is installed."""
     found = availability_of(provider, machine)
     if found.state == "elsewhere":
         raise DeviceError(f"{provider.name} is not for this machine: {found.words}")
@@ -53,7 +58,7 @@ def require(provider: Provider, machine: Machine) -> None:
 
 
 def distribution_for(provider: Provider, machine: Machine) -> Distribution | None:
-    """How the provider comes to this machine; None where it does not."""
+    """Find a provider's package for a machine, or None."""
     for distribution in provider.distributions:
         if distribution.system == machine.system and machine.architecture in distribution.architectures:
             return distribution
@@ -67,10 +72,3 @@ def _why_not(provider: Provider, machine: Machine) -> str:
     places = ", ".join(f"{system} ({' or '.join(names)})" for system, names in architectures.items())
     more = f"; {provider.note}" if provider.note else ""
     return f"it exists for {places}, and this is {machine.system} ({machine.architecture}){more}"
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:
-        return f"onnxruntime {ort.__version__}"

@@ -1,26 +1,29 @@
-"""The devices that ONNX Runtime sees for a provider, and the choice among them."""
+"""Devices of a provider in ONNX Runtime, and device selection."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 import onnxruntime as ort
 from msgspec import Struct
 
+from embedmill.base.environment import versions_of
 from embedmill.base.errors import DeviceError
 from embedmill.engine.catalogue.entry import DeviceKind, Provider
 
 _SHOWN = 300
+# After every device that the system ranks.
 _UNRANKED = 1 << 30
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """One device of a provider; `discrete` and `vendor_id` (of PCI) are None where the runtime does not say,
-    `emulated` where the provider was made for another kind. `metadata` is the runtime's own."""
+    """Device of a provider, with the runtime's `metadata`.
+
+    `discrete` and `vendor_id` (of PCI) are None if unknown; `emulated`: the provider was made for another kind.
+    """
 
     index: int
     kind: DeviceKind
@@ -33,48 +36,45 @@ class Device(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """What people are shown."""
+        """Return the name for people."""
         return f"{self.name}{' (emulated)' if self.emulated else ''}"
 
 
 def devices_of(provider: Provider) -> list[Device]:
-    """The provider's devices in the runtime's order; its library is registered first.
-
-    Raises DeviceError where the library cannot be loaded.
-    """
+    """List devices in the runtime's order. Raises DeviceError."""
     return [_describe(index, found, provider) for index, found in enumerate(runtime_devices(provider))]
 
 
 def runtime_devices(provider: Provider) -> list[Any]:
-    """The same as ONNX Runtime's own objects."""
+    """List devices as ONNX Runtime's own objects, registering plugins first."""
     if provider.ort.plugin is not None:
         _register(provider.ort.plugin.module, provider.ort.name)
     return [found for found in ort.get_ep_devices() if found.ep_name == provider.ort.name]
 
 
 def select_device(provider: Provider, devices: Sequence[Device], wanted: str | None) -> Device | None:
-    """The device that `wanted` names, or the most powerful; None where the runtime lists none.
+    """Select a named device, or the most powerful, or None.
 
     Raises DeviceError that lists the devices where none fits.
     """
     ranked = sorted(devices, key=lambda device: _rank(device, provider))
     if wanted is None:
         return ranked[0] if ranked else None
-    fitting = [device for device in ranked if _fits(device, wanted)]
-    if fitting:
-        return fitting[0]
+    for device in ranked:
+        if _matches(device, wanted):
+            return device
     listed = "; ".join(f"{device.index}: {device.label} ({device.kind})" for device in devices) or "none"
     raise DeviceError(f"{provider.name} has no device {wanted!r}; `engine.device` (--device) can name one of: {listed}")
 
 
 def _rank(device: Device, provider: Provider) -> tuple[int, int, bool]:
-    """What the provider was made for first, then as the system ranks, then discrete before integrated."""
+    """Rank by kind, system order, then discrete before integrated."""
     kind = provider.kinds.index(device.kind) if device.kind in provider.kinds else len(provider.kinds)
-    told = device.metadata.get(provider.ort.device.rank, "") if provider.ort.device is not None else ""
-    return kind, int(told) if told.isdigit() else _UNRANKED, not device.discrete
+    rank = device.metadata.get(provider.ort.device.rank, "") if provider.ort.device is not None else ""
+    return kind, int(rank) if rank.isdigit() else _UNRANKED, not device.discrete
 
 
-def _fits(device: Device, wanted: str) -> bool:
+def _matches(device: Device, wanted: str) -> bool:
     word = wanted.strip().lower()
     if word in ("discrete", "integrated"):
         return device.kind == "gpu" and device.discrete is (word == "discrete")
@@ -104,8 +104,8 @@ def _describe(index: int, found: Any, provider: Provider) -> Device:
 
 @cache
 def _register(module: str, name: str) -> None:
-    """Load a plugin library under the name of its provider, which QNN's takes from here; once per process, for
-    a second time is an error of the runtime's."""
+    """Load a plugin library under the name of a provider."""
+    # Cached, for registering twice is an error; QNN's library takes its name from here.
     try:
         library = importlib.import_module(module).get_library_path()
     except (ImportError, OSError) as error:
@@ -114,21 +114,15 @@ def _register(module: str, name: str) -> None:
         ort.register_execution_provider_library(name, library)
     except RUNTIME_ERRORS as error:
         package = module.replace("_", "-")
+        version = versions_of([package]).get(package, "of unknown version")
         raise DeviceError(
-            f"{name}: ONNX Runtime {ort.__version__} cannot load {package} {_version(package)} ({first_line(error)});"
+            f"{name}: ONNX Runtime {ort.__version__} cannot load {package} {version} ({first_line(error)});"
             f" update both: python -m pip install --upgrade onnxruntime {package}"
         ) from error
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "of unknown version"
-
-
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions: they share no base but Exception; pybind11 makes a MemoryError of `std::bad_alloc`."""
+    """Collect ONNX Runtime's exceptions, which share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = (
@@ -144,6 +138,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
         "ModelRequiresCompilation",
         "NotFound",
     )
+    # MemoryError is what pybind11 makes of `std::bad_alloc`.
     return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError, MemoryError)
 
 
@@ -151,6 +146,7 @@ RUNTIME_ERRORS = _runtime_errors()
 
 
 def first_line(error: Exception) -> str:
-    """What the runtime said, without its later lines; of a long first one the end, where the cause stands."""
+    """Return first line of an error, at most 300 characters."""
     line = str(error).strip().split("\n", 1)[0]
+    # The cause stands at the end, after paths and node names.
     return line if len(line) <= _SHOWN else f"... {line[-_SHOWN:]}"

@@ -1,4 +1,4 @@
-"""The engine: batches run on several streams, and results come back work by work."""
+"""Engine: batches on several streams, results work by work."""
 
 from __future__ import annotations
 
@@ -21,20 +21,15 @@ Key = TypeVar("Key")
 _NORM_TOLERANCE = 0.01
 
 
-def _ignore(*_: object) -> None:
-    """No one counts the batches."""
-
-
 class Engine:
-    """A runner and the threads that feed it; a context manager.
+    """Threads that feed a runner; a context manager.
 
-    On CPU one single-threaded stream per core is the rule, on one session: every stream computes a batch
-    of its own, where one many-threaded session synchronises at every operator (docs/performance.md has what
-    was measured). Elsewhere a few threads take turns, so that the next batch is ready when one has computed.
+    On CPU one single-threaded stream per core computes on one shared session, for a many-threaded session synchronises
+    at every operator (docs/performance.md). Elsewhere a few threads take turns, so that the next batch is ready.
     """
 
     def __init__(self, runner: Runner) -> None:
-        """The runner is entered and left with the engine."""
+        """Enter and leave `runner` with the engine."""
         spec = runner.spec
         self.target = spec.target
         self.provider = spec.target.provider.name
@@ -58,19 +53,17 @@ class Engine:
         self._runner.__exit__()
 
     def cancel(self) -> None:
-        """Let running batches end and start no others; `embed` then raises Cancelled."""
+        """Start no other batch; `embed` then raises Cancelled."""
         self._cancelled.set()
         self._runner.cancel()
 
     def embed(
-        self, works: Iterable[tuple[Key, Work]], *, on_batch: Callable[[Key, Batch], None] = _ignore
+        self, works: Iterable[tuple[Key, Work]], *, on_batch: Callable[[Key, Batch], None] = lambda *_: None
     ) -> Iterator[tuple[Key, FloatArray]]:
-        """Vectors of each work, float32 [texts, dim], in the order of the works.
+        """Embed works in order: float32 [texts, dim] each.
 
-        The next work is taken while one computes, so that no stream waits at the seam between two.
-        Where the works end with an error, those before it are finished first.
-        `on_batch` is called in a stream's thread after each batch. Raises DeviceError if the runtime
-        fails, no batch ends any more, or a vector is not finite.
+        `on_batch` is called in a stream's thread after each batch. Raises DeviceError if the runtime fails, no batch
+        ends any more, or a vector is not finite; an error of the iterable after the works before it.
         """
         running: deque[tuple[Key, FloatArray, list[Future[None]]]] = deque()
         failure: PipelineError | None = None
@@ -86,6 +79,7 @@ class Engine:
             vectors = np.empty((len(work.tokens.truncated), self._model.dim), np.float32)
             futures = [self._pool.submit(self._run, key, work, batch, vectors, on_batch) for batch in work.batches]
             running.append((key, vectors, futures))
+            # Two works at once, so that no stream waits for the last batch of the first.
             if len(running) > 1:
                 yield self._finished(*running.popleft())
         while running:
@@ -107,59 +101,54 @@ class Engine:
         on_batch(key, batch)
 
     def _finished(self, key: Key, vectors: FloatArray, futures: list[Future[None]]) -> tuple[Key, FloatArray]:
-        """Wait for all batches of one work; the first error among them ends the rest."""
-        # Looks are counted, not seconds: a machine that slept did not hang.
-        look_s = min(SLICE_S, self._timeout_s / 4)
+        """Wait for all batches; an error cancels the rest."""
+        # Checks are counted, not seconds: a machine that slept did not hang.
+        check_s = min(SLICE_S, self._timeout_s / 4)
         done, pending = wait(futures, 0, "FIRST_EXCEPTION")
+        # Any batch of any work counts as progress.
         ended, quiet_s = self._batches, 0.0
         while pending and not any(future.exception() for future in done):
             checkpoint()
-            done, pending = wait(futures, look_s, "FIRST_EXCEPTION")
-            ended, quiet_s = self._batches, 0.0 if self._batches != ended else quiet_s + look_s
+            done, pending = wait(futures, check_s, "FIRST_EXCEPTION")
+            ended, quiet_s = self._batches, 0.0 if self._batches != ended else quiet_s + check_s
             if quiet_s >= self._timeout_s:
-                quiet_s = self._hung(quiet_s)
+                # If the runner gives up, the pool is left without waiting: its thread may never come back.
+                self._stuck = True
+                self._runner.hung(quiet_s)
+                self._stuck, quiet_s = False, 0.0
         for future in pending:
             future.cancel()
         for future in done:
             future.result()
         return key, vectors
 
-    def _hung(self, quiet_s: float) -> float:
-        """No batch has ended for so long; the seconds to count from if the runner can go on. Raises DeviceError."""
-        try:
-            self._runner.hung(quiet_s)
-        except DeviceError:
-            self._stuck = True
-            raise
-        return 0.0
-
     @property
     def busy_s(self) -> float:
-        """Seconds that batches have computed, summed over streams."""
+        """Return seconds of computing, summed over streams."""
         return self._runner.busy_s
 
     @property
     def tokens(self) -> int:
-        """Useful tokens that were embedded."""
+        """Return tokens embedded so far, without padding."""
         return self._tokens
 
     def facts(self) -> EngineFacts:
-        """What computed so far."""
-        seen = self._runner.facts()
+        """Return facts of the engine and the runner so far."""
+        facts = self._runner.facts()
         return EngineFacts(
             provider=self.provider,
             device=self.target.device.label if self.target.device is not None else "",
             precision=self.target.precision,
             streams=self.streams,
             threads=self.threads,
-            sessions=seen.sessions,
+            sessions=facts.sessions,
             chosen=self.target.chosen,
-            memory=seen.memory,
-            losses=seen.losses,
+            memory=facts.memory,
+            losses=facts.losses,
         )
 
     def _check(self, vectors: FloatArray, batch: Batch) -> None:
-        """Refuse what cannot be an embedding: not finite, or of a length other than 1 where the graph normalises."""
+        """Raise DeviceError for vectors that cannot be embeddings."""
         sound = bool(np.isfinite(vectors).all())
         if sound and self._model.normalized:
             sound = bool(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) < _NORM_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Engine specification: every decision that a runner needs, made from a target and the user's wishes."""
+"""Engine specification: every decision that a runner needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedmill.engine.target import Target, packing_for
 
 
 class EngineSpec(Struct, frozen=True, kw_only=True):
-    """Decisions for one run: a model on a target, the shapes of batches, and limits.
+    """Decisions for one run: model, target, shapes and limits.
 
     streams          batches that compute at once; `threads` inside each of them
     in_flight        batches handed over at once where batches take turns: the next is padded while one computes
@@ -32,13 +32,16 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def lanes(self) -> int:
-        """Batches that are handed over at once."""
+        """Return how many batches are handed over at once."""
         return self.streams if self.target.provider.runs == "cores" else self.in_flight
 
 
-def spec_for(model: Model, target: Target, wish: EngineTable, packing: Packing | None = None) -> EngineSpec:
-    """Decide by the catalogue and the machine what the user leaves open; `packing` replaces the catalogue's."""
-    cores = usable_cores()
+def spec_for(
+    model: Model, target: Target, wish: EngineTable, packing: Packing | None = None, *, cores: int | None = None
+) -> EngineSpec:
+    """Complete a wish by catalogue and machine; `packing` overrides both."""
+    cores = cores or usable_cores()
+    # One single-threaded stream per core is the fastest on CPUs (docs/performance.md).
     streams = (wish.streams or cores) if target.provider.runs == "cores" else 1
     return EngineSpec(
         model=model,

@@ -1,4 +1,4 @@
-"""What a run computes on, and the shapes that go there."""
+"""Target: provider, device and precision; and shapes of batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embedmill.engine.machine.machine import Machine
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """A provider, one of its devices (None: its only one) and a precision; `chosen` says how it was come by."""
+    """Provider, device (None: the only one), precision, and reason (`chosen`)."""
 
     provider: Provider
     precision: Precision
@@ -25,26 +25,18 @@ class Target(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """What people are shown, as `directml fp32 on NVIDIA RTX 4060`."""
+        """Return a name like `directml fp32 on NVIDIA RTX 4060`."""
         where = f" on {self.device.label}" if self.device is not None else ""
         return f"{self.provider.name} {self.precision}{where}"
 
 
-def aim(
+def target_for(
     provider: Provider, wish: EngineTable, machine: Machine, list_devices: Callable[[Provider], Sequence[Device]]
 ) -> Target:
-    """Aim at a provider that was named; `list_devices` says which devices there are.
-
-    Raises DeviceError where the provider, its device or the precision is not there.
-    """
+    """Make a provider's target. Raises DeviceError with a remedy."""
     require(provider, machine)
     device = select_device(provider, list_devices(provider), wish.device)
-    return Target(
-        provider=provider,
-        precision=_precision(provider, wish),
-        device=device,
-        chosen="asked for",
-    )
+    return Target(provider=provider, precision=_precision(provider, wish), device=device, chosen="asked for")
 
 
 def _precision(provider: Provider, wish: EngineTable) -> Precision:
@@ -59,7 +51,7 @@ def _precision(provider: Provider, wish: EngineTable) -> Precision:
 
 
 def packing_for(provider: Provider, model: Model, wish: EngineTable) -> Packing:
-    """The shapes that a provider takes of a model's texts."""
+    """Return shapes of batches for a provider and a model."""
     budget = wish.budget_tokens or provider.shapes.budget_tokens
     if isinstance(provider.shapes, Exact):
         return Packing(budget_tokens=budget)
@@ -67,11 +59,12 @@ def packing_for(provider: Provider, model: Model, wish: EngineTable) -> Packing:
 
 
 def _buckets(ladder: Ladder, model: Model, budget_tokens: int) -> tuple[Bucket, ...]:
-    """The ladder cut to a model: its longest sequence is the model's, and its sessions fit their memory."""
+    """Cut a ladder to sequences and weights of a model."""
     sequences = [sequence for sequence in ladder.sequences if sequence < model.max_tokens]
     while sequences and sequences[-1] * 2 < model.max_tokens:
         sequences.append(sequences[-1] * 2)
     sequences.append(model.max_tokens)
+    # Each session may hold weights of its own. The longest sequences stay: they take any text.
     most = max(1, ladder.weights_bytes // max(model.weights_bytes, 1))
     return tuple(
         Bucket(rows=_power_of_two(min(ladder.most_rows, budget_tokens // sequence)), sequence=sequence)
@@ -80,5 +73,5 @@ def _buckets(ladder: Ladder, model: Model, budget_tokens: int) -> tuple[Bucket, 
 
 
 def _power_of_two(most: int) -> int:
-    """The largest one that is not above `most`; 1 at least."""
+    """Round down to a power of two, at least 1."""
     return 1 << max(most, 1).bit_length() - 1

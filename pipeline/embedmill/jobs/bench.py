@@ -1,9 +1,11 @@
-"""The conductor of `embedmill bench`: the same documents through every provider that works on this machine."""
+"""Job of `embedmill bench`: the same documents through every provider."""
 
 from __future__ import annotations
 
 import logging
 import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,42 +17,48 @@ from embedmill.base.files import local
 from embedmill.base.records import Model, Tokens
 from embedmill.batch.tokens import thinned
 from embedmill.engine.availability import require
-from embedmill.engine.catalogue import AUTO, find_provider
+from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
 from embedmill.engine.catalogue.cpu import CPU
+from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.machine.machine import Machine, this_machine
 from embedmill.jobs.job import Job
-from embedmill.report.bench import BenchResult, ProviderBench
+from embedmill.report.bench import BenchResult, ProviderBench, label
 from embedmill.report.bench_chart import bench_chart
 from embedmill.tune.figures import PEAK_SIZES, FigureRequest, Reference
-from embedmill.tune.provider import candidates_of, trial_words
+from embedmill.tune.provider import candidates_of
 from embedmill.tune.trial import Measurement, try_provider
 
 LOG = logging.getLogger("embedmill")
-# Longer than the trials of a choice: more texts, and the matrix peak.
+# Longer than the trials of a run: more texts, and the matrix peak.
 _DEADLINE_S = 900.0
 
 
-def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emulated: bool) -> BenchResult:
-    """Measure every installed provider, or the one that the config names, and the CPU, on documents of the job.
+def bench(
+    config: RunConfig,
+    *,
+    texts: int,
+    rounds: int,
+    chart: Path | None,
+    emulated: bool,
+    providers: Sequence[Provider] = PROVIDERS,
+    try_provider: Callable[..., Measurement] = try_provider,
+) -> BenchResult:
+    """Measure the CPU and installed providers, or a named one.
 
-    Raises OutputError for a chart that cannot be written before anything is measured, DeviceError where nothing
-    works, and the errors that a plan would.
+    Raises OutputError for a chart that cannot be written, DeviceError where nothing works, and the errors of a plan.
     """
+    # An hour of measuring must not end with a chart that has no place.
     if chart is not None:
         local.check_writable(chart)
     machine = this_machine()
     job = Job(config)
-    wishes = _wishes(job.model, config.engine, machine)
+    wishes = _wishes(job.model, config.engine, machine, providers)
     tokens = thinned(job.sample(job.plan()).tokens, texts)
     if len(tokens.truncated) == 0:
         raise InputError("the input holds no text to measure with; name another with --input")
     job.check_model()
-    LOG.info("measuring %d documents by turns with: %s", len(tokens.truncated), ", ".join(map(_name, wishes)))
-    trials = _measure(job.model, wishes, tokens, rounds, real_only=not emulated)
-    measured = _compared(trials)
-    if not any(one.documents for one in measured):
-        reasons = "; ".join(f"{one.provider} {one.precision}: {one.words}" for one in measured)
-        raise DeviceError(f"no provider works on this machine: {reasons}")
+    trial = partial(try_provider, job.model, real_only=not emulated, deadline_s=_DEADLINE_S)
+    measured = _ranked(_measure(trial, wishes, tokens, rounds))
     found = BenchResult(
         version=version(),
         machine=machine,
@@ -67,13 +75,13 @@ def bench(config: RunConfig, *, texts: int, rounds: int, chart: Path | None, emu
     return found
 
 
-def _wishes(model: Model, engine: EngineTable, machine: Machine) -> list[EngineTable]:
-    """What is measured: the CPU in float32 first, which the others are held against."""
+def _wishes(model: Model, engine: EngineTable, machine: Machine, providers: Sequence[Provider]) -> list[EngineTable]:
+    """List providers to measure, the reference (CPU in float32) first."""
     if engine.provider != AUTO:
-        require(find_provider(engine.provider), machine)
+        require(find_provider(engine.provider, providers), machine)
     found = [
         msgspec.structs.replace(engine, provider=candidate.provider.name, precision=candidate.precision)
-        for candidate in candidates_of(model, engine, machine)
+        for candidate in candidates_of(model, engine, machine, providers)
         if engine.provider in (AUTO, candidate.provider.name)
     ]
     if not found:
@@ -81,41 +89,44 @@ def _wishes(model: Model, engine: EngineTable, machine: Machine) -> list[EngineT
             f"{engine.provider} does not compute {model.name} in {engine.precision};"
             " leave engine.precision (--precision) at auto"
         )
+    # A named device is a GPU or NPU; the reference has none.
     first = msgspec.structs.replace(engine, provider=CPU.name, precision="fp32", device=None)
     return [first, *(one for one in found if one.provider != CPU.name)]
 
 
-def _name(engine: EngineTable) -> str:
-    return f"{engine.provider} {engine.precision}"
-
-
 def _measure(
-    model: Model, wishes: list[EngineTable], tokens: Tokens, rounds: int, *, real_only: bool
+    trial: Callable[..., Measurement], wishes: list[EngineTable], tokens: Tokens, rounds: int
 ) -> list[list[Measurement]]:
-    """Measure each by turns, so that a drift of the machine hits all alike; a provider that fails is left out then."""
+    """Measure wishes by turns, in `rounds`; leave out failed ones."""
+    names = ", ".join(f"{wish.provider} {wish.precision}" for wish in wishes)
+    LOG.info("measuring %d documents by turns with: %s", len(tokens.truncated), names)
+    # By turns, so that a drift of the machine's speed changes all alike.
     trials: list[list[Measurement]] = [[] for _ in wishes]
     reference = Reference()
     for number in range(rounds):
         for wish, earlier in zip(wishes, trials, strict=True):
+            # A failed provider would fail again, perhaps at the deadline only.
             if earlier and not earlier[-1].works:
                 continue
             first = number == 0
             request = FigureRequest(
                 reference=reference, is_reference=first and wish is wishes[0], sizes=PEAK_SIZES if first else ()
             )
-            trial = try_provider(model, wish, tokens, real_only=real_only, deadline_s=_DEADLINE_S, request=request)
-            LOG.info("round %d of %d: %s", number + 1, rounds, trial_words(trial))
-            earlier.append(trial)
+            earlier.append(trial(wish, tokens, request=request))
+            LOG.info("round %d of %d: %s", number + 1, rounds, earlier[-1].summary)
     return trials
 
 
-def _compared(trials: list[list[Measurement]]) -> list[ProviderBench]:
-    """Each with its figures and its ratio to the first, sorted."""
-    found = [_measured(own, trials[0]) for own in trials]
-    return sorted(found, key=lambda one: -one.documents_per_s)
+def _ranked(trials: list[list[Measurement]]) -> list[ProviderBench]:
+    """Summarise, the fastest first. Raises DeviceError where nothing works."""
+    measured = sorted((_summarised(own, trials[0]) for own in trials), key=lambda one: -one.documents_per_s)
+    if not any(one.documents for one in measured):
+        reasons = "; ".join(f"{label(one)}: {one.words}" for one in measured)
+        raise DeviceError(f"no provider works on this machine: {reasons}")
+    return measured
 
 
-def _measured(trials: list[Measurement], reference: list[Measurement]) -> ProviderBench:
+def _summarised(trials: list[Measurement], reference: list[Measurement]) -> ProviderBench:
     first, last = trials[0], trials[-1]
     named = ProviderBench(provider=first.provider, precision=first.precision, reference=trials is reference)
     if not last.works or first.figures is None or first.figures.texts == 0:
@@ -149,16 +160,17 @@ def _measured(trials: list[Measurement], reference: list[Measurement]) -> Provid
 
 
 def _ratio(trials: list[Measurement], reference: list[Measurement]) -> tuple[float, float, float] | None:
-    """Least, median and greatest quotient of a round; None where the reference failed or had other documents."""
+    """Return least, median and greatest ratio; None if not comparable."""
     own, other = trials[0].figures, reference[0].figures
     if own is None or other is None or own.texts != other.texts or not reference[-1].works:
         return None
+    # Round by round: both sides of a ratio were measured within seconds.
     ratios = [trial.documents_per_s / known.documents_per_s for trial, known in zip(trials, reference, strict=False)]
     return min(ratios), statistics.median(ratios), max(ratios)
 
 
 def _verdict(measured: list[ProviderBench]) -> str:
-    """Whether something here is worth it over the CPU, in a sentence."""
+    """Judge the fastest provider against the CPU, in a sentence."""
     others = [one for one in measured if not one.reference]
     compared = [(one.ratio, one) for one in others if one.ratio is not None]
     if not compared:
@@ -169,7 +181,7 @@ def _verdict(measured: list[ProviderBench]) -> str:
         alone = "no other provider works here" if others else "no other provider was measured"
         return f"{alone}: the CPU it is; `embedmill doctor` says what could be installed"
     (least, ratio, most), best = max(compared, key=lambda pair: pair[0][1])
-    name = f"{best.provider} {best.precision}"
+    name = label(best)
     if least > 1:
         return f"{name} embeds {ratio:.2f} times as many documents per second as the CPU"
     if most > 1:

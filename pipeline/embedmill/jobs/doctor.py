@@ -1,10 +1,11 @@
-"""The conductor of `embedmill doctor`: what this machine has, and which providers work on it, each one tried."""
+"""Job of `embedmill doctor`: try every provider on this machine."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.errors import PipelineError
@@ -19,7 +20,7 @@ from embedmill.jobs.models import find_bundle
 from embedmill.report.doctor import DoctorResult, Finding, State
 from embedmill.tune.trial import Measurement, try_provider
 
-# Modules of the standard library whose docstrings are the documents of a trial: real text that every machine has.
+# Standard library modules; their docstrings are the documents of trials: real text that every machine has.
 _MODULES = """
 argparse asyncio collections configparser copy csv datetime decimal difflib fractions functools gettext glob
 gzip heapq inspect ipaddress json locale logging mimetypes optparse os pathlib platform plistlib pprint queue
@@ -30,49 +31,49 @@ _TEXTS = 128
 _DEADLINE_S = 120.0
 
 
-def examine(name: str, *, deadline_s: float = _DEADLINE_S) -> DoctorResult:
-    """Look at the machine and try every installed provider with a model, each in a process of its own.
+def examine(
+    name: str,
+    *,
+    deadline_s: float = _DEADLINE_S,
+    providers: Sequence[Provider] = PROVIDERS,
+    try_provider: Callable[..., Measurement] = try_provider,
+) -> DoctorResult:
+    """Try every installed provider with a model, in separate processes.
 
-    Raises nothing for what a driver does, and nothing for a model that cannot be had: the findings say so.
+    Raises nothing for a failing driver or a missing model: the findings report both.
     """
     machine = this_machine()
     adapters, unseen = detect_adapters(machine)
+    trial, missing = None, ""
     try:
-        known: Model | None = find_bundle(name).model(TextTable())
-        why_not = ""
+        model = find_bundle(name).model(TextTable())
+        trial = partial(try_provider, model, tokens=_documents(model), real_only=False, deadline_s=deadline_s)
     except PipelineError as error:
-        known, why_not = None, f"it is installed, but there is no model to try it with: {error}"
-    tokens = _documents(known) if known is not None else None
+        missing = f"it is installed, but there is no model to try it with: {error}"
     findings = []
-    for provider in PROVIDERS:
-        stands = availability_of(provider, machine)
-        if stands.state != "installed":
-            findings.append(_finding(provider, stands.state, stands.words))
-        elif known is None or tokens is None:
-            findings.append(_finding(provider, "fails", why_not))
+    for provider in providers:
+        availability = availability_of(provider, machine)
+        if availability.state != "installed":
+            findings.append(_finding(provider, availability.state, availability.words))
+        elif trial is None:
+            findings.append(_finding(provider, "fails", missing))
         else:
-            findings.append(_tried(provider, known, tokens, deadline_s))
+            findings.append(_tried(provider, model, trial))
     return DoctorResult(machine=machine, adapters=adapters, unseen=unseen, model=name, findings=findings)
 
 
 def _finding(provider: Provider, state: State, words: str, trials: list[Measurement] | None = None) -> Finding:
-    return Finding(
-        provider=provider.name,
-        drives=provider.drives,
-        note=provider.note,
-        state=state,
-        words=words,
-        trials=trials or [],
-    )
+    about = {"provider": provider.name, "drives": provider.drives, "note": provider.note}
+    return Finding(**about, state=state, words=words, trials=trials or [])
 
 
-def _tried(provider: Provider, model: Model, tokens: Tokens, deadline_s: float) -> Finding:
-    """Every precision that the provider and the model have."""
-    trials = []
-    for precision, choice in provider.precisions.items():
-        if choice.graph in model.graphs:
-            engine = EngineTable(provider=provider.name, precision=precision)
-            trials.append(try_provider(model, engine, tokens, real_only=False, deadline_s=deadline_s))
+def _tried(provider: Provider, model: Model, trial: Callable[[EngineTable], Measurement]) -> Finding:
+    """Try every precision that both provider and model have."""
+    trials = [
+        trial(EngineTable(provider=provider.name, precision=precision))
+        for precision, choice in provider.precisions.items()
+        if choice.graph in model.graphs
+    ]
     if any(trial.works for trial in trials):
         return _finding(provider, "works", "", trials)
     words = trials[0].words if trials else f"the model has none of its graphs; it has {', '.join(model.graphs)}"
@@ -81,12 +82,13 @@ def _tried(provider: Provider, model: Model, tokens: Tokens, deadline_s: float) 
 
 def _documents(model: Model) -> Tokens:
     """Tokenise docstrings of the standard library."""
+    # Evenly spread, for a module's texts are alike in length.
     texts = list(dict.fromkeys(docstrings()))
     return Tokeniser.of(model).encode(texts[:: max(1, len(texts) // _TEXTS)][:_TEXTS])
 
 
 def docstrings() -> Iterator[str]:
-    """Docstrings of well-documented modules, in a fixed order."""
+    """Yield docstrings of well-documented modules, in a fixed order."""
     for name in _MODULES.split():
         module = importlib.import_module(name)
         for _, member in inspect.getmembers(module):

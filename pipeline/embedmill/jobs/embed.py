@@ -1,4 +1,4 @@
-"""The conductor of texts at hand: no files, no shards, no ledger."""
+"""Embedding of texts in memory: no files, shards or ledger."""
 
 from __future__ import annotations
 
@@ -23,20 +23,17 @@ from embedmill.model.bundle import check_files
 from embedmill.tune.provider import choose_target
 
 LOG = logging.getLogger("embedmill")
+# Texts tokenised at once; the next ones are tokenised while a device computes.
 _EMBED_TEXTS = 4096
 
 
 class Embedder:
-    """A loaded model for texts at hand; a context manager. `embed` may be called many times."""
+    """Loaded model for many calls of `embed`; a context manager."""
 
     def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        text: TextTable | None = None,
-        engine: EngineTable | None = None,
+        self, model: str = DEFAULT_MODEL, *, text: TextTable | None = None, engine: EngineTable | None = None
     ) -> None:
-        """Raises ModelError or DeviceError where the model or the provider cannot be used."""
+        """Load a model on a provider. Raises ModelError, DeviceError."""
         text, engine = text or TextTable(), engine or EngineTable()
         bundle = find_bundle(model)
         check_files(bundle)
@@ -54,7 +51,7 @@ class Embedder:
         self._engine.__exit__()
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """Vectors of n texts in their order, float32 [n, dim]. Raises InputError if one is no string."""
+        """Embed n texts in order: float32 [n, dim]. Raises InputError."""
         _check_texts(texts)
         parts = [vectors for _, vectors in self._engine.embed(self._works(texts))]
         return np.concatenate([np.empty((0, self.model.dim), np.float32), *parts])
@@ -66,6 +63,7 @@ class Embedder:
 
 
 def _check_texts(texts: Sequence[str]) -> None:
+    # A string is a sequence of strings too, and would be embedded letter by letter.
     if isinstance(texts, str):
         raise InputError("texts is one string; pass a list of strings")
     for number, text in enumerate(texts):
@@ -76,7 +74,7 @@ def _check_texts(texts: Sequence[str]) -> None:
 def embed(
     texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
 ) -> FloatArray:
-    """Vectors of n texts in their order, float32 [n, dim].
+    """Embed n texts in order: float32 [n, dim].
 
     `prompt` is put before every text (None: the model's own default). The model is loaded for this
     call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.

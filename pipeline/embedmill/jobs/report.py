@@ -1,4 +1,4 @@
-"""The job of `embedmill report`: the HTML page of a finished output."""
+"""Job of `embedmill report`: HTML page of a finished output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedmill.sink.ledger import Ledger
 
 
 def report(folder: Path) -> Path:
-    """Write the report of a finished output again; its path. Raises OutputError where the output is not finished."""
+    """Write the report again. Raises OutputError for unfinished outputs."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")

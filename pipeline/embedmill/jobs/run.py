@@ -1,7 +1,8 @@
-"""The job of `embedmill run`: config -> source -> batch -> engine -> sink -> report."""
+"""Job of `embedmill run`, from config to report."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -25,15 +26,15 @@ from embedmill.tune.batches import note_rate
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
-    """Embed a corpus into `config.output.path`, or finish what an earlier run began there.
+    """Embed a corpus into `config.output.path`, or resume an earlier run.
 
-    Raises a PipelineError: ConfigError, InputError, ModelError, DeviceError, OutputError, or
-    TooManyQuarantined once everything is written.
+    Raises ConfigError, InputError, ModelError, DeviceError, OutputError; TooManyQuarantined after writing everything.
     """
     started = time.monotonic()
     with Ledger(Path(config.output.path)) as ledger:
         job = Job(config)
         job_fingerprint = fingerprint(config, job.model.identity, job.files)
+        # A refusal should come before the model is checked and any text is read.
         ledger.check_fingerprint(job_fingerprint)
         if ledger.job is None:
             ledger.begin(OutputJob(fingerprint=job_fingerprint, files=job.files, shards=job.plan()))
@@ -47,6 +48,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
             manifest = _manifest(ledger, job.model, stages, engine)
             ledger.complete(manifest, page_of(ledger, manifest))
         totals = total(ledger.entries.values())
+    # Last, so that the output is complete and a higher limit needs no second run.
     _check_quarantine(config, totals)
     return RunResult(
         output=config.output.path,
@@ -60,7 +62,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 
 
 def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> EngineFacts:
-    """Embed and commit, shard by shard, what is not committed yet."""
+    """Embed and commit pending shards."""
     pending = ledger.pending()
     rows = ledger.planned_rows
     done = rows - sum(shard.rows for shard in pending)
@@ -86,7 +88,7 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
 
 
 def _committed_ids(ledger: Ledger) -> Iterator[list[str]]:
-    """Yield the ids of each committed shard; a later row with one of them is a duplicate."""
+    """Yield ids by committed shard, to find later duplicates."""
     for entry in ledger.entries.values():
         yield read_ids(ledger.folder / entry.file)
 
@@ -94,33 +96,26 @@ def _committed_ids(ledger: Ledger) -> Iterator[list[str]]:
 def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:
     model, config = job.model, job.config
     table = output_table(shard, vectors, chunked=config.text.chunk_tokens > 0)
-    metadata = {
-        "identity": model.identity,
-        "model": model.name,
-        "dim": str(model.dim),
-        "max_tokens": str(model.max_tokens),
-        "prompt": model.prompt,
-        "normalized": str(model.normalized).lower(),
-    }
+    facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model).items()}
+    # Parquet metadata is text; the order of its keys is part of a shard's bytes.
+    metadata = {"identity": model.identity, "model": facts.pop("name"), **facts}
     data = shard_bytes(table, metadata=metadata, compression=config.output.compression)
     ledger.commit(entry_of(shard, identity=model.identity), data, shard.documents.rejected)
 
 
+def _facts(model: Model) -> dict[str, str | int | bool]:
+    return {name: getattr(model, name) for name in ("name", "dim", "max_tokens", "prompt", "normalized")}
+
+
 def _manifest(ledger: Ledger, model: Model, stages: Stages, engine: EngineFacts | None) -> Manifest:
-    """Build the manifest. Raises ConservationError if the totals do not add up to the plan."""
+    """Build the manifest. Raises ConservationError for a wrong total."""
     assert ledger.job is not None
     totals = total(ledger.entries.values())
     check_conservation(totals, planned=ledger.planned_rows)
     return Manifest(
         version=version(),
         identity=model.identity,
-        model={
-            "name": model.name,
-            "dim": model.dim,
-            "max_tokens": model.max_tokens,
-            "prompt": model.prompt,
-            "normalized": model.normalized,
-        },
+        model=_facts(model),
         fingerprint=ledger.job.fingerprint,
         totals=totals,
         shards=shard_files(ledger.entries[shard.ordinal] for shard in ledger.job.shards),

@@ -1,4 +1,4 @@
-"""Find and keep the best batches: `embedmill tune`."""
+"""Job of `embedmill tune`: find and cache the best batches."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ LOG = logging.getLogger("embedmill")
 
 
 def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None = None) -> Tuning:
-    """Find and keep the best batches for a job's texts.
+    """Find and cache the best batches in about `time_s` seconds.
 
-    It takes about `time_s` seconds: by default 27, or 90 where the device takes fixed shapes. `chart` is the path of an
-    HTML page of the trials.
-
-    Raises the errors that a run would, and DeviceError where no batch fits under the ceiling.
+    By default 27 s, or 90 s for fixed shapes; `chart` is an HTML page of the search. Raises the errors of a run, and
+    DeviceError where no batch fits under the ceiling.
     """
     if chart is not None and not chart.parent.is_dir():
         raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")

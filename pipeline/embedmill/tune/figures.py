@@ -1,4 +1,4 @@
-"""Figures of `embedmill bench` beside the rates: cost, fidelity, memory, and the device's peak."""
+"""Figures of `embedmill bench`: cost, fidelity, memory, and peak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRODUCTS_S = 120.0
 
 
 class Reference:
-    """Vectors of the reference provider, float32 [texts, dim]; None until its trial has run."""
+    """Holder of the reference vectors, float32 [texts, dim]; None before."""
 
     def __init__(self) -> None:
         self.vectors: FloatArray | None = None
@@ -32,8 +32,8 @@ class Reference:
 class FigureRequest(Struct, frozen=True, kw_only=True):
     """Request for figures.
 
-    `reference` are the vectors to compare with, which the trial itself gives where it `is_reference`; `sizes` are the
-    matrices of the matrix peak, which takes seconds (none: it is not measured).
+    `reference` holds the vectors to compare with, set by the trial that `is_reference`; `sizes` are the matrices of
+    the matrix peak, which takes seconds (none: not measured).
     """
 
     reference: Reference
@@ -42,10 +42,10 @@ class FigureRequest(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """Figures of one provider; None where a figure is not known.
+    """Figures of one provider; None where unknown.
 
     texts, tokens, padded_tokens  of one pass
-    flops                         operations that its tokens cost without padding (model/flops.py)
+    flops                         operations of the tokens without padding (model/flops.py)
     cosine                        least cosine of a text to the reference
     memory_bytes                  most from before the session was opened to the end of the first pass
     memory_words                  why memory is not known, or whose use is counted too
@@ -66,7 +66,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 def figures_of(
     request: FigureRequest, runner: ProcessRunner, work: Work, rows: list[int], vectors: FloatArray, usage: PeakUsage
 ) -> Figures:
-    """Gather the figures of a pass that gave `vectors` float32 [texts, dim] for the texts `rows` of the bench."""
+    """Gather figures of a pass with `vectors` of texts `rows`."""
     model = runner.spec.model
     unfused = model.graphs.get("unfused")
     cost = cost_of(model.path(unfused.file)) if unfused is not None else None
@@ -85,7 +85,7 @@ def figures_of(
 
 
 def _cosine(request: FigureRequest, vectors: FloatArray, rows: list[int]) -> float | None:
-    """Compare vectors with the reference: the least cosine; None for the reference itself, and without one."""
+    """Return the least cosine to the reference, None without one."""
     if request.is_reference:
         request.reference.vectors = vectors
         return None
@@ -94,12 +94,13 @@ def _cosine(request: FigureRequest, vectors: FloatArray, rows: list[int]) -> flo
 
 
 def _peak(sizes: tuple[int, ...], runner: ProcessRunner) -> tuple[float | None, str]:
-    """Measure operations per second of matrix products; or why they are not known."""
+    """Measure matrix operations per second, or tell the reason against."""
     target = runner.spec.target
     if not sizes:
         return None, "it was not asked for"
     if target.device is not None and target.device.emulated:
         return None, "the device is emulated"
+    # In the precision of the run's graph, for fp16 units may be many times faster.
     half = target.provider.precisions[target.precision].graph.endswith("-fp16")
     best = 0.0
     try:

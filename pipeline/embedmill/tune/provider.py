@@ -1,15 +1,15 @@
-"""The conductor of the choice: which provider, device and precision a run computes with."""
+"""Choice of provider, device and precision for a run."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
@@ -19,81 +19,86 @@ from embedmill.batch.tokens import thinned
 from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Precision, Provider
+from embedmill.engine.devices import Device
 from embedmill.engine.machine.machine import Machine, this_machine
 from embedmill.engine.runners.client import DEVICES_S
 from embedmill.engine.runners.start import list_devices
-from embedmill.engine.target import Target, aim
+from embedmill.engine.target import Target, target_for
 from embedmill.tune.trial import Measurement, try_provider
 
 LOG = logging.getLogger("embedmill")
-# Documents that providers are measured with, and so many that a job must have for that to be worth its seconds.
+# Documents in a measurement, and how many a job must have for measuring to be worth its seconds.
 SAMPLE_TEXTS = 256
 WORTH_MEASURING = 1024
-# A provider that failed may be mended by then.
-_TRIED_AGAIN_DAYS = 7
+# A provider that failed may be repaired by then.
+_RETRY_DAYS = 7
 
 
 class ProviderChoice(Struct, frozen=True, kw_only=True):
-    """What was measured on one machine, and when."""
+    """Measurements of one machine, as cached."""
 
     measured: date
     trials: list[Measurement]
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """A provider that is installed, in a precision that it and the model have; `version` is its package's."""
+    """Installed provider in one precision, with the package's version."""
 
     provider: Provider
     precision: Precision
     version: str
 
 
-def choose_target(model: Model, engine: EngineTable, sample: Callable[[], Tokens], *, texts: int) -> Target:
-    """The provider that was asked for, or with `auto` the fastest of those that work here.
+def choose_target(
+    model: Model,
+    engine: EngineTable,
+    sample: Callable[[], Tokens],
+    *,
+    texts: int,
+    providers: Sequence[Provider] = PROVIDERS,
+    try_provider: Callable[..., Measurement] = try_provider,
+    list_devices: Callable[..., Sequence[Device]] = list_devices,
+) -> Target:
+    """Return the provider named by `engine`, or the fastest.
 
-    With several candidates they are measured on the texts of `sample` (each in a process of its own), and what
-    was found is kept for the next run; a job of fewer than `WORTH_MEASURING` texts takes what was kept, or the CPU.
-    Raises DeviceError where nothing works, or not what was asked for.
+    Several candidates are measured on the texts of `sample`, and the result is cached; a job of fewer than
+    `WORTH_MEASURING` texts takes a cached result, or the CPU. Raises DeviceError where nothing works.
     """
     machine = this_machine()
+
+    def target_of(name: str, wish: EngineTable = engine) -> Target:
+        timeout_s = min(wish.timeout_s, DEVICES_S)
+        return target_for(find_provider(name, providers), wish, machine, partial(list_devices, timeout_s=timeout_s))
+
     if engine.provider != AUTO:
-        return _aimed(engine, machine)
-    candidates = candidates_of(model, engine, machine)
+        return target_of(engine.provider)
+    candidates = candidates_of(model, engine, machine, providers)
     if len(candidates) == 1:
-        return msgspec.structs.replace(
-            _aimed(engine, machine, candidates[0].provider), chosen="the only provider installed here"
-        )
+        return structs.replace(target_of(candidates[0].provider.name), chosen="the only provider installed here")
     path = home_folder() / "choices" / f"{_key(model, engine, candidates, machine)}.json"
-    kept = _kept(path)
-    if kept is not None:
-        try:
-            target = _fastest(kept, engine, machine)
-            LOG.info("%s: %s", target.label, target.chosen)
-            return target
-        except DeviceError as error:
-            LOG.warning("what was chosen before does not hold any more (%s)", error)
+    if (target := _cached_target(path, engine, target_of)) is not None:
+        LOG.info("%s: %s", target.label, target.chosen)
+        return target
     if texts < WORTH_MEASURING:
-        return msgspec.structs.replace(
-            _aimed(engine, machine, candidates[-1].provider), chosen="the job is too small to measure providers for"
-        )
+        # The last one is the CPU, which starts at once.
+        last = target_of(candidates[-1].provider.name)
+        return structs.replace(last, chosen="the job is too small to measure providers for")
     tokens = thinned(sample(), SAMPLE_TEXTS)
     if len(tokens.truncated) == 0:
         tokens = model.canaries.tokens
-    choice = ProviderChoice(measured=date.today(), trials=_measure(model, engine, candidates, tokens))
+    choice = _measure(partial(try_provider, model, tokens=tokens, real_only=True), engine, candidates)
     write_record(path, choice)
-    return _fastest(choice, engine, machine)
+    return _fastest(choice, engine, target_of)
 
 
-def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[Candidate]:
-    """Installed providers, in each precision that they and the model have.
-
-    Raises DeviceError where none computes in the precision that was asked for.
-    """
-    installed = [(provider, availability_of(provider, machine)) for provider in PROVIDERS]
+def candidates_of(
+    model: Model, engine: EngineTable, machine: Machine, providers: Sequence[Provider] = PROVIDERS
+) -> list[Candidate]:
+    """List installed providers by precision. Raises DeviceError for none."""
     found = [
-        Candidate(provider=provider, precision=precision, version=stands.words)
-        for provider, stands in installed
-        if stands.state == "installed"
+        Candidate(provider=provider, precision=precision, version=availability.words)
+        for provider in providers
+        if (availability := availability_of(provider, machine)).state == "installed"
         for precision, graph in provider.precisions.items()
         if engine.precision in (AUTO, precision) and graph.graph in model.graphs
     ]
@@ -105,44 +110,30 @@ def candidates_of(model: Model, engine: EngineTable, machine: Machine) -> list[C
     return found
 
 
-def _aimed(engine: EngineTable, machine: Machine, provider: Provider | None = None) -> Target:
-    provider = provider or find_provider(engine.provider)
-    return aim(provider, engine, machine, partial(list_devices, timeout_s=min(engine.timeout_s, DEVICES_S)))
-
-
-def _measure(model: Model, engine: EngineTable, candidates: list[Candidate], tokens: Tokens) -> list[Measurement]:
-    """A trial of each, in a process of its own: what a driver does there does not touch this one."""
+def _measure(
+    trial: Callable[[EngineTable], Measurement], engine: EngineTable, candidates: list[Candidate]
+) -> ProviderChoice:
     trials = []
-    for candidate in candidates:
-        asked = msgspec.structs.replace(engine, provider=candidate.provider.name, precision=candidate.precision)
-        trial = try_provider(model, asked, tokens, real_only=True)
-        LOG.info("measured %s", trial_words(trial))
-        trials.append(trial)
-    return trials
+    for one in candidates:
+        trials.append(trial(structs.replace(engine, provider=one.provider.name, precision=one.precision)))
+        LOG.info("measured %s", trials[-1].summary)
+    return ProviderChoice(measured=date.today(), trials=trials)
 
 
-def _fastest(choice: ProviderChoice, engine: EngineTable, machine: Machine) -> Target:
-    """Raises DeviceError with the reasons where none works."""
-    figures = "; ".join(trial_words(trial) for trial in choice.trials)
+def _fastest(choice: ProviderChoice, engine: EngineTable, target_of: Callable[[str, EngineTable], Target]) -> Target:
+    """Return the fastest target. Raises DeviceError with all reasons."""
+    figures = "; ".join(trial.summary for trial in choice.trials)
     working = [trial for trial in choice.trials if trial.works]
     if not working:
         raise DeviceError(f"no provider works on this machine: {figures}")
     best = max(working, key=lambda trial: trial.documents_per_s)
     device = engine.device if best.device is None else str(best.device.index)
-    asked = msgspec.structs.replace(engine, precision=best.precision, device=device)
-    target = _aimed(asked, machine, find_provider(best.provider))
-    chosen = f"the fastest of those measured on {choice.measured}: {figures}"
-    return msgspec.structs.replace(target, chosen=chosen)
-
-
-def trial_words(trial: Measurement) -> str:
-    """A trial in words: its rate, or why it does not work."""
-    name = f"{trial.provider} {trial.precision}"
-    return f"{name} {trial.documents_per_s:.1f} documents/s" if trial.works else f"{name} does not work: {trial.words}"
+    target = target_of(best.provider, structs.replace(engine, precision=best.precision, device=device))
+    return structs.replace(target, chosen=f"the fastest of those measured on {choice.measured}: {figures}")
 
 
 def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine: Machine) -> str:
-    """What a measurement holds for: the model, the options, the machine, and each candidate with its version."""
+    """Hash model, options, machine and candidates with versions."""
     return key_of(
         [
             model.identity,
@@ -153,13 +144,17 @@ def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine
     )
 
 
-def _kept(path: Path) -> ProviderChoice | None:
+def _cached_target(path: Path, engine: EngineTable, target_of: Callable[[str, EngineTable], Target]) -> Target | None:
+    """Return the target measured before, unless outdated."""
     choice = read_record(path, ProviderChoice)
     if choice is None:
         return None
-    lasting = all(trial.works for trial in choice.trials)
-    return choice if lasting or _age_days(choice) < _TRIED_AGAIN_DAYS else None
-
-
-def _age_days(choice: ProviderChoice) -> int:
-    return abs((date.today() - choice.measured).days)
+    # `abs`, for a clock may have been set back.
+    if not all(trial.works for trial in choice.trials) and abs((date.today() - choice.measured).days) >= _RETRY_DAYS:
+        return None
+    try:
+        return _fastest(choice, engine, target_of)
+    except DeviceError as error:
+        # A device may have been removed since.
+        LOG.warning("what was chosen before does not hold any more (%s)", error)
+        return None

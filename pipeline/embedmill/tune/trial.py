@@ -1,4 +1,4 @@
-"""Trials: a provider, or batches of one kind, measured through the runner that a run would use.
+"""Trials of providers and batches, through ordinary runners.
 
 Every trial computes in a host process, so that a driver that crashes or hangs ends the trial and nothing else.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -19,7 +19,8 @@ from embedmill.base.records import Model, Packing, Tokens, Work
 from embedmill.batch.pack import pack
 from embedmill.batch.tokens import take
 from embedmill.engine.availability import require
-from embedmill.engine.catalogue import find_provider
+from embedmill.engine.catalogue import PROVIDERS, find_provider
+from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
@@ -29,11 +30,11 @@ from embedmill.engine.runners.client import HostClient
 from embedmill.engine.runners.messages import Timed
 from embedmill.engine.runners.process import ProcessRunner
 from embedmill.engine.spec import EngineSpec, spec_for
-from embedmill.engine.target import Target, aim
+from embedmill.engine.target import Target, target_for
 from embedmill.tune.figures import FigureRequest, Figures, figures_of
 from embedmill.tune.search.types import OUT_OF_MEMORY, Observation, Trial
 
-# Timed passes go on for so long, because a pass of a few milliseconds is no figure.
+# Timed passes go on for so long, because a single pass of a few milliseconds is too noisy.
 _TIMED_S = 1.5
 DEADLINE_S = 180.0
 # An emulated device is too slow for more.
@@ -43,10 +44,10 @@ _OPEN_S, _RUN_S = 300.0, 120.0
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """Result of a provider's trial. `words` is empty where the provider works, else the reason.
+    """Result of a provider's trial; `words` explain a failure.
 
-    `devices` are all of the provider's, `device` the one that was tried; rates are per second of warm
-    batches; nodes are those of the worst session; `seconds` is the whole trial; `figures` are there if requested.
+    `devices` are all of the provider's, `device` the one in the trial; rates are per second of warm batches; nodes are
+    those of the worst session; `seconds` is the whole trial; `figures` are present if requested.
     """
 
     provider: str
@@ -64,8 +65,14 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
     @property
     def works(self) -> bool:
-        """Whether the provider computed, and correctly."""
+        """Tell if the provider computed, and correctly."""
         return not self.words
+
+    @property
+    def summary(self) -> str:
+        """Return rate, or reason of a failure, in words."""
+        result = f" does not work: {self.words}" if self.words else f" {self.documents_per_s:.1f} documents/s"
+        return f"{self.provider} {self.precision}{result}"
 
 
 def try_provider(
@@ -77,22 +84,31 @@ def try_provider(
     deadline_s: float = DEADLINE_S,
     timed_s: float = _TIMED_S,
     request: FigureRequest | None = None,
+    providers: Sequence[Provider] = PROVIDERS,
 ) -> Measurement:
-    """Embed `tokens` with the provider and precision that `wish` names, for `timed_s` seconds once warm.
+    """Measure the provider and precision of `wish` on `tokens`.
 
-    An emulated device runs the few shortest texts, or with `real_only` none. Never raises for what a provider does:
-    an error, a crash and a hang are told in the measurement's `words`.
+    Timed for `timed_s` seconds once warm. An emulated device runs the few shortest texts, or with `real_only` none.
+    Never raises for a provider: an error, a crash and a hang go into `words` of the measurement.
     """
     began, devices = time.monotonic(), list[Device]()
     try:
-        provider, machine = find_provider(wish.provider), this_machine()
+        provider, machine = find_provider(wish.provider, providers), this_machine()
         require(provider, machine)
         with _host_until(model, deadline_s) as host:
             devices = host.devices(provider)
-            target = aim(provider, wish, machine, lambda _: devices)
+            target = target_for(provider, wish, machine, lambda _: devices)
             if real_only and _emulated(target):
                 raise DeviceError(f"this machine only emulates it ({target.device.name if target.device else ''})")
-            found = _measured(model, target, wish, tokens, host, timed_s, deadline_s, request)
+            rows = list(range(len(tokens.truncated)))
+            if _emulated(target):
+                rows = [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
+                tokens, wish = take(tokens, rows), structs.replace(wish, budget_tokens=_EMULATED_TOKENS)
+            spec = structs.replace(spec_for(model, target, wish), timeout_s=deadline_s)
+            work = Work(tokens=tokens, batches=pack(tokens.lengths, spec.packing))
+            options = RunnerOptions(watched=False, measured=request is not None, attempts=1)
+            runner = ProcessRunner(spec, options, lambda _: None, host=host)
+            found = _measured(runner, work, rows, timed_s, request)
     except PipelineError as error:
         found = Measurement(provider=wish.provider, precision=wish.precision, words=str(error))
     return structs.replace(found, devices=devices, seconds=time.monotonic() - began)
@@ -100,7 +116,7 @@ def try_provider(
 
 @contextmanager
 def _host_until(model: Model, deadline_s: float) -> Iterator[HostClient]:
-    """Start a host that is ended after so many seconds, whatever computes there."""
+    """Start a host and kill the process after `deadline_s`."""
     with HostClient(model.folder) as host:
         late = DeviceLost(f"its process did not answer in {deadline_s:g} s")
         timer = threading.Timer(deadline_s, host.end, [late])
@@ -113,38 +129,22 @@ def _host_until(model: Model, deadline_s: float) -> Iterator[HostClient]:
 
 
 def _measured(
-    model: Model,
-    target: Target,
-    wish: EngineTable,
-    tokens: Tokens,
-    host: HostClient,
-    timed_s: float,
-    deadline_s: float,
-    request: FigureRequest | None,
+    runner: ProcessRunner, work: Work, rows: list[int], timed_s: float, request: FigureRequest | None
 ) -> Measurement:
-    rows = list(range(len(tokens.truncated)))
-    if _emulated(target):
-        rows = [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
-        tokens, wish = take(tokens, rows), structs.replace(wish, budget_tokens=_EMULATED_TOKENS)
-    spec = structs.replace(spec_for(model, target, wish), timeout_s=deadline_s)
-    work = Work(tokens=tokens, batches=pack(tokens.lengths, spec.packing))
-    options = RunnerOptions(watched=False, measured=request is not None, attempts=1)
-    runner = ProcessRunner(spec, options, lambda _: None, host=host)
     with Engine(runner) as engine:
         [(_, vectors)] = engine.embed([(0, work)])
-        peak = runner.peak() if request is not None else None
-        timed = timed_passes(engine, runner, work, timed_s, timeout_s=deadline_s)
-        figures = None
-        if request is not None:
-            figures = figures_of(request, runner, work, rows, vectors, peak or PeakUsage(peak_bytes=None))
+        # Read after one pass, before timed ones and matrix products take memory.
+        peak = (runner.peak() if request is not None else None) or PeakUsage(peak_bytes=None)
+        timed = timed_passes(engine, runner, work, timed_s, timeout_s=runner.spec.timeout_s)
+        figures = None if request is None else figures_of(request, runner, work, rows, vectors, peak)
         facts = engine.facts()
     worst = min(facts.sessions, key=lambda session: session.nodes_placed - session.nodes)
     return Measurement(
         provider=facts.provider,
         precision=facts.precision,
-        device=target.device,
+        device=runner.spec.target.device,
         documents_per_s=len(rows) * timed.passes / timed.seconds,
-        tokens_per_s=float(tokens.lengths.sum()) * timed.passes / timed.seconds,
+        tokens_per_s=float(work.tokens.lengths.sum()) * timed.passes / timed.seconds,
         canary_cosine=min(session.canary_cosine for session in facts.sessions),
         nodes_placed=worst.nodes_placed,
         nodes=worst.nodes,
@@ -153,11 +153,8 @@ def _measured(
 
 
 def timed_passes(engine: Engine, runner: ProcessRunner, work: Work, at_least_s: float, *, timeout_s: float) -> Timed:
-    """Time passes over a work where a run would compute it.
-
-    Sessions of an isolated provider are reached over the pipe, as in a run; those of the CPU are in the process that
-    computes, so the host itself times them.
-    """
+    """Time passes over a work as in a run."""
+    # A run reaches isolated sessions over a pipe, and those of the CPU directly: the host itself times these.
     if not runner.spec.target.provider.ort.isolated:
         return runner.time(work, at_least_s, timeout_s=timeout_s)
     passes, began = 0, time.perf_counter()
@@ -170,10 +167,10 @@ def timed_passes(engine: Engine, runner: ProcessRunner, work: Work, at_least_s: 
 
 
 class Measurer:
-    """Runner of a tuner's trials, one session open at a time; a context manager."""
+    """Runner of tuning trials on one session; a context manager."""
 
     def __init__(self, spec: EngineSpec, tokens: Tokens, *, open_s: float = _OPEN_S, run_s: float = _RUN_S) -> None:
-        """Trials change precision, streams, threads, batches in flight and shapes of `spec`."""
+        """Derive every trial from `spec`, on texts of `tokens`."""
         self._spec = structs.replace(spec, timeout_s=run_s)
         self._tokens = tokens
         self._open_s, self._run_s = open_s, run_s
@@ -188,22 +185,23 @@ class Measurer:
         self._close()
 
     def observe(self, trial: Trial) -> Observation:
-        """Run a trial. An error of any kind becomes the observation's `failure`."""
+        """Run a trial; an error becomes the observation's `failure`."""
         mode, began = trial.knobs.mode, time.monotonic()
-        wanted = (trial.knobs.session, mode.streams, mode.threads, mode.in_flight)
+        session = (trial.knobs.session, mode.streams, mode.threads, mode.in_flight)
         open_s, ceiling_bytes = 0.0, None
         try:
-            if wanted != self._session:
+            if session != self._session:
                 ceiling_bytes = self._open(trial)
-                open_s, self._session = time.monotonic() - began, wanted
-            return structs.replace(self._ran(trial), open_seconds=open_s, ceiling_bytes=ceiling_bytes)
+                open_s, self._session = time.monotonic() - began, session
+            return structs.replace(self._timed(trial), open_seconds=open_s, ceiling_bytes=ceiling_bytes)
         except PipelineError as error:
             self._close()
             failure = OUT_OF_MEMORY if isinstance(error, OutOfMemory) else str(error)
             return Observation(seconds=time.monotonic() - began, failure=failure)
 
     def _open(self, trial: Trial) -> int | None:
-        """Open the session of a trial in a new process: the bytes of memory that are there for it."""
+        """Open a session in a new process; return available bytes."""
+        # A new process, so that peak memory is that of this trial alone.
         self._close()
         mode, bucket = trial.knobs.mode, trial.knobs.bucket
         spec = structs.replace(
@@ -219,7 +217,7 @@ class Measurer:
         self._engine = Engine(self._runner).__enter__()
         return self._runner.open(self._open_s)
 
-    def _ran(self, trial: Trial) -> Observation:
+    def _timed(self, trial: Trial) -> Observation:
         assert self._engine is not None
         assert self._runner is not None
         work = Work(tokens=self._tokens, batches=list(trial.batches))

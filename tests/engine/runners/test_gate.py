@@ -27,7 +27,7 @@ def test_no_one_is_beside_who_is_alone() -> None:
 
     def visit(number: int) -> None:
         alone = number % 5 == 0
-        with gate.alone() if alone else gate.shared():
+        with gate.exclusive() if alone else gate.shared():
             with draw:
                 inside[alone] += 1
             time.sleep(0.001)
@@ -46,14 +46,14 @@ def test_who_waits_to_be_alone_is_not_kept_waiting_by_those_who_come_later() -> 
     gate, order = SharedLock(), list[str]()
 
     def take(name: str) -> None:
-        with gate.alone() if name == "alone" else gate.shared():
+        with gate.exclusive() if name == "alone" else gate.shared():
             order.append(name)
 
     first, later = threading.Thread(target=take, args=["alone"]), threading.Thread(target=take, args=["later"])
     with ExitStack() as stack:
         stack.enter_context(gate.shared())
         first.start()
-        while not gate._waiting:
+        while not gate._waiting_writers:
             time.sleep(0.001)
         later.start()
         time.sleep(0.02)

@@ -17,7 +17,6 @@ from embedmill.base.results import Change, EngineFacts
 from embedmill.engine.engine import Engine
 from embedmill.engine.machine.memory import MemoryReading, Probe
 from embedmill.engine.memory.guard import Guard
-from embedmill.engine.sessions import pool
 from embedmill.engine.sessions.canary import cosines_of
 from embedmill.engine.sessions.options import SessionPlan
 from embedmill.engine.sessions.session import Session
@@ -76,7 +75,7 @@ class Script:
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
+def session() -> type[FakeSession]:
     """The engine under test opens this session instead of ONNX Runtime's."""
 
     class Fresh(FakeSession):
@@ -84,7 +83,6 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         opened: ClassVar[list[Any]] = []
         closed: ClassVar[list[SessionPlan]] = []
 
-    monkeypatch.setattr(pool, "Session", Fresh)
     return Fresh
 
 
@@ -122,7 +120,9 @@ class TestPressure:
             return plain(tokens, batch)
 
         session.answer = staticmethod(answer)
-        engine = engine_on(model(), target_of(MOON), packing, EngineTable(threads=1), guard=script.guard())
+        engine = engine_on(
+            model(), target_of(MOON), packing, EngineTable(threads=1), guard=script.guard(), open_session=session
+        )
         # One thread: which batch is the next is then certain.
         engine._pool._max_workers = 1
         found = embed(engine, work_of(self.TEXTS, packing))
@@ -208,7 +208,9 @@ class TestPressure:
     ) -> None:
         for own, scales in ((True, [0.5]), (False, [])):
             guard = Script().guard(device=own)
-            with engine_on(model(), target_of(MOON), Packing(budget_tokens=16), ONE, guard=guard) as engine:
+            with engine_on(
+                model(), target_of(MOON), Packing(budget_tokens=16), ONE, guard=guard, open_session=session
+            ) as engine:
                 on_run = session.opened[-1][2]["on_run"]
                 for seconds in (*[1.0] * 6, *[2.5] * 3):
                     on_run(Batch(rows=np.arange(4), size=4, sequence=4), seconds)
@@ -243,18 +245,20 @@ class TestOutOfMemory:
     ) -> None:
         Crowded(session, most)
         provider = CPU if not packing.buckets else MOON
-        engine = engine_on(model(), target_of(provider), packing, EngineTable(streams=streams, threads=1))
+        engine = engine_on(
+            model(), target_of(provider), packing, EngineTable(streams=streams, threads=1), open_session=session
+        )
         assert embed(engine, work_of(self.TEXTS, packing)) == [vector_of(text) for text in self.TEXTS]
 
     def test_a_session_that_failed_is_closed_before_another_is_opened(self, session: type[FakeSession]) -> None:
         Crowded(session, 8)
         work = work_of(self.TEXTS, Packing(budget_tokens=64))
-        embed(engine_on(model(), target_of(), Packing(budget_tokens=64), ONE), work)
+        embed(engine_on(model(), target_of(), Packing(budget_tokens=64), ONE, open_session=session), work)
         assert len(session.opened) == len(session.closed) + 1
 
     def test_the_size_stays_small_afterwards(self, session: type[FakeSession]) -> None:
         Crowded(session, 4)
-        engine = engine_on(model(), target_of(MOON), fixed((16, 4)), ONE)
+        engine = engine_on(model(), target_of(MOON), fixed((16, 4)), ONE, open_session=session)
         embed(engine, work_of([[1] * 4] * 64, fixed((16, 4))))
         sizes = [size for size, _ in shapes(session)]
         # Two threads may both begin with a whole batch.
@@ -266,7 +270,7 @@ class TestOutOfMemory:
 
     def test_a_half_that_is_too_large_is_halved_again_and_at_one_row_it_ends(self, session: type[FakeSession]) -> None:
         Crowded(session, 0)
-        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE)
+        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE, open_session=session)
         with (
             pytest.raises(DeviceError, match=r"cpu fp32 has no memory for even one text of 4 tokens") as info,
             engine,
@@ -278,7 +282,7 @@ class TestOutOfMemory:
     def test_one_row_is_tried_again_alone_in_a_new_session(self, session: type[FakeSession]) -> None:
         crowded = Crowded(session, 16)
         crowded.broken.add(1)
-        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE)
+        engine = engine_on(model(), target_of(), Packing(budget_tokens=64), ONE, open_session=session)
         assert embed(engine, work_of([[7] * 4])) == [[7, 4]]
         assert len(session.opened) == 2
 
@@ -306,7 +310,7 @@ class TestOutOfMemory:
 
         session.answer = staticmethod(answer)
         packing = Packing(budget_tokens=4)
-        engine = engine_on(model(), target_of(), packing, EngineTable(streams=3, threads=1))
+        engine = engine_on(model(), target_of(), packing, EngineTable(streams=3, threads=1), open_session=session)
         assert embed(engine, work_of([[1] * 4, [2] * 4, [3] * 4], packing)) == [[1, 4], [2, 4], [3, 4]]
 
     def test_a_lost_device_is_no_matter_of_size(self, session: type[FakeSession]) -> None:
@@ -315,7 +319,10 @@ class TestOutOfMemory:
 
         session.answer = staticmethod(answer)
         with pytest.raises(DeviceError, match="the device was lost"):
-            embed(engine_on(model(), target_of(), Packing(budget_tokens=64), ONE), work_of(self.TEXTS))
+            embed(
+                engine_on(model(), target_of(), Packing(budget_tokens=64), ONE, open_session=session),
+                work_of(self.TEXTS),
+            )
         assert len(session.opened) == 1
 
 
@@ -324,28 +331,29 @@ class TestRealSessions:
 
     PACKINGS: ClassVar[list[Packing]] = [Packing(budget_tokens=256), fixed((16, 16), (8, 32))]
 
-    def vectors(self, known: Model, packing: Packing) -> FloatArray:
+    def vectors(self, known: Model, packing: Packing, open_session: type[Session] = Session) -> FloatArray:
         draw = np.random.default_rng(3)
         texts = [[2, *draw.integers(5, 60, draw.integers(1, 28)).tolist(), 3] for _ in range(64)]
-        with engine_on(known, target_of(), packing, EngineTable(streams=2, threads=1)) as engine:
+        with engine_on(
+            known, target_of(), packing, EngineTable(streams=2, threads=1), open_session=open_session
+        ) as engine:
             [(_, vectors)] = engine.embed([("work", work_of(texts, packing))])
             changes = engine.facts().memory
-        assert (changes is not None) == (Session.run.__name__ == "short_of_memory")
+        assert (changes is not None) == (open_session is not Session)
         return vectors
 
     @pytest.mark.parametrize("packing", PACKINGS, ids=["any", "fixed"])
     def test_batches_in_parts_give_the_vectors_of_whole_ones(
-        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: Packing
+        self, tiny_model: Path, tmp_path: Path, packing: Packing
     ) -> None:
         known = build(tiny_model, tmp_path / "bundle").model(TextTable())
         whole = self.vectors(known, packing)
-        real = Session.run
 
-        def short_of_memory(session: Session, tokens: Tokens, batch: Batch) -> FloatArray:
-            if batch.size > 4:
-                raise OutOfMemory("no more than 4 rows")
-            return real(session, tokens, batch)
+        class ShortOfMemory(Session):
+            def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
+                if batch.size > 4:
+                    raise OutOfMemory("no more than 4 rows")
+                return super().run(tokens, batch)
 
-        monkeypatch.setattr(Session, "run", short_of_memory)
-        parted = self.vectors(known, packing)
+        parted = self.vectors(known, packing, ShortOfMemory)
         assert cosines_of(parted, whole).min() > 0.9999999

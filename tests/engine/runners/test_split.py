@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedmill.base.records import Batch, IntArray, Packing
 from embedmill.batch.pack import pack
-from embedmill.engine.runners.split import part_at, parts, rows_at
+from embedmill.engine.runners.split import next_part, scaled_rows, split_batch
 from tests.support.plans import batch_of
 from tests.support.works import buckets_of
 
@@ -24,7 +24,7 @@ def rows_of(batches: list[Batch]) -> list[int]:
 @given(lengths=LENGTHS, scale=SCALES, budget=st.integers(1, 512))
 def test_any_shape_is_cut_into_parts_that_hold_every_row_once(lengths: IntArray, scale: float, budget: int) -> None:
     for batch in pack(lengths, Packing(budget_tokens=budget)):
-        cut = parts(batch, lengths, scale, fixed=False)
+        cut = split_batch(batch, lengths, scale, fixed=False)
         assert rows_of(cut) == batch.rows.tolist()
         for part in cut:
             assert 1 <= part.size == len(part.rows) <= max(1, batch.size * scale)
@@ -34,7 +34,7 @@ def test_any_shape_is_cut_into_parts_that_hold_every_row_once(lengths: IntArray,
 @given(lengths=LENGTHS, scale=SCALES)
 def test_a_fixed_shape_is_cut_into_smaller_ones_of_its_sequence(lengths: IntArray, scale: float) -> None:
     for batch in pack(lengths, Packing(budget_tokens=128, buckets=BUCKETS)):
-        cut = parts(batch, lengths, scale, fixed=True)
+        cut = split_batch(batch, lengths, scale, fixed=True)
         assert rows_of(cut) == batch.rows.tolist()
         for part in cut:
             assert part.sequence == batch.sequence
@@ -48,25 +48,25 @@ def test_a_scale_that_changes_within_a_batch_loses_no_row(lengths: IntArray, fix
         cut: list[Batch] = []
         for scale in scales:
             if (done := len(rows_of(cut))) < len(batch.rows):
-                cut.append(part_at(batch, lengths, scale, start=done, fixed=fixed))
+                cut.append(next_part(batch, lengths, scale, start=done, fixed=fixed))
         assert rows_of(cut) == batch.rows.tolist()
 
 
 def test_each_part_is_as_long_as_its_own_longest_text() -> None:
     lengths = np.array([9, 7, 5, 3, 2])
-    cut = parts(batch_of(0, 1, 2, 3, 4, sequence=9), lengths, 0.5, fixed=False)
+    cut = split_batch(batch_of(0, 1, 2, 3, 4, sequence=9), lengths, 0.5, fixed=False)
     assert [(part.size, part.sequence) for part in cut] == [(2, 9), (2, 5), (1, 2)]
 
 
 def test_the_last_part_of_a_fixed_shape_is_filled_with_empty_rows() -> None:
-    cut = parts(batch_of(0, 1, 2, sequence=16, size=4), np.array([9, 9, 9]), 0.5, fixed=True)
+    cut = split_batch(batch_of(0, 1, 2, sequence=16, size=4), np.array([9, 9, 9]), 0.5, fixed=True)
     assert [(len(part.rows), part.size) for part in cut] == [(2, 2), (1, 2)]
 
 
 def test_one_row_cannot_be_cut() -> None:
     batch = batch_of(0, sequence=9)
-    assert parts(batch, np.array([9]), 1 / 64, fixed=False) == [batch]
+    assert split_batch(batch, np.array([9]), 1 / 64, fixed=False) == [batch]
 
 
 def test_the_rows_of_a_fixed_shape_are_a_power_of_two_below_the_full_size() -> None:
-    assert [rows_at(12, 0.5**halvings) for halvings in range(6)] == [12, 4, 2, 1, 1, 1]
+    assert [scaled_rows(12, 0.5**halvings) for halvings in range(6)] == [12, 4, 2, 1, 1, 1]

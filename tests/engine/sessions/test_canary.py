@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,9 +20,9 @@ from embedmill.base.results import SessionFacts
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Ladder, Provider
 from embedmill.engine.engine import Engine
-from embedmill.engine.sessions import pool
 from embedmill.engine.sessions.canary import canary_cosine, reference_vectors
 from embedmill.engine.sessions.compiled import ContextCache
+from embedmill.engine.sessions.pool import SessionPool
 from embedmill.engine.target import Target, packing_for
 from embedmill.model.bundle import Bundle
 from embedmill.model.canaries import TEXTS
@@ -144,14 +145,13 @@ class TestBundle:
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
+def session() -> type[FakeSession]:
     """The engine under test opens this session instead of ONNX Runtime's."""
 
     class Fresh(FakeSession):
         ran: ClassVar[list[Batch]] = []
         opened: ClassVar[list[Any]] = []
 
-    monkeypatch.setattr(pool, "Session", Fresh)
     return Fresh
 
 
@@ -176,7 +176,7 @@ class TestEngine:
         session.answer = staticmethod(turned(0.9998))
         target = Target(provider=self.PROVIDER, precision="fp32", device=device_of(), chosen="")
         with pytest.raises(DeviceError) as refused:
-            engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE)
+            engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, open_session=session)
         assert str(refused.value) == (
             "moon fp32 on Moon GPU computes this model wrongly: a canary's cosine to its vector on the CPU is"
             " 0.9998000, and 0.99999 is the least allowed in fp32; nothing was embedded with it"
@@ -184,7 +184,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("mended", [True, False])
     def test_a_kept_context_that_fails_is_thrown_away_and_compiled_again(
-        self, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mended: bool
+        self, session: type[FakeSession], tmp_path: Path, mended: bool
     ) -> None:
         class Kept(session):  # type: ignore[misc, valid-type]
             def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -196,12 +196,13 @@ class TestEngine:
                 return vectors
 
         (tmp_path / "old").mkdir()
-        monkeypatch.setattr(pool, "Session", Kept)
         target = Target(provider=self.PROVIDER, precision="fp32", device=None, chosen="")
         contexts = ContextCache(tmp_path)
 
         def engine() -> Engine:
-            return engine_on(model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts)
+            return engine_on(
+                model(canaries=CANARIES), target, Packing(budget_tokens=16), ONE, contexts=contexts, open_session=Kept
+            )
 
         if mended:
             with engine() as opened:
@@ -214,18 +215,20 @@ class TestEngine:
 
     def test_a_session_above_the_floor_is_taken(self, session: type[FakeSession]) -> None:
         session.answer = staticmethod(turned(0.999995))
-        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER) as engine:
+        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER, open_session=session) as engine:
             assert engine.facts().sessions[0].canary_cosine == pytest.approx(0.999995, abs=1e-7)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
     def test_a_vector_that_is_not_finite_is_refused(self, session: type[FakeSession], bad: float) -> None:
         session.answer = staticmethod(lambda tokens, batch: np.full((len(batch.rows), 2), bad, np.float32))
         with pytest.raises(DeviceError, match=r"computes this model wrongly: .* is nan, and 0\.99999"):
-            engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER)
+            engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER, open_session=session)
 
     def test_a_fixed_shape_is_refused_when_its_first_batch_comes(self, session: type[FakeSession]) -> None:
         packing = fixed((4, 8))
-        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER, packing=packing) as engine:
+        with engine_of(
+            model(canaries=CANARIES), ONE, provider=self.PROVIDER, packing=packing, open_session=session
+        ) as engine:
             session.answer = staticmethod(turned(0.5))
             with pytest.raises(DeviceError, match="computes this model wrongly"):
                 list(engine.embed([("work", work_of([[1, 2]], packing))]))
@@ -241,7 +244,7 @@ class TestSessions:
         return engine_of(known, EngineTable(threads=1), provider=self.PROVIDER, packing=self.PACKING, **options)
 
     def test_a_fixed_shape_has_a_session_only_when_a_batch_needs_it(self, session: type[FakeSession]) -> None:
-        with self.engine() as engine:
+        with self.engine(open_session=session) as engine:
             assert session.opened == []
             list(engine.embed([("short", work_of([[1] * 5] * 4, self.PACKING))]))
             assert [plan.free for plan, *_ in session.opened] == [{"batch": 4, "sequence": 8}]
@@ -250,38 +253,39 @@ class TestSessions:
         assert [plan.free["sequence"] for plan, *_ in session.opened] == [8, 32]
 
     def test_any_shape_has_one_session_at_once(self, session: type[FakeSession]) -> None:
-        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER) as engine:
+        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER, open_session=session) as engine:
             assert [plan.free for plan, *_ in session.opened] == [{}]
             list(engine.embed([("work", work_of([[1] * 5, [1] * 9]))]))
         assert len(session.opened) == 1
 
-    def test_two_threads_open_a_session_once(self, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_threads_open_a_session_once(self, session: type[FakeSession]) -> None:
         both = threading.Barrier(2)
-        wanted = pool.SessionPool.of
 
-        def at_the_same_time(ours: pool.SessionPool, bucket: Bucket | None) -> Any:
+        class Slow(session):  # type: ignore[misc, valid-type]
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                time.sleep(0.05)
+                super().__init__(*arguments, **options)
+
+        pool = SessionPool(model(), target_of(self.PROVIDER), threads=1, on_run=lambda *_: None, open_session=Slow)
+
+        def open_it(_: int) -> Any:
             both.wait(10)
-            return wanted(ours, bucket)
+            return pool.of(self.PACKING.buckets[0])
 
-        def open_slowly(*_: Any) -> float:
-            time.sleep(0.05)
-            return 1.0
-
-        monkeypatch.setattr(pool.SessionPool, "of", at_the_same_time)
-        monkeypatch.setattr(pool, "canary_cosine", open_slowly)
-        with self.engine() as engine:
-            list(engine.embed([("work", work_of([[1] * 5] * 16, self.PACKING))]))
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(open_it, range(2))
+        assert first is second
         assert len(session.opened) == 1
 
     def test_every_batch_runs_in_the_session_of_its_shape(self, session: type[FakeSession]) -> None:
-        with self.engine() as engine:
+        with self.engine(open_session=session) as engine:
             [(_, vectors)] = engine.embed([("work", work_of([[3] * 30, [2] * 12, [1] * 5], self.PACKING))])
         assert vectors.tolist() == [[3, 30], [2, 12], [1, 5]]
         work = Counter((batch.size, batch.sequence) for batch in session.ran)
         assert set(work) <= {(4, 8), (2, 16), (1, 32)}
 
     def test_what_computed_is_told(self, session: type[FakeSession]) -> None:
-        with self.engine() as engine:
+        with self.engine(open_session=session) as engine:
             list(engine.embed([("work", work_of([[1] * 30, [1] * 5], self.PACKING))]))
             list(engine.embed([("work", work_of([[1] * 5] * 4, self.PACKING))]))
             facts = engine.facts()
@@ -296,11 +300,11 @@ class TestSessions:
             assert 0 <= fact.seconds < 5
 
     def test_a_session_of_any_shape_is_told_as_0_by_0(self, session: type[FakeSession]) -> None:
-        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER) as engine:
+        with engine_of(model(canaries=CANARIES), ONE, provider=self.PROVIDER, open_session=session) as engine:
             assert [(fact.rows, fact.sequence) for fact in engine.facts().sessions] == [(0, 0)]
 
     def test_seconds_are_summed_over_sessions(self, session: type[FakeSession]) -> None:
-        with self.engine() as engine:
+        with self.engine(open_session=session) as engine:
             list(engine.embed([("work", work_of([[1] * 30], self.PACKING))]))
             list(engine.embed([("work", work_of([[1] * 5] * 4, self.PACKING))]))
             assert engine.busy_s == 1.0
@@ -309,7 +313,9 @@ class TestSessions:
         device = device_of(Adapter="3")
         provider = provider_of(memory_limit="limit")
         target = Target(provider=provider, precision="fp32", device=device, chosen="")
-        with engine_on(model(), target, Packing(budget_tokens=16), EngineTable(memory_bytes=5000)):
+        with engine_on(
+            model(), target, Packing(budget_tokens=16), EngineTable(memory_bytes=5000), open_session=session
+        ):
             [(plan, _, options)] = session.opened
         assert plan.options == {"limit": "5000"}
         assert {"pad_id": 0, "device": device, "contexts": None}.items() <= options.items()

@@ -18,10 +18,12 @@ from embedmill.engine.sessions.options import SessionPlan, plan_session
 from embedmill.engine.sessions.session import Session, pad
 from embedmill.model.bundle import Flavour
 from tests.support.fake_devices import device_of
-from tests.support.fake_runtime import STRICT
+from tests.support.fake_runtime import STRICT, Runtime, runtime
 from tests.support.plans import batch_of, plan_of
 from tests.support.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
 from tests.support.works import CPU, model, provider_of, tokens_of, with_graph, with_ort
+
+__all__ = ["runtime"]
 
 
 def open_session(graph: Path, provider: Provider = CPU, *, pad_id: int = 0) -> Session:
@@ -79,11 +81,11 @@ def test_a_graph_without_its_weights_is_a_device_error(tiny_model: Path, tmp_pat
     assert_one_line(info.value)
 
 
-def test_what_the_runtime_says_in_many_lines_is_told_in_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_the_runtime_says_in_many_lines_is_told_in_one(runtime: Runtime, tmp_path: Path) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no such kernel\n  at node 7\n  in graph main")
 
-    monkeypatch.setattr("embedmill.engine.sessions.session.ort.InferenceSession", refuse)
+    runtime.refuse = refuse
     with pytest.raises(DeviceError, match=r"any\.onnx: no such kernel$"):
         open_session(tmp_path / "any.onnx")
 
@@ -147,24 +149,24 @@ def test_a_bound_batch_that_fails_is_a_device_error(tiny_model: Path, tmp_path: 
     ids=str,
 )
 def test_want_of_memory_is_told_from_other_failures(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[DeviceError]
+    runtime: Runtime, tmp_path: Path, error: Exception, kind: type[DeviceError]
 ) -> None:
-    session = open_session(build(tiny_model, tmp_path / "bundle").folder / "fused.onnx")
+    session = open_session(tmp_path / "any.onnx", provider_of())
 
-    def fail(*_: object) -> None:
+    def fail() -> None:
         raise error
 
-    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    runtime.before_run = fail
     with pytest.raises(DeviceError) as info:
         session.run(tokens_of(TEXTS), batch_of(0, 1, 2, sequence=12))
     assert type(info.value) is kind
 
 
-def test_want_of_memory_for_a_session_is_told_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_want_of_memory_for_a_session_is_told_too(runtime: Runtime, tmp_path: Path) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("Exception during initialization: std::bad_alloc")
 
-    monkeypatch.setattr("embedmill.engine.sessions.session.ort.InferenceSession", refuse)
+    runtime.refuse = refuse
     with pytest.raises(OutOfMemory, match="the device is out of memory"):
         open_session(tmp_path / "any.onnx")
 

@@ -15,7 +15,7 @@ from embedmill.base.errors import DeviceError
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Fault, Plugin, Provider
 from embedmill.engine.sessions import session as session_module
-from embedmill.engine.sessions.session import Session, explain
+from embedmill.engine.sessions.session import Session, runtime_failure
 from tests.support.fake_devices import device_of, runtime_device
 from tests.support.fake_runtime import MOON, STRICT, Crowd, Runtime, runtime
 from tests.support.plans import batch_of, plan_of
@@ -200,6 +200,10 @@ class TestTurns:
 MEANINGS = {"out of memory": "lower engine.budget_tokens", "device lost": "run again", "driver too old": "update it"}
 
 
+def failure(provider: Provider, said: str) -> str:
+    return str(runtime_failure(provider, RuntimeError(said), "failed"))
+
+
 class TestFaults:
     @pytest.mark.parametrize(
         ("code", "remedy"),
@@ -208,17 +212,19 @@ class TestFaults:
     def test_a_code_is_known_in_any_language(self, code: str, remedy: str) -> None:
         [directml] = [provider for provider in PROVIDERS if provider.name == "directml"]
         said = f"Fehler {code}: Die GPU-Geräteinstanz wurde angehalten. 显存不足\nmehr"
-        told = explain(directml, RuntimeError(said))
-        assert told.startswith(f"Fehler {code}: Die GPU-Geräteinstanz wurde angehalten. 显存不足 (the d")
-        assert remedy in told
+        message = failure(directml, said)
+        assert message.startswith(
+            f"directml failed: Fehler {code}: Die GPU-Geräteinstanz wurde angehalten. 显存不足 (the d"
+        )
+        assert remedy in message
 
     def test_a_code_in_a_later_line_counts(self) -> None:
         provider = provider_of(faults=(Fault(pattern="887A0005", meaning="device lost"),))
-        assert "the device was lost" in explain(provider, RuntimeError("it failed\n  code 887A0005"))
+        assert "the device was lost" in failure(provider, "it failed\n  code 887A0005")
 
     def test_words_without_a_code_have_no_remedy(self) -> None:
         provider = provider_of(faults=(Fault(pattern="8007000E", meaning="out of memory"),))
-        assert explain(provider, RuntimeError("out of memory, device lost")) == "out of memory, device lost"
+        assert failure(provider, "out of memory, device lost") == "moon failed: out of memory, device lost"
 
     @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
     @pytest.mark.parametrize(
@@ -227,12 +233,12 @@ class TestFaults:
     def test_what_the_runtime_itself_cannot_allocate_is_known_with_every_provider(
         self, provider: Provider, said: str
     ) -> None:
-        assert "out of memory" in explain(provider, RuntimeError(said))
+        assert "out of memory" in failure(provider, said)
 
     def test_every_meaning_has_its_remedy(self) -> None:
         for meaning, remedy in MEANINGS.items():
             provider = provider_of(faults=(Fault(pattern="X1", meaning=meaning),))  # type: ignore[arg-type]
-            assert remedy in explain(provider, RuntimeError("X1"))
+            assert remedy in failure(provider, "X1")
 
     def test_a_failing_batch_tells_the_remedy(self, runtime: Runtime) -> None:
         def fail() -> None:

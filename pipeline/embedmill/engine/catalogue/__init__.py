@@ -1,6 +1,8 @@
-"""The providers as data: one entry each, the preferred first. Nothing else names one."""
+"""Catalogue of providers, the only place that names one."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from embedmill.base.errors import DeviceError
 from embedmill.engine.catalogue.coreml import COREML
@@ -12,15 +14,15 @@ from embedmill.engine.catalogue.openvino import OPENVINO
 from embedmill.engine.catalogue.qnn import QNN
 from embedmill.engine.catalogue.webgpu import WEBGPU
 
-# The bridge to a Windows host and the cloud endpoint will stand here too.
+# From the fastest kind of hardware down to the CPU, which every machine has.
 PROVIDERS: tuple[Provider, ...] = (DIRECTML, QNN, WEBGPU, CUDA, OPENVINO, COREML, CPU)
 AUTO = "auto"
 
 
-def find_provider(name: str) -> Provider:
-    """The entry of a name. Raises DeviceError that lists what there is."""
-    for provider in PROVIDERS:
+def find_provider(name: str, providers: Sequence[Provider] = PROVIDERS) -> Provider:
+    """Find a provider. Raises DeviceError listing the known names."""
+    for provider in providers:
         if provider.name == name:
             return provider
-    known = ", ".join([AUTO, *(provider.name for provider in PROVIDERS)])
+    known = ", ".join([AUTO, *(provider.name for provider in providers)])
     raise DeviceError(f"there is no provider {name!r}; `engine.provider` (--provider) can be {known}")

@@ -9,7 +9,7 @@ COREML = Provider(
     endpoint=OnnxRuntime(
         name="CoreMLExecutionProvider",
         options={"ModelFormat": "MLProgram", "MLComputeUnits": "ALL", "RequireStaticInputShapes": "1"},
-        # Core ML has no int64 arrays: the lookup of tokens stays with the CPU.
+        # Core ML has no int64 arrays: the lookup of tokens stays on the CPU.
         on_cpu=frozenset({"Cast", "Gather", "Shape", "Slice", "Unsqueeze", "Erf", "ReduceSum"}),
     ),
     distributions=(MACOS,),

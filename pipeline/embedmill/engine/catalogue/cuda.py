@@ -10,8 +10,8 @@ from embedmill.engine.catalogue.entry import (
     Provider,
 )
 
-# The package brings a runtime of its own in place of the one that is there.
-_INSTALL = 'install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
+# The package replaces the files of an installed runtime.
+_INSTALL = '--force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
 
 CUDA = Provider(
     name="cuda",
@@ -32,8 +32,8 @@ CUDA = Provider(
         ),
     ),
     distributions=(
-        Distribution(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
-        Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", install=_INSTALL),
+        Distribution(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", arguments=_INSTALL),
+        Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", arguments=_INSTALL),
     ),
     note="it needs an NVIDIA driver",
     kinds=("gpu",),

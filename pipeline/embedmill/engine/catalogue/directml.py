@@ -1,4 +1,4 @@
-"""DirectML: any GPU of a Windows machine that has a Direct3D 12 driver.
+"""DirectML: GPUs of Windows machines with a Direct3D 12 driver.
 
 Facts without another source: ONNX Runtime's own (core/providers/dml), and the DirectML page of its documentation.
 """
@@ -22,10 +22,8 @@ DIRECTML = Provider(
         memory_pattern=False,
         faults=(
             Fault(pattern="8007000E", meaning="out of memory"),
-            Fault(pattern="887A0005", meaning="device lost"),
-            Fault(pattern="887A0006", meaning="device lost"),
-            Fault(pattern="887A0007", meaning="device lost"),
-            Fault(pattern="887A0020", meaning="device lost"),
+            # DXGI_ERROR_DEVICE_REMOVED, _HUNG, _RESET and _DRIVER_INTERNAL_ERROR.
+            Fault(pattern="887A000[567]|887A0020", meaning="device lost"),
             Fault(pattern="887A0004", meaning="driver too old"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""What an entry of the catalogue says. Data only: ONNX Runtime is not imported here."""
+"""Types of catalogue entries. Pure data, without ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ Meaning = Literal["out of memory", "device lost", "driver too old"]
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
-    """Where a provider exists: `package` is the distribution that carries it there, `install` the
-    arguments of `python -m pip`, `architectures` those that have a wheel."""
+    """Package of a provider for one system, for `architectures`.
+
+    `arguments` are those of `pip install`, where the package's name is not enough.
+    """
 
     system: System
     architectures: tuple[Architecture, ...]
     package: str
-    install: str
+    arguments: str = ""
+
+    @property
+    def install(self) -> str:
+        """Return the arguments of `pip` that install the package."""
+        return f"install {self.arguments or self.package}"
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """A provider in a library of its own: `module` has `get_library_path()`."""
+    """Plugin library of a provider: `module` has `get_library_path()`."""
 
     module: str
 
 
 class GraphChoice(Struct, frozen=True, kw_only=True):
-    """The graph of the bundle that a precision runs, the least canary cosine it must hold, and provider
-    options that it needs."""
+    """Graph, least canary cosine and provider options of a precision."""
 
     graph: Literal["fused", "unfused", "fused-fp16", "unfused-fp16"]
     floor: float
@@ -41,16 +47,16 @@ class GraphChoice(Struct, frozen=True, kw_only=True):
 
 
 class Exact(Struct, frozen=True, tag=True, kw_only=True):
-    """Shapes as the packer finds them: any batch whose padded tokens stay within a budget."""
+    """Shape policy: any batch with padded tokens within a budget."""
 
     budget_tokens: int
 
 
 class Ladder(Struct, frozen=True, tag=True, kw_only=True):
-    """A few fixed shapes, one session each: per sequence the power of two of rows that fills the budget.
+    """Shape policy: a few fixed shapes with one session each.
 
-    `most_rows` bounds the batch of short sequences. Each session may hold weights of its own; all of
-    them together stay below `weights_bytes`.
+    Per sequence, rows are the power of two that fills the budget, `most_rows` at most. Each session may hold weights of
+    its own, all together below `weights_bytes`.
     """
 
     budget_tokens: int
@@ -60,14 +66,15 @@ class Ladder(Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """A code by which a failure is known; drivers translate their words, so words are never matched."""
+    """Error code of a known failure."""
 
+    # A pattern of codes, not of words, which drivers translate.
     pattern: str
     meaning: Meaning
 
 
 class DeviceChoice(Struct, frozen=True, kw_only=True):
-    """How a device is named to a provider that takes it as an option.
+    """Provider option that names a device.
 
     `option` receives the device metadata `metadata`; `rank` is the metadata by which the system ranks
     devices, the most powerful with the least number; `default` are the options where no device is listed.
@@ -125,7 +132,7 @@ class Cloud(Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """Catalogue entry: what every provider has, and one kind of endpoint.
+    """Catalogue entry: facts of every provider, and one endpoint.
 
     name, drives     what users call the provider, and what computes there
     endpoint         where batches go
@@ -153,7 +160,7 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     @property
     def ort(self) -> OnnxRuntime:
-        """ONNX Runtime's part of the entry. Raises DeviceError where the endpoint is another."""
+        """Return the ONNX Runtime endpoint. Raises DeviceError for another."""
         if isinstance(self.endpoint, OnnxRuntime):
             return self.endpoint
         raise DeviceError(f"{self.name} does not compute through ONNX Runtime on this machine")

@@ -4,12 +4,11 @@ import json
 
 from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
 
-_INSTALL = "install onnxruntime-ep-openvino"
 _PACKAGE = "onnxruntime-ep-openvino"
 
 
 def _hint(precision: str) -> dict[str, str]:
-    """OpenVINO computes in bfloat16 where a CPU has it, unless told otherwise here (cosine 0.99993, seen on a Xeon)."""
+    # OpenVINO would compute in bfloat16 on a CPU that has it (cosine 0.99993, measured on a Xeon).
     return {"load_config": json.dumps({kind: {"INFERENCE_PRECISION_HINT": precision} for kind in ("CPU", "GPU")})}
 
 
@@ -20,6 +19,7 @@ OPENVINO = Provider(
         name="OpenVINOExecutionProvider",
         plugin=Plugin(module="onnxruntime_ep_openvino"),
         faults=(
+            # OpenCL drives the GPU, Level Zero (ZE) the NPU.
             Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),
             Fault(pattern=r"ZE_RESULT_ERROR_OUT_OF_(HOST|DEVICE)_MEMORY", meaning="out of memory"),
             Fault(pattern=r"ZE_RESULT_ERROR_DEVICE_LOST", meaning="device lost"),
@@ -27,8 +27,8 @@ OPENVINO = Provider(
         ),
     ),
     distributions=(
-        Distribution(system="Linux", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
-        Distribution(system="Windows", architectures=("x86_64",), package=_PACKAGE, install=_INSTALL),
+        Distribution(system="Linux", architectures=("x86_64",), package=_PACKAGE),
+        Distribution(system="Windows", architectures=("x86_64",), package=_PACKAGE),
     ),
     kinds=("gpu", "npu", "cpu"),
     precisions={

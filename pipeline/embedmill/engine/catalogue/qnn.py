@@ -5,8 +5,6 @@ Facts: the QNN page of ONNX Runtime's documentation, and runs on the HTP emulati
 
 from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
 
-_INSTALL = "install onnxruntime-qnn"
-
 QNN = Provider(
     name="qnn",
     drives="the NPU of Snapdragon machines",
@@ -18,15 +16,14 @@ QNN = Provider(
         emulated={"soc_model": "60"},
         compiled=True,
         faults=(
-            Fault(pattern=r"Code: 1002\b", meaning="out of memory"),
-            Fault(pattern=r"QNN_COMMON_ERROR_MEM_ALLOC", meaning="out of memory"),
+            Fault(pattern=r"Code: 1002\b|QNN_COMMON_ERROR_MEM_ALLOC", meaning="out of memory"),
             Fault(pattern=r"QNN_COMMON_ERROR_SYSTEM_COMMUNICATION", meaning="device lost"),
             Fault(pattern=r"QNN_COMMON_ERROR_INCOMPATIBLE_BINARIES", meaning="driver too old"),
         ),
     ),
     distributions=(
-        Distribution(system="Windows", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
-        Distribution(system="Linux", architectures=("arm64", "x86_64"), package="onnxruntime-qnn", install=_INSTALL),
+        Distribution(system="Windows", architectures=("arm64", "x86_64"), package="onnxruntime-qnn"),
+        Distribution(system="Linux", architectures=("arm64", "x86_64"), package="onnxruntime-qnn"),
     ),
     note="on x86-64 the wheel only emulates the NPU, for tests",
     wsl="WSL2 passes no NPU through: run embedmill on the Windows side (README.md has its three lines)",

@@ -1,8 +1,7 @@
-"""WebGPU: GPUs through Vulkan (Linux), Direct3D 12 (Windows) or Metal (macOS)."""
+"""WebGPU: GPUs through Vulkan, Direct3D 12 or Metal."""
 
 from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
 
-_INSTALL = "install onnxruntime-ep-webgpu"
 _PACKAGE = "onnxruntime-ep-webgpu"
 
 WEBGPU = Provider(
@@ -20,9 +19,9 @@ WEBGPU = Provider(
         ),
     ),
     distributions=(
-        Distribution(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
-        Distribution(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE, install=_INSTALL),
-        Distribution(system="Darwin", architectures=("arm64",), package=_PACKAGE, install=_INSTALL),
+        Distribution(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE),
+        Distribution(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE),
+        Distribution(system="Darwin", architectures=("arm64",), package=_PACKAGE),
     ),
     note="on Linux it needs libvulkan.so.1 and a Vulkan driver",
     kinds=("gpu",),

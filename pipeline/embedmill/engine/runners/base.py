@@ -1,4 +1,4 @@
-"""Protocol of runners, their facts and their options."""
+"""Protocol of runners, with facts and options."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ATTEMPTS = 4
 
 
 class Cancelled(Exception):
-    """Raised where work was cancelled; no error of the user's."""
+    """Raised where work was cancelled; no error for users."""
 
 
 class RunnerFacts(Struct, frozen=True, kw_only=True):
-    """Facts of a runner: sessions that were opened, memory that was watched, and why the device was lost each time."""
+    """Facts of a runner: sessions, memory, and reasons of losses."""
 
     sessions: list[SessionFacts] = []
     memory: MemoryFacts | None = None
@@ -44,35 +44,28 @@ class RunnerOptions(Struct, frozen=True, kw_only=True):
 
 
 class Runner(Protocol):
-    """Runner of single batches, `spec.lanes` of them at once; a context manager."""
+    """Runner of single batches, `spec.lanes` at once; a context manager."""
 
     spec: EngineSpec
 
     def __enter__(self) -> Self:
         """Begin to watch memory."""
-        ...
 
     def __exit__(self, *_: object) -> None:
-        """Let go of sessions, probes and processes."""
-        ...
+        """Release sessions, probes and processes."""
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Compute one batch: float32 [texts, dim]. Raises DeviceError, or Cancelled after `cancel`."""
-        ...
+        """Compute a batch: float32 [texts, dim]. Raises DeviceError, Cancelled."""
 
     def hung(self, seconds: float) -> None:
-        """Handle a device without a finished batch for `seconds`. Raises DeviceError where work cannot go on."""
-        ...
+        """Handle `seconds` without progress. Raises DeviceError to give up."""
 
     def cancel(self) -> None:
         """Start no other batch, nor the rest of one."""
-        ...
 
     @property
     def busy_s(self) -> float:
-        """Seconds of computing so far, summed over streams."""
-        ...
+        """Return seconds of computing so far, summed over streams."""
 
     def facts(self) -> RunnerFacts:
         """Return the facts so far."""
-        ...

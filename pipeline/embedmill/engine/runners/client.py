@@ -1,4 +1,4 @@
-"""Client of a host process: the near end of the wire protocol."""
+"""Client of a host process: near end of the protocol."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
 from embedmill.engine.spec import EngineSpec
 
 HOST = "embedmill.engine.runners.host"
+# Facts are read at the end of a run, which must not wait for a host that hangs.
 _FACTS_S = 5.0
 # Loading a plugin library with its driver takes seconds, on a cold disk many.
 DEVICES_S = 120.0
+# Weights may be gigabytes: a frame holds no more than this.
 _PART_BYTES = 4 << 20
+# Errors travel by class name; an unknown one becomes a DeviceError.
 _ERRORS = {kind.__name__: kind for kind in (DeviceError, OutOfMemory, DeviceLost, ModelError, OutputError)}
 
 
-def _ignore(_: str) -> None:
-    """Drop a notice."""
-
-
 class HostClient:
-    """Near end of one host process, from its start to its end; requests without a reply then fail. Thread-safe."""
+    """Thread-safe client of one host process, started with the client."""
 
-    def __init__(self, *folders: str, notify: Callable[[str], None] = _ignore, module: str = HOST) -> None:
-        """`folders` hold bundles that the host may open. Raises DeviceLost where no process can be started."""
+    def __init__(self, *folders: str, notify: Callable[[str], None] = lambda _: None, module: str = HOST) -> None:
+        """Start a host for bundles in `folders`. Raises DeviceLost."""
         self._notify = notify
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[messages.Reply]] = {}
-        self._asked = 0
+        self._next_number = 0
         self._over: Exception | None = None
         self._model_folder = Path()
         self.busy_s = 0.0
@@ -55,7 +54,7 @@ class HostClient:
             self._worker = Worker(module, *folders)
         except WorkerEnded as error:
             raise DeviceLost(f"its process {error}") from error
-        self._worker.listen(self._hear)
+        self._worker.listen(self._receive)
 
     def __enter__(self) -> Self:
         return self
@@ -70,31 +69,31 @@ class HostClient:
         return reply.devices
 
     def open(self, spec: EngineSpec, options: RunnerOptions) -> Future[messages.Reply]:
-        """Open a specification without waiting; files that the host lacks are sent. messages.Reply: Opened."""
+        """Request Opened without waiting, sending files that the host lacks."""
         self._model_folder = Path(spec.model.folder)
         return self.ask(lambda number: messages.Open(number, messages.encode_spec(spec), options))
 
     def run(self, tokens: Tokens, batch: Batch, dim: int) -> FloatArray:
-        """Compute a batch: float32 [texts, dim]. Raises as the far runner; DeviceLost where the process ends."""
+        """Compute a batch: float32 [texts, dim]. Raises as a runner."""
         ids, lengths = messages.encode_rows(tokens, batch.rows)
         reply = self.ask(lambda number: messages.Run(number, ids, lengths, batch.size, batch.sequence)).result()
         assert isinstance(reply, messages.Done)
         return np.frombuffer(reply.vectors, np.float32).reshape(-1, dim)
 
     def time(self, work: Work, seconds: float, *, timeout_s: float) -> messages.Timed:
-        """Time passes over a work at the far end, for at least `seconds`. Raises as `run` does."""
+        """Time passes for at least `seconds`. Raises as `run` does."""
         reply = self.reply(self.ask(lambda number: messages.time_request(number, work, seconds)), timeout_s)
         assert isinstance(reply, messages.Timed)
         return reply
 
     def multiply(self, graph: bytes, *, timeout_s: float) -> float:
-        """Seconds of the fastest run of a graph of matrix products. Raises as `run` does."""
+        """Time matrix products, in seconds. Raises as `run` does."""
         reply = self.reply(self.ask(lambda number: messages.Multiply(number, graph)), timeout_s)
         assert isinstance(reply, messages.Multiplied)
         return reply.seconds
 
     def facts(self) -> tuple[RunnerFacts, PeakUsage | None]:
-        """Facts and peak memory; of a process that does not answer, the sessions that it opened."""
+        """Return facts and peak memory; without an answer only sessions."""
         try:
             reply = self.ask(messages.GetFacts).result(_FACTS_S)
         except (TooLate, DeviceError, Cancelled):
@@ -103,19 +102,19 @@ class HostClient:
         return reply.facts, reply.peak
 
     def ask(self, request: Callable[[int], messages.Request]) -> Future[messages.Reply]:
-        """Send a request, made with its number; the future of its reply."""
+        """Send `request(number)` and return the future of a reply."""
         future: Future[messages.Reply] = Future()
         with self._lock:
             if self._over is not None:
                 future.set_exception(copy(self._over))
                 return future
-            number, self._asked = self._asked, self._asked + 1
+            number, self._next_number = self._next_number, self._next_number + 1
             self._waiting[number] = future
         self._send(request(number))
         return future
 
     def reply(self, future: Future[messages.Reply], timeout_s: float) -> messages.Reply:
-        """Wait for a reply; ends the process and raises DeviceLost where none comes in time."""
+        """Wait for replies; kill late processes and raise DeviceLost."""
         for seconds in slices(timeout_s):
             with suppress(TooLate):
                 return future.result(seconds)
@@ -123,12 +122,12 @@ class HostClient:
         return future.result()
 
     def end(self, why: Exception) -> None:
-        """Kill the process; open requests fail with `why`."""
+        """Kill the process and fail open requests with `why`."""
         self._fail(why)
         self._worker.end()
 
     def close(self, why: Exception) -> None:
-        """End the process, and let go of its pipes."""
+        """Kill the process and close the pipes."""
         self.end(why)
         self._worker.__exit__()
 
@@ -136,10 +135,10 @@ class HostClient:
         try:
             self._worker.send(msgspec.msgpack.encode(request))
         except WorkerEnded:
-            # The thread that reads hears of the end, and fails what waits.
+            # The reading thread also sees the end, and fails all that waits.
             return
 
-    def _hear(self, frame: bytes | None) -> None:
+    def _receive(self, frame: bytes | None) -> None:
         if self._over is not None:
             return
         if frame is None:
@@ -159,6 +158,7 @@ class HostClient:
                 self._settled(reply.number).set_result(reply)
 
     def _send_files(self, number: int, names: list[str]) -> None:
+        # One part behind, for only the very last part may say so.
         parts: list[tuple[str, bytes]] = []
         for name in names:
             with (self._model_folder / name).open("rb") as file:
@@ -170,8 +170,8 @@ class HostClient:
             self._send(messages.SendFile(number, *last, True))
 
     def _settled(self, number: int) -> Future[messages.Reply]:
-        """Take the future of a request; one that failed meanwhile has none, and a new one is dropped."""
         with self._lock:
+            # A request that failed meanwhile has no future any more: its late reply goes nowhere.
             return self._waiting.pop(number, Future())
 
     def _fail(self, why: Exception) -> None:

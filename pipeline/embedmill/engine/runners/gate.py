@@ -1,4 +1,4 @@
-"""Many may pass a gate at the same time, or one alone."""
+"""Readers-writer lock."""
 
 from __future__ import annotations
 
@@ -8,41 +8,39 @@ from contextlib import contextmanager
 
 
 class SharedLock:
-    """Batches pass side by side; who changes sessions waits until they are through, and keeps new ones back.
-
-    Neither way may be taken again by a thread that is on one already.
-    """
+    """Readers-writer lock that prefers writers; not reentrant."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside = 0
-        self._waiting = 0
-        self._alone = False
+        self._readers = 0
+        self._waiting_writers = 0
+        self._writing = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Pass with others; waits while someone is, or wants to be, alone."""
+        """Hold the lock together with other readers."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone and not self._waiting)
-            self._inside += 1
+            # Waiting writers go first, or a steady flow of batches would keep them out for ever.
+            self._changed.wait_for(lambda: not self._writing and not self._waiting_writers)
+            self._readers += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._readers -= 1
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Pass when all who are inside have left."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock alone."""
         with self._changed:
-            self._waiting += 1
-            self._changed.wait_for(lambda: not self._alone and not self._inside)
-            self._waiting -= 1
-            self._alone = True
+            self._waiting_writers += 1
+            self._changed.wait_for(lambda: not self._writing and not self._readers)
+            self._waiting_writers -= 1
+            self._writing = True
         try:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._writing = False
                 self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Host of sessions: the process at the far end of a runner, which lists devices, opens a specification and computes."""
+"""Host process: lists devices, opens sessions and computes batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -32,42 +31,41 @@ from embedmill.engine.runners.local import LocalRunner, open_local
 from embedmill.engine.sessions.matrix_peak import fastest_product
 from embedmill.engine.spec import EngineSpec
 
-Asked = TypeVar("Asked", bound=messages.Message)
-Answer = TypeVar("Answer", bound=messages.Reply | None)
 Opener = Callable[[EngineSpec, RunnerOptions, Callable[[str], None]], LocalRunner]
 
 
 def main(*folders: str) -> None:
-    """Serve a parent process; bundles are looked for in `folders`, then among received ones."""
+    """Serve a parent with bundles of `folders` and received ones."""
     serve(open_local, [Path(folder) for folder in folders])
 
 
 def serve(open_runner: Opener, folders: Sequence[Path] = ()) -> None:
-    """Answer requests, several batches at once, until the parent wants no more."""
+    """Answer requests until the parent ends, several batches at once."""
     with ParentPipe() as parent:
         host = _Host(open_runner, Bundles(folders), lambda reply: _say(parent, reply))
         for frame in parent.questions():
             host.answer(messages.decode_request(frame))
-        # What still computes is no one's any more, and may not even end.
+        # Batches that still compute have no parent to go to, and may never end.
         os._exit(0)
 
 
 class Bundles:
-    """Folders of model files on the host, found by digest; received files are kept for the next time."""
+    """Cache of model files on the host, found by digest."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._received: dict[str, bytearray] = {}
 
     def find(self, files: dict[str, str]) -> Path | None:
-        """Find the folder that holds files of these sha256 by name; each is read and compared.
+        """Find a folder of files with given sha256 by name.
 
         Raises ModelError where a folder has all the names and another content, or a name is no plain file name.
         """
         for name in files:
+            # A name from the pipe must not lead out of the folder.
             if Path(name).name != name or name in ("", ".", ".."):
                 raise ModelError(f"{name!r} cannot be a model's file")
-        for folder in (*self._folders, self._place(files)):
+        for folder in (*self._folders, self._received_folder(files)):
             if all((folder / name).is_file() for name in files):
                 mismatch = first_mismatch(folder, files)
                 if mismatch is not None:
@@ -80,8 +78,8 @@ class Bundles:
         self._received.setdefault(part.name, bytearray()).extend(part.data)
 
     def keep(self, files: dict[str, str]) -> Path:
-        """Publish what was received as a folder. Raises ModelError where a digest differs, OutputError for the disk."""
-        place = self._place(files)
+        """Publish the received files. Raises ModelError for digests, OutputError."""
+        place = self._received_folder(files)
         local.make_folder(place.parent)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent, ignore_cleanup_errors=True) as scratch:
             folder = Path(scratch) / "bundle"
@@ -94,48 +92,49 @@ class Bundles:
         return place
 
     @staticmethod
-    def _place(files: dict[str, str]) -> Path:
+    def _received_folder(files: dict[str, str]) -> Path:
         return home_folder() / "received" / key_of(files)
 
 
 class _Host:
-    """State of the process: what is open, and how requests are answered."""
+    """State of the process: open sessions, and answers to requests."""
 
     def __init__(self, open_runner: Opener, bundles: Bundles, say: Callable[[messages.Reply], None]) -> None:
         self._open_runner, self._bundles, self._say = open_runner, bundles, say
         self._waiting: messages.Open | None = None
         self._runner: LocalRunner | None = None
+        # Opening sessions replaces it by one with a thread per lane.
         self._pool = ThreadPoolExecutor(1)
         self._memory: PeakMemory | None = None
         self._lock = threading.Lock()
-        self._reported = 0
+        self._reported_sessions = 0
 
     def answer(self, request: messages.Request) -> None:
-        """Answer at once, or in a thread of the pool where sessions compute."""
-        match request:
-            case messages.Run():
-                self._pool.submit(self._guarded, self._run, request).add_done_callback(self._settle)
-            case messages.Time():
-                # Not in the pool, whose threads compute the passes.
-                self._say(self._guarded(self._time, request))
-            case messages.Multiply():
-                self._say(self._guarded(self._multiply, request))
-            case messages.ListDevices(number, provider):
-                self._say(self._guarded(lambda _: messages.Devices(number, devices_of(provider)), request))
-            case messages.Open():
-                self._say(self._guarded(self._open, request))
-            case messages.SendFile():
-                reply = self._guarded(self._receive, request)
-                if reply is not None:
-                    self._say(reply)
-            case messages.GetFacts(number):
-                self._say(
-                    self._guarded(lambda _: messages.Facts(number, self._opened().facts(), self._peak()), request)
-                )
+        """Answer at once, or from a pool thread."""
+        # Single batches go to the pool; timed passes do not, for they compute in its threads themselves.
+        if isinstance(request, messages.Run):
+            self._pool.submit(self._reply, request).add_done_callback(self._settle)
+        elif (reply := self._reply(request)) is not None:
+            self._say(reply)
 
-    def _guarded(self, answer: Callable[[Asked], Answer], request: Asked) -> Answer | messages.Failed:
+    def _reply(self, request: messages.Request) -> messages.Reply | None:
+        """Compute the reply; None where more parts of files follow."""
         try:
-            return answer(request)
+            match request:
+                case messages.Run():
+                    return self._run(request)
+                case messages.Time():
+                    return self._time(request)
+                case messages.Multiply():
+                    return self._multiply(request)
+                case messages.ListDevices(number, provider):
+                    return messages.Devices(number, devices_of(provider))
+                case messages.Open():
+                    return self._open(request)
+                case messages.SendFile():
+                    return self._receive(request)
+                case messages.GetFacts(number):
+                    return messages.Facts(number, self._opened().facts(), self._peak())
         except PipelineError as error:
             return messages.Failed(request.number, type(error).__name__, str(error))
 
@@ -146,10 +145,11 @@ class _Host:
             self._waiting = request
             return messages.MissingFiles(request.number, list(spec.model.files))
         spec = structs.replace(spec, model=structs.replace(spec.model, folder=str(folder)))
-        most = None
+        ceiling_bytes = None
         if request.options.measured:
             probe = probe_of(spec.target)
-            most = ceiling(probe.read(), spec.memory_fraction)
+            # Before any session takes memory.
+            ceiling_bytes = ceiling(probe.read(), spec.memory_fraction)
             self._memory = PeakMemory(probe).__enter__()
         self._pool = ThreadPoolExecutor(spec.lanes, thread_name_prefix="stream")
         self._runner = self._open_runner(
@@ -158,10 +158,10 @@ class _Host:
         if request.options.eager:
             for bucket in spec.packing.buckets:
                 self._runner.open(bucket)
-        return messages.Opened(request.number, most)
+        return messages.Opened(request.number, ceiling_bytes)
 
     def _receive(self, part: messages.SendFile) -> messages.Reply | None:
-        """Take a part of a file; open what waits for it after the last."""
+        """Take part of a file; open sessions after the last."""
         self._bundles.receive(part)
         if not part.last or self._waiting is None:
             return None
@@ -175,12 +175,12 @@ class _Host:
         runner = self._opened()
         vectors = runner.run(tokens, batch)
         with self._lock:
-            sessions = runner.sessions[self._reported :]
-            self._reported += len(sessions)
+            sessions = runner.sessions[self._reported_sessions :]
+            self._reported_sessions += len(sessions)
         return messages.Done(request.number, vectors.tobytes(), runner.busy_s, sessions)
 
     def _time(self, request: messages.Time) -> messages.Reply:
-        """Time passes as a run in this process computes: all batches of a pass are handed over at once."""
+        # As a run in this process computes: all batches of a pass are handed over at once.
         work, runner = messages.timed_work(request), self._opened()
         passes, began, processor_began = 0, time.perf_counter(), time.process_time()
         while passes == 0 or time.perf_counter() - began < request.seconds:
@@ -204,18 +204,20 @@ class _Host:
     def _peak(self) -> PeakUsage | None:
         return None if self._memory is None else self._memory.usage()
 
-    def _settle(self, future: Future[messages.Reply]) -> None:
-        """Send the answer of a thread. A defect of this program ends the process, and its parent says so."""
+    def _settle(self, future: Future[messages.Reply | None]) -> None:
+        """Send the answer of a thread."""
         error = future.exception()
+        # Not a PipelineError, so a defect of this program: the parent reports that the process ended.
         if error is not None:
             traceback.print_exception(error)
             os._exit(1)
-        self._say(future.result())
+        if (reply := future.result()) is not None:
+            self._say(reply)
 
 
 def _say(parent: ParentPipe, reply: messages.Reply) -> None:
     try:
         parent.say(msgspec.msgpack.encode(reply))
     except OSError:
-        # The parent has ended: so does this process.
+        # The parent has ended, so this process must not outlive it.
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Batches run in this process: in parts where memory asks for it, and none of their rows is lost."""
+"""Runner in this process: smaller batches when memory is short."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from embedmill.engine.memory.attach import guard_for, has_own_memory
 from embedmill.engine.memory.guard import Guard
 from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
 from embedmill.engine.runners.gate import SharedLock
-from embedmill.engine.runners.split import part_at, parts, rows_at
+from embedmill.engine.runners.split import next_part, scaled_rows, split_batch
 from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.pool import SessionPool
+from embedmill.engine.sessions.session import Session
 from embedmill.engine.spec import EngineSpec
 
 
 class LocalRunner:
-    """The sessions of a target, and the guard that watches its memory; see `Runs`.
+    """Sessions of a target, guarded against memory shortage; see `Runner`.
 
-    Where shapes are fixed, each has a session of its own, opened when the first batch needs it. Before each batch the
-    guard says at which scale it may run: one that is too large runs in parts. One for which there was no memory runs
-    again in halves, alone and in a new session.
+    A fixed shape has a session of its own, opened by its first batch. The guard gives the scale at which a batch may
+    run: a larger one runs in parts. After an OutOfMemory a batch runs in halves, alone and in a new session.
     """
 
     def __init__(
@@ -36,8 +36,9 @@ class LocalRunner:
         contexts: ContextCache | None = None,
         guard: Guard | None = None,
         most_scale: float = 1.0,
+        open_session: type[Session] = Session,
     ) -> None:
-        """`guard` watches memory from entering the runner to leaving it; no batch runs above `most_scale` of its size.
+        """Open the session of free shapes; scale batches below `most_scale`.
 
         Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
         """
@@ -53,10 +54,12 @@ class LocalRunner:
             memory_bytes=spec.memory_bytes,
             contexts=contexts,
             on_run=self._ran,
+            open_session=open_session,
         )
         self._cancelled = threading.Event()
         self._buckets = spec.packing.buckets
         self._fixed = bool(self._buckets)
+        # At once, so that a provider that fails is known before any text is read.
         if not self._fixed:
             self._sessions.of(None)
 
@@ -68,11 +71,11 @@ class LocalRunner:
         self._guard.__exit__()
 
     def open(self, bucket: Bucket | None) -> None:
-        """Open the session of a fixed shape, or of any, now instead of at its first batch. Raises as `run` does."""
+        """Open a session before the first batch. Raises as `run`."""
         self._sessions.of(bucket)
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Compute a batch, in as many parts as memory asks for: float32 [texts, dim].
+        """Compute a batch, possibly in parts: float32 [texts, dim].
 
         Raises DeviceError if the runtime fails; OutOfMemory where there is no memory for one row.
         """
@@ -84,54 +87,55 @@ class LocalRunner:
             self._adjust()
             with self._gate.shared():
                 scale = self._scale
-                part = part_at(batch, tokens.lengths, scale, start=done, fixed=self._fixed)
-                mine = vectors[done : done + len(part.rows)]
-                lacking = self._try(tokens, part, mine)
-            if lacking:
-                with self._gate.alone():
-                    self._in_halves(tokens, part, mine, scale)
+                part = next_part(batch, tokens.lengths, scale, start=done, fixed=self._fixed)
+                target = vectors[done : done + len(part.rows)]
+                shortage = self._try(tokens, part, target)
+            if shortage:
+                with self._gate.exclusive():
+                    self._in_halves(tokens, part, target, scale)
                     self._sessions.close(keep=self._shapes())
             done += len(part.rows)
         return vectors
 
     def hung(self, seconds: float) -> None:
-        """A thread that the runtime holds cannot be ended: raises DeviceError."""
+        """Raise DeviceError."""
+        # No thread can be ended while the runtime holds it.
         raise DeviceError(
             f"{self.spec.target.label} has not ended a batch for {seconds:g} s; the run can be resumed, with a larger"
             " engine.timeout_s if batches may take so long"
         )
 
     def cancel(self) -> None:
-        """See Runs."""
+        """See Runner."""
         self._cancelled.set()
 
     @property
     def busy_s(self) -> float:
-        """See Runs."""
+        """See Runner."""
         return self._sessions.busy_s
 
     @property
     def sessions(self) -> list[SessionFacts]:
-        """The sessions that were opened, in their order."""
+        """Return facts of all sessions in opening order."""
         return list(self._sessions.facts)
 
     @property
     def shrank(self) -> bool:
-        """Whether batches were cut because memory was short."""
+        """Tell if batches were cut because memory was short."""
         memory = self._guard.facts()
         return memory is not None and bool(memory.changes)
 
     def facts(self) -> RunnerFacts:
-        """See Runs."""
+        """See Runner."""
         return RunnerFacts(sessions=self.sessions, memory=self._guard.facts())
 
     def _adjust(self) -> None:
-        """Take the scale that memory allows now. SessionPool of shapes that are no more used give their memory back; so
-        does one of any shape when batches shrink, for it keeps what its largest one took."""
+        """Change to the scale that memory allows now."""
         if self._allowed() == self._scale:
             return
-        with self._gate.alone():
+        with self._gate.exclusive():
             before, self._scale = self._scale, self._allowed()
+            # A session of free shapes keeps the memory of its largest batch until it is closed.
             if self._fixed or self._scale < before:
                 self._sessions.close(keep=self._shapes())
 
@@ -139,49 +143,48 @@ class LocalRunner:
         return min(self._guard.scale(), self._most_scale)
 
     def _shapes(self) -> list[Bucket | None]:
-        """The fixed shapes that are used at the present scale."""
-        return [Bucket(rows=rows_at(one.rows, self._scale), sequence=one.sequence) for one in self._buckets]
+        """Return fixed shapes at the present scale."""
+        return [Bucket(rows=scaled_rows(one.rows, self._scale), sequence=one.sequence) for one in self._buckets]
 
     def _try(self, tokens: Tokens, batch: Batch, vectors: FloatArray) -> str:
-        """Compute a batch; what the runtime said if there was no memory for it, else nothing.
-
-        The error itself is let go: it would keep alive what the runtime holds for the batch.
-        """
+        """Compute a batch; return the message of an OutOfMemory."""
         try:
             session = self._sessions.of(Bucket(rows=batch.size, sequence=batch.sequence) if self._fixed else None)
             vectors[:] = session.run(tokens, batch)
         except OutOfMemory as error:
+            # Not the error: its traceback would keep alive what the runtime holds for the batch.
             return str(error)
         return ""
 
     def _in_halves(self, tokens: Tokens, batch: Batch, vectors: FloatArray, scale: float) -> None:
-        """Compute a batch for which there was no memory, with no other beside it: in halves, and in new sessions, for
-        those that failed may fail on. Raises OutOfMemory where there is none for one row."""
+        """Compute a failed batch in halves. Raises OutOfMemory."""
         why = f"there was no memory for a batch of {batch.size} x {batch.sequence} tokens"
         self._scale = min(self._guard.failed(scale, why), self._most_scale)
+        # A session that ran out of memory may fail for smaller batches too.
         self._sessions.close()
         done = 0
-        for half in parts(batch, tokens.lengths, 0.5, fixed=self._fixed):
-            mine = vectors[done : done + len(half.rows)]
-            lacking = self._try(tokens, half, mine)
-            if lacking and half.size == 1:
+        for half in split_batch(batch, tokens.lengths, 0.5, fixed=self._fixed):
+            target = vectors[done : done + len(half.rows)]
+            shortage = self._try(tokens, half, target)
+            if shortage and half.size == 1:
                 raise OutOfMemory(
                     f"{self.spec.target.label} has no memory for even one text of {half.sequence} tokens with no other"
-                    f" beside it; close what else uses it, or choose another --provider ({lacking})"
+                    f" beside it; close what else uses it, or choose another --provider ({shortage})"
                 )
-            if lacking:
-                self._in_halves(tokens, half, mine, scale / 2)
+            if shortage:
+                self._in_halves(tokens, half, target, scale / 2)
             done += len(half.rows)
 
     def _ran(self, batch: Batch, seconds: float) -> None:
-        """Tell the guard; where shapes hardly recur, batches of about one shape are compared."""
+        """Report the seconds of a batch to the guard."""
+        # Free shapes hardly recur: batches whose sides have the same power of two are compared.
         shape = (batch.size, batch.sequence)
         alike = shape if self._fixed else tuple(side.bit_length() for side in shape)
         self._guard.ran(alike, seconds / (batch.size * batch.sequence))
 
 
 def open_local(spec: EngineSpec, options: RunnerOptions, notify: Callable[[str], None]) -> LocalRunner:
-    """Open a runner in this process; `notify` gets a sentence when batches shrink or grow.
+    """Open a runner; `notify` reports changes of batch size.
 
     Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
     """

@@ -1,10 +1,11 @@
-"""Wire protocol between a runner and its host, in MessagePack.
+"""Wire protocol of runner and host, in MessagePack.
 
 No message holds a path: a model is named by the sha256 of its files, and the host says which of them it lacks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from embedmill.engine.target import Target
 
 
 class Message(Struct, frozen=True, array_like=True, tag=True):
-    """Base of all messages; `number` tells which request a reply answers."""
+    """Base of all messages; `number` pairs request and reply."""
 
     number: int
 
@@ -41,7 +42,10 @@ class Open(Message, frozen=True, tag=True):
 
 
 class SendFile(Message, frozen=True, tag=True):
-    """Part of a file that the host lacks, `number` as in Open; `last` after all files. Reply: that of Open."""
+    """Part of a missing file, `number` as in Open.
+
+    `last` ends all files, and has the reply of Open.
+    """
 
     name: str
     data: bytes
@@ -61,7 +65,7 @@ class Run(Message, frozen=True, tag=True):
 
 
 class Time(Message, frozen=True, tag=True):
-    """Request: passes over several batches for at least `seconds`, once at least. Reply: Timed.
+    """Request: passes for at least `seconds`, or one. Reply: Timed.
 
     `ids` and `lengths` as in Run; a batch is its rows as int64, its size and its sequence.
     """
@@ -73,7 +77,7 @@ class Time(Message, frozen=True, tag=True):
 
 
 class Multiply(Message, frozen=True, tag=True):
-    """Request: the fastest run of a graph of matrix products on the target that is open. Reply: Multiplied."""
+    """Request: time a graph of matrix products. Reply: Multiplied."""
 
     graph: bytes
 
@@ -89,19 +93,19 @@ class Devices(Message, frozen=True, tag=True):
 
 
 class MissingFiles(Message, frozen=True, tag=True):
-    """Reply: files of the model that the host lacks, and waits for."""
+    """Reply: model files that the host lacks and waits for."""
 
     names: list[str]
 
 
 class Opened(Message, frozen=True, tag=True):
-    """Reply: sessions may be used; `ceiling_bytes` of memory were there for them (None: not measured)."""
+    """Reply: sessions are ready; `ceiling_bytes` None: not measured."""
 
     ceiling_bytes: int | None
 
 
 class Done(Message, frozen=True, tag=True):
-    """Reply: vectors of a batch (float32), seconds computed so far, and sessions opened meanwhile."""
+    """Reply: float32 vectors, seconds so far, and sessions opened meanwhile."""
 
     vectors: bytes
     busy_s: float
@@ -109,7 +113,7 @@ class Done(Message, frozen=True, tag=True):
 
 
 class Timed(Message, frozen=True, tag=True):
-    """Reply: passes, the seconds of all, the processor seconds of the process in them, and its peak memory.
+    """Reply: passes, with total seconds, processor seconds and peak memory.
 
     `whole` is false where a batch was cut because memory was short.
     """
@@ -128,21 +132,21 @@ class Multiplied(Message, frozen=True, tag=True):
 
 
 class Facts(Message, frozen=True, tag=True):
-    """Reply: facts of the runner, and its peak memory (None: not measured)."""
+    """Reply: facts and peak memory (None: not measured)."""
 
     facts: RunnerFacts
     peak: PeakUsage | None
 
 
 class Failed(Message, frozen=True, tag=True):
-    """Reply in place of any other: the class name of an error, and its message."""
+    """Reply instead of any other: class and message of error."""
 
     error: str
     message: str
 
 
 class Notice(Message, frozen=True, tag=True):
-    """News for people; answers nothing."""
+    """Message for people, without a request."""
 
     text: str
 
@@ -151,20 +155,12 @@ Request = ListDevices | Open | SendFile | Run | Time | Multiply | GetFacts
 Reply = Devices | MissingFiles | Opened | Done | Timed | Multiplied | Facts | Failed | Notice
 
 
-def decode_request(frame: bytes) -> Request:
-    """Decode what a host receives."""
-    request: Request = msgspec.msgpack.decode(frame, type=Request)
-    return request
-
-
-def decode_reply(frame: bytes) -> Reply:
-    """Decode what a runner receives."""
-    reply: Reply = msgspec.msgpack.decode(frame, type=Reply)
-    return reply
+decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).decode
+decode_reply: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(Reply).decode
 
 
 def encode_spec(spec: EngineSpec) -> bytes:
-    """Encode a specification for another process; the folder of its model stays behind."""
+    """Encode a specification for another process, without the model folder."""
     return msgspec.msgpack.encode(structs.replace(spec, model=structs.replace(spec.model, folder="")), enc_hook=_plain)
 
 
@@ -176,13 +172,14 @@ def decode_spec(data: bytes) -> EngineSpec:
 
 
 def encode_rows(tokens: Tokens, rows: np.ndarray) -> tuple[bytes, bytes]:
-    """Encode some texts: their ids (int32) end to end, and their lengths (int64)."""
+    """Encode texts: concatenated ids (int32) and lengths (int64)."""
     parts = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
     return np.concatenate([np.empty(0, np.int32), *parts]).tobytes(), tokens.lengths[rows].tobytes()
 
 
 def decode_tokens(ids: bytes, lengths: bytes) -> Tokens:
     """Decode what `encode_rows` made."""
+    # Views of the frame, without a copy: nothing writes to tokens.
     counts = np.frombuffer(lengths, np.int64)
     return Tokens(
         ids=np.frombuffer(ids, np.int32),
@@ -198,13 +195,13 @@ def time_request(number: int, work: Work, seconds: float) -> Time:
     return Time(number, ids, lengths, batches, seconds)
 
 
-def timed_work(asked: Time) -> Work:
+def timed_work(request: Time) -> Work:
     """Decode the work of `time_request`."""
     batches = [
         Batch(rows=np.frombuffer(rows, np.int64), size=size, sequence=sequence)
-        for rows, size, sequence in asked.batches
+        for rows, size, sequence in request.batches
     ]
-    return Work(tokens=decode_tokens(asked.ids, asked.lengths), batches=batches)
+    return Work(tokens=decode_tokens(request.ids, request.lengths), batches=batches)
 
 
 def _plain(array: object) -> dict[str, Any]:
@@ -218,7 +215,7 @@ def _array(plain: dict[str, Any]) -> np.ndarray:
 
 
 def _model(plain: dict[str, Any]) -> Model:
-    # The types of Model name those of NumPy for type checkers only, so that msgspec cannot convert it by itself.
+    # Model names the types of NumPy for type checkers only, so msgspec cannot convert it.
     canaries = plain["canaries"]
     tokens = Tokens(**{name: _array(value) for name, value in canaries["tokens"].items()})
     return structs.replace(

@@ -1,4 +1,4 @@
-"""Runner in a process of its own: a new process goes on where one loses its device, crashes or hangs."""
+"""Runner in a host process, replaced after crashes and hangs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from embedmill.base.records import Batch, FloatArray, Tokens, Work
 from embedmill.engine.memory.usage import PeakUsage
 from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
 from embedmill.engine.runners.client import HOST, HostClient
-from embedmill.engine.runners.messages import (
-    Opened,
-    Timed,
-)
+from embedmill.engine.runners.messages import Opened, Timed
 from embedmill.engine.spec import EngineSpec
 
-# After so many batches without a loss, a row of losses is over.
-_ROW_ENDS = 10
+# After so many batches without a loss, the next loss counts as the first again.
+_RECOVERED_BATCHES = 10
 
 
 class ProcessRunner:
-    """Runner whose sessions are in a host process; see `Runner`.
+    """Runner with sessions in a host process; see `Runner`.
 
     A batch for which that process lost the device runs again in a new one, on the same target and no other.
     """
@@ -39,12 +36,13 @@ class ProcessRunner:
         module: str = HOST,
         host: HostClient | None = None,
     ) -> None:
-        """`module` is what the process runs; `host` is one that was started before, for the same bundle."""
+        """Start `module` as host, or use a started `host`."""
         self.spec = spec
         self._options = options
         self._notify = notify
         self._module = module
         self._lock = threading.Lock()
+        # Of ended processes, to be added to the figures of the present one.
         self._past = RunnerFacts()
         self._past_busy_s = 0.0
         self._cancelled = False
@@ -62,7 +60,7 @@ class ProcessRunner:
         self._host.close(Cancelled())
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """See Runner. Raises DeviceLost after too many losses in a row, ModelError where files have changed."""
+        """See Runner. Raises DeviceLost, ModelError for changed files."""
         while True:
             host, opened = self._host, self._opened
             try:
@@ -76,31 +74,31 @@ class ProcessRunner:
             return vectors
 
     def open(self, timeout_s: float) -> int | None:
-        """Wait until sessions may be used: the bytes of memory that were there for them. Raises as `run` does."""
+        """Wait for sessions; return available bytes. Raises as `run`."""
         reply = self._host.reply(self._opened, timeout_s)
         assert isinstance(reply, Opened)
         return reply.ceiling_bytes
 
     def time(self, work: Work, seconds: float, *, timeout_s: float) -> Timed:
-        """Time passes at the far end, as where sessions are in the run's own process. Raises as `run` does."""
+        """Time passes inside the host. Raises as `run` does."""
         self._host.reply(self._opened, timeout_s)
         return self._host.time(work, seconds, timeout_s=timeout_s)
 
     def multiply(self, graph: bytes, *, timeout_s: float) -> float:
-        """Seconds of the fastest run of a graph of matrix products. Raises as `run` does."""
+        """Time matrix products, in seconds. Raises as `run` does."""
         self._host.reply(self._opened, timeout_s)
         return self._host.multiply(graph, timeout_s=timeout_s)
 
     def peak(self) -> PeakUsage | None:
-        """Peak memory of the latest process; None where it was not measured."""
+        """Return peak memory of the latest process; None: not measured."""
         return self._host.facts()[1]
 
     def hung(self, seconds: float) -> None:
-        """End the process; a new one runs what it owes."""
+        """Kill the process; a new one runs the open batches."""
         self._host.end(DeviceLost(f"it has not ended a batch for {seconds:g} s, which engine.timeout_s allows"))
 
     def cancel(self) -> None:
-        """See Runner; batches that compute are not waited for."""
+        """See Runner; running batches are not waited for."""
         with self._lock:
             self._cancelled = True
         self._host.end(Cancelled())
@@ -116,20 +114,21 @@ class ProcessRunner:
         return structs.replace(now, sessions=self._past.sessions + now.sessions, losses=self._past.losses)
 
     def _lost(self, host: HostClient, why: str) -> None:
-        """Start a new process in the place of one that lost the device, unless another stream has done so."""
+        """Replace a process that lost the device, or give up."""
         with self._lock:
             if self._cancelled:
                 raise Cancelled
+            # Another stream has replaced it already.
             if host is not self._host:
                 return
             if self._given_up is not None:
                 raise copy(self._given_up)
             host.close(DeviceLost(why))
-            self._in_a_row = self._in_a_row + 1 if self._since < _ROW_ENDS else 1
+            self._in_a_row = self._in_a_row + 1 if self._since < _RECOVERED_BATCHES else 1
             self._since = 0
             label = self.spec.target.label
             if self._in_a_row >= self._options.attempts:
-                self._given_up = DeviceLost(self._give_up_words(label, why))
+                self._given_up = DeviceLost(self._final_message(label, why))
                 raise self._given_up
             if self._in_a_row > 1:
                 # A driver resets a device that computes too long: smaller batches from the second loss on.
@@ -140,7 +139,7 @@ class ProcessRunner:
             self._host = self._started()
             self._opened = self._host.open(self.spec, self._options)
 
-    def _give_up_words(self, label: str, why: str) -> str:
+    def _final_message(self, label: str, why: str) -> str:
         if self._in_a_row == 1:
             return why
         return (

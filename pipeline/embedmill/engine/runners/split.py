@@ -1,30 +1,27 @@
-"""Batches cut smaller, for when memory got scarce. Pure."""
+"""Smaller batches, for when memory is short. Pure."""
 
 from __future__ import annotations
 
 from embedmill.base.records import Batch, IntArray
 
 
-def parts(batch: Batch, lengths: IntArray, scale: float, *, fixed: bool) -> list[Batch]:
-    """A batch as batches of at most `size * scale` rows each, one at least; each text is in one of them, in order.
-
-    `lengths` is int64 [n], tokens per text.
-    """
-    cut: list[Batch] = []
+def split_batch(batch: Batch, lengths: IntArray, scale: float, *, fixed: bool) -> list[Batch]:
+    """Split a batch into parts as `next_part` cuts, in order."""
+    parts: list[Batch] = []
     done = 0
     while done < len(batch.rows):
-        cut.append(part_at(batch, lengths, scale, start=done, fixed=fixed))
-        done += len(cut[-1].rows)
-    return cut
+        parts.append(next_part(batch, lengths, scale, start=done, fixed=fixed))
+        done += len(parts[-1].rows)
+    return parts
 
 
-def part_at(batch: Batch, lengths: IntArray, scale: float, *, start: int, fixed: bool) -> Batch:
-    """What of a batch runs next at a scale, when `start` of its texts are done.
+def next_part(batch: Batch, lengths: IntArray, scale: float, *, start: int, fixed: bool) -> Batch:
+    """Cut the part of a batch beginning at row `start`.
 
-    Of any shape, a part is as long as its longest text; of a `fixed` one it keeps the sequence, has the rows that
-    `rows_at` says, and is filled up with empty ones.
+    It has at most `size * scale` rows, one at least; `lengths` is int64 [n], tokens per text. Of free shapes, a part is
+    as long as its longest text; of a `fixed` one it keeps the sequence and is filled up with empty rows.
     """
-    most = rows_at(batch.size, scale) if fixed else max(1, int(batch.size * scale))
+    most = scaled_rows(batch.size, scale) if fixed else max(1, int(batch.size * scale))
     rows = batch.rows[start : start + most]
     if len(rows) == len(batch.rows) and most == batch.size:
         return batch
@@ -33,7 +30,7 @@ def part_at(batch: Batch, lengths: IntArray, scale: float, *, start: int, fixed:
     return Batch(rows=rows, size=len(rows), sequence=max(1, int(lengths[rows].max())))
 
 
-def rows_at(rows: int, scale: float) -> int:
-    """The rows that a fixed shape of `rows` has at a scale: all, or below 1 the largest power of two that is not
-    above `rows * scale`, at least 1."""
+def scaled_rows(rows: int, scale: float) -> int:
+    """Scale rows of a fixed shape, to powers of two."""
+    # Powers of two, so that few new shapes have to be compiled.
     return rows if scale >= 1 else 1 << max(int(rows * scale), 1).bit_length() - 1

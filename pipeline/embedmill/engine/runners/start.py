@@ -1,4 +1,4 @@
-"""Choice of a runner: in this process, or at the far end of a pipe."""
+"""Start of runners, in this process or a host process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from embedmill.engine.runners.local import open_local
 from embedmill.engine.runners.process import ProcessRunner
 from embedmill.engine.spec import EngineSpec
 
-_USUAL = RunnerOptions()
+_DEFAULT = RunnerOptions()
 
 
-def runner_for(spec: EngineSpec, options: RunnerOptions = _USUAL, *, notify: Callable[[str], None]) -> Runner:
-    """Start the runner of a specification, by the kind of its provider's endpoint.
+def runner_for(spec: EngineSpec, options: RunnerOptions = _DEFAULT, *, notify: Callable[[str], None]) -> Runner:
+    """Start a runner by the kind of the provider's endpoint.
 
     `notify` gets a sentence when batches shrink or grow, and when a device was lost. Raises DeviceError where the
     provider cannot run the model's graph, or runs it wrongly; a process of its own says so at the first batch.
@@ -32,13 +32,10 @@ def runner_for(spec: EngineSpec, options: RunnerOptions = _USUAL, *, notify: Cal
 
 
 def list_devices(provider: Provider, *, timeout_s: float = DEVICES_S, attempts: int = ATTEMPTS) -> list[Device]:
-    """List a provider's devices in the runtime's order, where its sessions would be.
-
-    A library that crashes or hangs while it loads takes its own process along and not this one; a new process tries
-    again. Raises DeviceError.
-    """
+    """List a provider's devices in the runtime's order. Raises DeviceError."""
     if not provider.ort.isolated:
         return devices_of(provider)
+    # A plugin library may crash or hang while it loads: only its own process, and a new one tries again.
     for attempt in range(1, attempts + 1):
         try:
             with HostClient() as host:

@@ -1,4 +1,4 @@
-"""Known texts that a session embeds before real work."""
+"""Canaries: known texts that a session embeds before real work."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ROWS = 2
 
 
 def canary_cosine(run: Callable[[Tokens, Batch], FloatArray], canaries: Canaries, bucket: Bucket | None) -> float:
-    """The least cosine between a canary's vector from `run` and the recorded one; 1 where there are no canaries.
+    """Return the least cosine of vectors from `run` to references.
 
-    In a fixed shape, those run that fit it. NaN where a vector is not finite, or no canary fits.
+    1 without canaries; NaN where a vector is not finite, or no canary fits the fixed shape of `bucket`.
     """
     cosines = [
         cosines_of(run(canaries.tokens, batch), canaries.vectors[batch.rows])
@@ -34,33 +34,31 @@ def canary_cosine(run: Callable[[Tokens, Batch], FloatArray], canaries: Canaries
 
 
 def reference_vectors(model: Model, tokens: Tokens) -> FloatArray:
-    """What the CPU computes in float32, each text alone: float32 [texts, dim]."""
+    """Compute texts on the CPU, each alone: float32 [texts, dim]."""
     plan = plan_session(model, CPU, "fp32", threads=usable_cores())
     session = Session(plan, CPU, pad_id=model.pad_id)
-    lengths = tokens.lengths
-    return np.concatenate(
-        [
-            session.run(tokens, Batch(rows=np.array([row]), size=1, sequence=int(length)))
-            for row, length in enumerate(lengths)
-        ]
-    )
+    # Alone, so that no padding and no other text can touch a vector.
+    batches = [Batch(rows=np.array([row]), size=1, sequence=int(length)) for row, length in enumerate(tokens.lengths)]
+    return np.concatenate([session.run(tokens, batch) for batch in batches])
 
 
 def _batches(lengths: IntArray, bucket: Bucket | None) -> list[Batch]:
     order = np.argsort(lengths, kind="stable")
-    if bucket is not None:
-        order = order[lengths[order] <= bucket.sequence]
-    rows = bucket.rows if bucket is not None else _ROWS
-    parts = [order[start : start + rows] for start in range(0, len(order), rows)]
-    if bucket is not None:
-        return [Batch(rows=part, size=bucket.rows, sequence=bucket.sequence) for part in parts]
-    return [Batch(rows=part, size=len(part), sequence=int(lengths[part].max())) for part in parts]
+    if bucket is None:
+        parts = [order[start : start + _ROWS] for start in range(0, len(order), _ROWS)]
+        return [Batch(rows=part, size=len(part), sequence=int(lengths[part].max())) for part in parts]
+    order = order[lengths[order] <= bucket.sequence]
+    starts = range(0, len(order), bucket.rows)
+    return [
+        Batch(rows=order[start : start + bucket.rows], size=bucket.rows, sequence=bucket.sequence) for start in starts
+    ]
 
 
 def cosines_of(found: FloatArray, known: FloatArray) -> DoubleArray:
-    """The cosine of each row of two float32 [texts, dim]: float64 [texts], NaN where a vector is not finite."""
+    """Return cosines by row: float64 [texts], NaN where not finite."""
     left, right = found.astype(np.float64), known.astype(np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     with np.errstate(invalid="ignore"):
+        # The floor keeps a vector of zeros at cosine 0 instead of 0 / 0.
         cosines: DoubleArray = (left * right).sum(axis=1) / np.maximum(lengths, 1e-300)
     return cosines

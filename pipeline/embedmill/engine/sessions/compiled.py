@@ -1,4 +1,4 @@
-"""What a provider compiled, kept for the next run: one folder per graph, shape, device and version."""
+"""Cache of compiled contexts by graph, shape, device and version."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from embedmill.base.environment import versions_of
 from embedmill.base.files import local
 from embedmill.base.home import home_folder, key_of
-from embedmill.engine.catalogue import find_provider
+from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 
 _FILE = "context.onnx"
 
 
 class ContextCache:
-    """A folder of compiled contexts."""
+    """Folder of compiled contexts."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """`folder` is by default `contexts` in `home_folder`."""
+        """Use `folder`, by default `contexts` in `home_folder`."""
         self._folder = folder or home_folder() / "contexts"
 
-    def key(self, provider: str, plan: dict[str, Any], device: Device | None) -> str:
-        """sha256 over all that a context depends on: the plan (whose `graph` is a hash here), the device, and the
-        versions that compile it."""
-        packages = {"onnxruntime", *(found.package for found in find_provider(provider).distributions)}
-        parts = [provider, plan, None if device is None else [device.name, device.metadata], _versions(packages)]
-        return key_of(parts)
+    def key(self, provider: Provider, plan: dict[str, Any], device: Device | None) -> str:
+        """Hash plan (with a hash as `graph`), device and versions."""
+        # Another version may compile the same graph to something else, or not load what an older one wrote.
+        packages = {"onnxruntime", *(found.package for found in provider.distributions)}
+        known = None if device is None else [device.name, device.metadata]
+        return key_of([provider.name, plan, known, versions_of(sorted(packages))])
 
     def find(self, key: str) -> Path | None:
-        """The context that was kept under a key."""
+        """Find the cached context of a key."""
         path = self._folder / key / _FILE
         return path if path.is_file() else None
 
@@ -43,21 +43,12 @@ class ContextCache:
 
     @contextmanager
     def new(self, key: str) -> Iterator[Path]:
-        """A place to write a context to; it is kept if the block ends well and wrote one."""
+        """Yield a path to write; publish the context after success."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self._folder, ignore_cleanup_errors=True) as scratch:
-            made = Path(scratch) / key
-            made.mkdir()
-            yield made / _FILE
-            if (made / _FILE).is_file():
-                local.publish_folder(made, self._folder / key)
-
-
-def _versions(packages: set[str]) -> dict[str, str]:
-    found = {}
-    for package in sorted(packages):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+            folder = Path(scratch) / key
+            folder.mkdir()
+            yield folder / _FILE
+            # A provider that has nothing to compile writes no file.
+            if (folder / _FILE).is_file():
+                local.publish_folder(folder, self._folder / key)

@@ -1,4 +1,4 @@
-"""Matrix products on a device, through the session that a run would open."""
+"""Matrix products on a device, in an ordinary session."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _RUNS, _MEASURED_S = 3, 0.5
 
 
 def fastest_product(model: Model, target: Target, graph: Path, *, measured_s: float = _MEASURED_S) -> float:
-    """Measure the fastest run of a graph of `model/matrix_peak.py`, in seconds, over `measured_s` at least.
+    """Time the fastest run of a graph of `model/matrix_peak.py`.
 
-    The session is opened as those of `model`, with all usable cores where the CPU computes. Raises DeviceError where
-    the provider does not take the graph.
+    Returns seconds. Runs go on for `measured_s`, on all usable cores of a CPU. Raises DeviceError for a refused graph.
     """
     plan = plan_session(model, target.provider, target.precision, threads=usable_cores(), device=target.device)
     session = Session(structs.replace(plan, graph=str(graph)), target.provider, pad_id=0, device=target.device)

@@ -1,4 +1,4 @@
-"""All that a session is opened with, as the catalogue makes it of a model, a shape and a device. Pure."""
+"""Session plan: graph, options and shapes of a session. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from msgspec import Struct
 
 from embedmill.base.errors import ModelError
 from embedmill.base.records import Bucket, Model
-from embedmill.engine.catalogue.entry import DeviceChoice, Precision, Provider
+from embedmill.engine.catalogue.entry import Precision, Provider
 from embedmill.engine.devices import Device
 
 STRICT = "session.disable_cpu_ep_fallback"
 
 
 class SessionPlan(Struct, frozen=True, kw_only=True):
-    """All that a session is opened with, as plain data.
+    """Everything that a session is opened with, as plain data.
 
     `model` is the identity of what `graph` computes; `session` are session config entries, `options` the
     provider's, `free` fixes named dimensions of the graph.
@@ -40,7 +40,7 @@ def plan_session(
     device: Device | None = None,
     memory_bytes: int | None = None,
 ) -> SessionPlan:
-    """What the catalogue makes of a model, a shape and a device. Raises ModelError where the model lacks the graph."""
+    """Plan a session. Raises ModelError without a usable graph."""
     choice = provider.precisions[precision]
     graph = model.graphs.get(choice.graph)
     if graph is None:
@@ -54,6 +54,7 @@ def plan_session(
             f"{model.name} uses operators of opset {graph.opset}, and {provider.name} knows them up to"
             f" {ort.opset}; export it again with opset {ort.opset} or lower, or choose another --provider"
         )
+    # The runtime cannot allow single operators on the CPU: with such a list, `placement` is checked instead.
     strict = ort.strict and not ort.on_cpu
     return SessionPlan(
         model=model.identity,
@@ -76,13 +77,9 @@ def _provider_options(
     if device is not None and device.emulated:
         options = options | ort.emulated
     if ort.device is not None:
-        named = {} if device is None else {ort.device.option: _number(device, ort.device)}
-        options = options | (named or ort.device.default)
+        # Where the runtime does not give the provider's own number of a device, the place in its list serves.
+        number = None if device is None else device.metadata.get(ort.device.metadata, str(device.index))
+        options = options | (ort.device.default if number is None else {ort.device.option: number})
     if memory_bytes is not None and ort.memory_limit is not None:
         options = options | {ort.memory_limit: str(memory_bytes)}
     return options
-
-
-def _number(device: Device, choice: DeviceChoice) -> str:
-    """The device as the provider counts; where the runtime does not say, by its place in the runtime's list."""
-    return device.metadata.get(choice.metadata, str(device.index))

@@ -1,8 +1,9 @@
-"""Where ONNX Runtime put the nodes of a graph."""
+"""Placement of the nodes of a graph by ONNX Runtime."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import onnxruntime as ort
 
@@ -12,24 +13,23 @@ Placement = Counter[tuple[str, str]]
 
 
 def placement(session: ort.InferenceSession) -> Placement:
-    """Nodes by (provider, operator); empty where this runtime does not tell (before 1.24).
+    """Count nodes by (provider, operator); empty where not reported.
 
-    The session was opened with `session.record_ep_graph_assignment_info`.
+    Needs a session that was opened with `session.record_ep_graph_assignment_info`.
     """
-    tell = getattr(session, "get_provider_graph_assignment_info", None)
-    if tell is None:
-        return Counter()
-    return Counter((part.ep_name, node.op_type) for part in tell() for node in part.get_nodes())
+    # ONNX Runtime before 1.24 has no such method.
+    assignments: Any = getattr(session, "get_provider_graph_assignment_info", tuple)()
+    return Counter((part.ep_name, node.op_type) for part in assignments for node in part.get_nodes())
 
 
-def stray_words(placed: Placement, provider: Provider) -> str:
-    """What is wrong with a placement, in words; empty where every node is where it should be."""
+def misplacement(placed: Placement, provider: Provider) -> str:
+    """Describe nodes outside the provider; empty where none are misplaced."""
     if not placed:
         return ""
     if not any(name == provider.ort.name for name, _ in placed):
         return f"it took none of the {sum(placed.values())} nodes"
-    strays = {kind: count for (name, kind), count in placed.items() if name != provider.ort.name}
-    listed = ", ".join(f"{count} x {kind}" for kind, count in sorted(strays.items()) if kind not in provider.ort.on_cpu)
+    outside = sorted((kind, count) for (name, kind), count in placed.items() if name != provider.ort.name)
+    listed = ", ".join(f"{count} x {kind}" for kind, count in outside if kind not in provider.ort.on_cpu)
     if not listed:
         return ""
     flavours = " or ".join(dict.fromkeys(choice.graph for choice in provider.precisions.values()))

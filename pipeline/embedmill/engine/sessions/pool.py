@@ -1,4 +1,4 @@
-"""The sessions of a target: opened when a batch needs them, proved by canaries, closed when memory is short."""
+"""Pool of the sessions of a target, opened on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedmill.engine.target import Target
 
 
 class SessionPool:
-    """One session of any shape (None), or one for each fixed shape; safe to ask from several threads.
+    """Thread-safe sessions by fixed shape, None for any shape.
 
     Every session first embeds the model's canaries; one that differs too much from the CPU is refused.
     """
@@ -31,32 +31,33 @@ class SessionPool:
         memory_bytes: int | None = None,
         contexts: ContextCache | None = None,
         on_run: Callable[[Batch, float], None],
+        open_session: type[Session] = Session,
     ) -> None:
-        """`on_run` is told each batch that ran, and the seconds it computed, in its thread."""
+        """Call `on_run(batch, seconds)` in the thread of a batch."""
         self._model = model
         self._target = target
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._contexts = contexts
         self._on_run = on_run
+        self._open_session = open_session
         self._open: dict[Bucket | None, Session] = {}
         self._closed_busy_s = 0.0
         self._opening = threading.Lock()
         self.facts: list[SessionFacts] = []
 
     def of(self, bucket: Bucket | None) -> Session:
-        """The session of a fixed shape, or of any; opened and proved at its first use.
+        """Return a shape's session, opened and checked at first use.
 
-        Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly; OutOfMemory where it
-        has no memory for it.
+        Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly; OutOfMemory.
         """
         with self._opening:
             if bucket not in self._open:
-                self._open[bucket] = self._opened(bucket)
+                self._open[bucket] = self._open_checked(bucket)
             return self._open[bucket]
 
     def close(self, *, keep: Collection[Bucket | None] = ()) -> None:
-        """Give back the memory of every session whose shape is not kept; none of them may be running."""
+        """Close idle sessions, except for shapes to `keep`."""
         with self._opening:
             for bucket in [bucket for bucket in self._open if bucket not in keep]:
                 session = self._open.pop(bucket)
@@ -65,10 +66,10 @@ class SessionPool:
 
     @property
     def busy_s(self) -> float:
-        """Seconds that batches have computed, summed over streams."""
+        """Return seconds of computing, summed over streams."""
         return self._closed_busy_s + sum(session.busy_s for session in list(self._open.values()))
 
-    def _opened(self, bucket: Bucket | None) -> Session:
+    def _open_checked(self, bucket: Bucket | None) -> Session:
         began = time.perf_counter()
         provider, precision = self._target.provider, self._target.precision
         plan = plan_session(
@@ -81,11 +82,12 @@ class SessionPool:
             memory_bytes=self._memory_bytes,
         )
         floor = provider.precisions[precision].floor
-        session, cosine = self._proved(plan, bucket)
+        session, cosine = self._try(plan, bucket)
+        # `not >=`: a NaN fails too. A cached context may be damaged, so the graph is compiled once more.
         if not cosine >= floor and session.context is not None and self._contexts is not None:
             self._contexts.discard(session.context)
             session.close()
-            session, cosine = self._proved(plan, bucket)
+            session, cosine = self._try(plan, bucket)
         if not cosine >= floor:
             session.close()
             raise DeviceError(
@@ -104,9 +106,9 @@ class SessionPool:
         )
         return session
 
-    def _proved(self, plan: SessionPlan, bucket: Bucket | None) -> tuple[Session, float]:
-        """A session and the least cosine of its canaries."""
-        session = Session(
+    def _try(self, plan: SessionPlan, bucket: Bucket | None) -> tuple[Session, float]:
+        """Open a session and run the canaries: the least cosine."""
+        session = self._open_session(
             plan,
             self._target.provider,
             pad_id=self._model.pad_id,

@@ -1,4 +1,4 @@
-"""One ONNX Runtime session over one graph of a bundle, on the provider that was asked for and no other."""
+"""ONNX Runtime session on exactly one provider, without fallback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from embedmill.engine.catalogue.runtimes import FAULTS
 from embedmill.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
 from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import STRICT, SessionPlan
-from embedmill.engine.sessions.placement import placement, stray_words
+from embedmill.engine.sessions.placement import misplacement, placement
 
 _RECORD = "session.record_ep_graph_assignment_info"
 _REMEDIES: dict[Meaning, str] = {
@@ -31,16 +31,18 @@ _REMEDIES: dict[Meaning, str] = {
     "device lost": "the device was lost (its driver reset it); run again, and update its driver if it happens again",
     "driver too old": "the driver is too old for this runtime; update it",
 }
-
-
-def _ignore(*_: object) -> None:
-    """No one is told."""
+_KINDS: dict[Meaning | None, type[DeviceError]] = {"out of memory": OutOfMemory, "device lost": DeviceLost}
+# The runtime logs errors that it also raises: only fatal ones are left in its log.
+_FATAL = 4
+ort.set_default_logger_severity(_FATAL)
 
 
 class Session:
-    """Runs batches. Where the provider runs batches side by side, `run` may be called from several threads at
-    once: the weights are shared, and each call computes in its caller's thread when `threads` is 1. Elsewhere
-    a lock lets one through at a time: a session's own, or one for all sessions of an adapter."""
+    """Session over one graph; `run` is thread-safe.
+
+    On cores, weights are shared, and each call computes in its caller's thread when `threads` is 1. Elsewhere a lock
+    lets one batch through at a time: per session, or for all sessions of an adapter.
+    """
 
     _adapter: ClassVar[threading.RLock] = threading.RLock()
 
@@ -52,13 +54,12 @@ class Session:
         pad_id: int,
         device: Device | None = None,
         contexts: ContextCache | None = None,
-        on_run: Callable[[Batch, float], None] = _ignore,
+        on_run: Callable[[Batch, float], None] = lambda *_: None,
     ) -> None:
-        """Raises DeviceError where the provider is not there, refuses the graph, or leaves nodes to the CPU, and
-        OutOfMemory where there is none for it.
+        """Open the session; `context` keys the cached context in use.
 
-        A provider that compiles finds in `contexts` what it compiled before; `context` is the key of one that
-        was kept and is used. `on_run` is told each batch that ran, and its seconds.
+        A provider that compiles loads from `contexts`; `on_run` gets each batch and its seconds. Raises DeviceError
+        where the provider is missing, refuses the graph, or leaves nodes to the CPU, and OutOfMemory.
         """
         self.plan = plan
         self._provider = provider
@@ -81,14 +82,14 @@ class Session:
             placed = placement(self._session)
         self.nodes = sum(placed.values())
         self.nodes_placed = sum(count for (name, _), count in placed.items() if name == provider.ort.name)
-        if words := stray_words(placed, provider):
-            raise DeviceError(f"{provider.name} cannot run {plan.graph}: {words}")
+        if fault := misplacement(placed, provider):
+            raise DeviceError(f"{provider.name} cannot run {plan.graph}: {fault}")
 
     def run(self, tokens: Tokens, batch: Batch) -> FloatArray:
-        """Vectors of one batch, float32 [texts, dim]. Raises DeviceError if the runtime fails.
+        """Compute one batch: float32 [texts, dim]. Raises DeviceError.
 
-        OutOfMemory where that is for want of memory; the session may then fail for batches that it ran before.
-        DeviceLost where the device is gone: no session of this process can reach it any more.
+        After OutOfMemory the session may fail for batches that it ran before; after DeviceLost no session of this
+        process can reach the device any more.
         """
         checkpoint()
         ids, mask = pad(tokens, batch, self._pad_id)
@@ -98,31 +99,25 @@ class Session:
         return vectors[: len(batch.rows)]
 
     def compute(self, inputs: dict[str, np.ndarray], what: str) -> tuple[FloatArray, float]:
-        """The graph's only output, and the seconds. Raises as `run` does; `what` says on what."""
+        """Return output and seconds; raise as `run` about `what`."""
         try:
             with self._turn:
                 began = time.perf_counter()
-                output = self._bound(inputs) if self._provider.ort.bound else self._plain(inputs)
+                output = self._bound(inputs) if self._provider.ort.bound else self._session.run(None, inputs)[0]
                 took = time.perf_counter() - began
         except RUNTIME_ERRORS as error:
-            raise _kind_of(self._provider, error)(
-                f"{self._provider.name} failed on {what}: {explain(self._provider, error)}; the run can be resumed"
-            ) from error
+            raise runtime_failure(self._provider, error, f"failed on {what}", "; the run can be resumed") from error
         with self._count:
             self.busy_s += took
         return output, took
 
     def close(self) -> None:
-        """Give back what it holds; nothing may run in it, then or later."""
+        """Release the session; no batch may run then or later."""
         with self._turn:
             del self._session
 
-    def _plain(self, inputs: dict[str, np.ndarray]) -> FloatArray:
-        output: FloatArray = self._session.run(None, inputs)[0]
-        return output
-
     def _bound(self, inputs: dict[str, np.ndarray]) -> FloatArray:
-        """The inputs go straight to the device, and only the output comes back."""
+        """Run with bound inputs: only the output is copied back."""
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
@@ -133,10 +128,7 @@ class Session:
 
 
 def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and `attention_mask` of a batch, int64 [size, sequence], padded to the right.
-
-    An empty row of a fixed shape has one token: nothing is divided by its length of 0.
-    """
+    """Pad a batch to `input_ids` and `attention_mask`, int64 [size, sequence]."""
     lengths = np.zeros(batch.size, np.int64)
     lengths[: len(batch.rows)] = tokens.lengths[batch.rows]
     mask = np.arange(batch.sequence) < lengths[:, None]
@@ -145,39 +137,34 @@ def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarr
     ids[mask] = np.concatenate(
         [tokens.ids[start : start + length] for start, length in zip(starts, lengths, strict=False)]
     )
+    # An empty row of a fixed shape counts one token, so that pooling does not divide by 0.
     mask[len(batch.rows) :, 0] = True
     return ids, mask.astype(np.int64)
 
 
-def explain(provider: Provider, error: Exception) -> str:
-    """What the runtime said in one line, and the remedy where its code is known."""
-    meaning = _meaning(provider, error)
-    return first_line(error) if meaning is None else f"{first_line(error)} ({_REMEDIES[meaning]})"
-
-
-def _meaning(provider: Provider, error: Exception) -> Meaning | None:
-    """What the runtime's code says of it, where that is known."""
+def runtime_failure(
+    provider: Provider, error: Exception, action: str, hint: str = "", *, cause: str = ""
+) -> DeviceError:
+    """Translate a runtime error, with remedies for known codes."""
+    faults = (*provider.ort.faults, *FAULTS)
+    meaning = next((fault.meaning for fault in faults if re.search(fault.pattern, str(error))), None)
     if isinstance(error, MemoryError):
-        return "out of memory"
-    said = str(error)
-    return next((fault.meaning for fault in (*provider.ort.faults, *FAULTS) if re.search(fault.pattern, said)), None)
-
-
-def _kind_of(provider: Provider, error: Exception) -> type[DeviceError]:
-    kinds: dict[Meaning | None, type[DeviceError]] = {"out of memory": OutOfMemory, "device lost": DeviceLost}
-    return kinds.get(_meaning(provider, error), DeviceError)
+        meaning = "out of memory"
+    remedy = "" if meaning is None else f" ({_REMEDIES[meaning]})"
+    return _KINDS.get(meaning, DeviceError)(f"{provider.name} {action}: {cause or first_line(error) + remedy}{hint}")
 
 
 def _open_compiled(
     plan: SessionPlan, provider: Provider, device: Device | None, contexts: ContextCache
 ) -> tuple[ort.InferenceSession, str | None]:
-    """A session from a kept context, and its key; where there is none that loads, compile, and keep it."""
-    key = contexts.key(provider.name, structs.asdict(plan) | {"graph": _digest(Path(plan.graph))}, device)
-    kept = contexts.find(key)
-    if kept is not None:
+    """Load the cached context with key, or compile one."""
+    key = contexts.key(provider, structs.asdict(plan) | {"graph": _digest(Path(plan.graph))}, device)
+    cached = contexts.find(key)
+    if cached is not None:
         try:
-            return _open(structs.replace(plan, graph=str(kept), free={}), provider, device), key
+            return _open(structs.replace(plan, graph=str(cached), free={}), provider, device), key
         except DeviceError:
+            # A driver that was updated may refuse contexts of the one before.
             contexts.discard(key)
     with contexts.new(key) as file:
         writing = {"ep.context_enable": "1", "ep.context_file_path": str(file), "ep.context_embed_mode": "0"}
@@ -185,23 +172,23 @@ def _open_compiled(
 
 
 def _digest(graph: Path) -> str:
-    """sha256 of a graph, its weights left out; empty where it cannot be read, which opening it says better."""
+    """Hash a graph without weights; empty if unreadable."""
     try:
         return hashlib.sha256(graph.read_bytes()).hexdigest()
     except OSError:
+        # Opening the graph fails next, with the better message.
         return ""
 
 
 def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.InferenceSession:
-    """A session without any fallback of the runtime's."""
+    """Open a session without the fallback of the runtime."""
     options = _options(plan)
     try:
         arguments = _attach(options, plan, provider, device)
         session = ort.InferenceSession(plan.graph, options, enable_fallback=0, **arguments)
     except RUNTIME_ERRORS as error:
-        raise _kind_of(provider, error)(
-            f"{provider.name} cannot run {plan.graph}: {_strays(plan, provider, device) or explain(provider, error)}"
-        ) from error
+        cause = _misplaced(plan, provider, device)
+        raise runtime_failure(provider, error, f"cannot run {plan.graph}", cause=cause) from error
     if provider.ort.name not in session.get_providers():
         raise DeviceError(f"{provider.name} was asked for, and ONNX Runtime opened the session without it")
     return session
@@ -210,7 +197,7 @@ def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.I
 def _attach(
     options: ort.SessionOptions, plan: SessionPlan, provider: Provider, device: Device | None
 ) -> dict[str, Any]:
-    """Name the provider: a plugin by its device in `options`, a built-in one by the arguments returned."""
+    """Add a plugin to `options`, or return built-in provider arguments."""
     if provider.ort.plugin is None:
         if provider.ort.name not in ort.get_available_providers():
             raise DeviceError(
@@ -232,26 +219,27 @@ def _attach(
     return {}
 
 
-def _strays(plan: SessionPlan, provider: Provider, device: Device | None) -> str:
-    """Which operators kept a strict session from opening, found by one that is not strict; empty if none did."""
+def _misplaced(plan: SessionPlan, provider: Provider, device: Device | None) -> str:
+    """Name the operators that kept a strict session from opening."""
     if not plan.strict:
         return ""
+    # The error of a strict session names no operator; the placement of one that is not strict does.
     lax = {key: value for key, value in plan.session.items() if key != STRICT}
     try:
         session = _open(structs.replace(plan, strict=False, session=lax), provider, device)
     except DeviceError:
         return ""
-    return stray_words(placement(session), provider)
+    return misplacement(placement(session), provider)
 
 
 def _options(plan: SessionPlan) -> ort.SessionOptions:
-    """`optimise` lets the runtime fuse operators; the graphs of bundles we built are fused already."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = plan.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.enable_mem_pattern = plan.memory_pattern
     options.log_severity_level = _FATAL
+    # The graphs of our own bundles are fused already; `optimise` is for others.
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if plan.optimise else levels.ORT_ENABLE_BASIC
     for key, value in {**plan.session, _RECORD: "1"}.items():
@@ -259,8 +247,3 @@ def _options(plan: SessionPlan) -> ort.SessionOptions:
     for name, size in plan.free.items():
         options.add_free_dimension_override_by_name(name, size)
     return options
-
-
-# What the runtime would log of an error is in the exception that it raises.
-_FATAL = 4
-ort.set_default_logger_severity(_FATAL)

@@ -1,4 +1,4 @@
-"""Local executor: reads and tokenises ahead, computes, and hands over, all at the same time in this process."""
+"""Local executor: overlaps preparation, inference and writing in this process."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def embedding(
     progress: Progress,
     stages: Stages,
 ) -> Iterator[tuple[Engine, Iterable[tuple[Prepared, FloatArray]]]]:
-    """Embed shards: the engine, and each shard with its vectors, float32 [distinct texts, dim], in their order.
+    """Yield the engine, and shards with vectors, in order.
 
-    `committed_ids` are those of earlier runs, which later rows may repeat; `stages` gets the seconds of preparation.
+    Vectors are float32 [distinct texts, dim]; later rows may repeat `committed_ids`; `stages` gets the seconds of
+    preparation.
     """
     with job.reader() as reader:
+        # Reading all committed ids takes time, and only a check for duplicates needs them.
         if reader.finds_duplicates:
             for ids in committed_ids:
                 reader.remember(ids)
@@ -46,16 +48,17 @@ def embedding(
 def _prepared(
     job: Job, settings: Settings, reader: Reader, shards: Sequence[Shard], stages: Stages
 ) -> Prefetch[Prepared]:
-    """Read, tokenise and pack the next shard while one computes."""
+    """Prepare the next shard while one computes."""
 
-    def stop_if_left() -> None:
+    # Tokenising a shard takes seconds, and a stopped run should not wait for them.
+    def stop_if_closed() -> None:
         if prefetch.closed:
             raise Cancelled
 
     def prepare(shard: Shard) -> Prepared:
         documents = reader.read(shard)
-        stop_if_left()
-        tokenised = job.tokenise(shard, documents, stop_if_left)
+        stop_if_closed()
+        tokenised = job.tokenise(shard, documents, stop_if_closed)
         return packed(shard, documents, tokenised, settings.spec.packing)
 
     def prepare_all() -> Iterator[Prepared]:
