@@ -38,7 +38,7 @@ from embedmill.engine.engine import Engine
 from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.runners.start import list_devices
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import target_for
 from embedmill.jobs.models import find_bundle
 from embedmill.tune.search import Limits, Mode, Pick, find_pick
@@ -110,14 +110,14 @@ class Cpu:
 
     def tune(self, limits: Limits) -> Pick:
         """Tune from nothing."""
-        with Measurer(spec_for(self.model, self.target, self.options), self.tokens) as measurer:
+        with Measurer(EngineSpec.decide(self.model, self.target, self.options), self.tokens) as measurer:
             return find_pick(self.space, self.tokens.lengths, limits, measurer.observe)
 
     @contextmanager
     def engine(self, mode: Mode) -> Iterator[Engine]:
         """An engine of some streams and threads."""
         options = structs.replace(self.options, streams=mode.streams, threads=mode.threads)
-        with Engine(LocalRunner(spec_for(self.model, self.target, options))) as engine:
+        with Engine(LocalRunner(EngineSpec.decide(self.model, self.target, options))) as engine:
             yield engine
 
     def rows_per_s(self, mode: Mode, packing: Packing) -> float:

@@ -26,7 +26,7 @@ from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.start import list_devices, runner_for
 from embedmill.engine.sessions.canary import cosines_of, reference_vectors
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import packing_for, target_for
 from embedmill.jobs.doctor import docstrings
 from embedmill.jobs.models import find_bundle
@@ -110,7 +110,7 @@ def embed(
 
     Compiled contexts are kept in the folder `contexts`.
     """
-    spec = spec_for(model, target_for(find_provider(name), config, this_machine(), list_devices), config)
+    spec = EngineSpec.decide(model, target_for(find_provider(name), config, this_machine(), list_devices), config)
     work = Work(tokens=tokens, batches=in_own_shape(tokens, spec.packing.buckets))
     # The process of the sessions finds its folder of contexts by this.
     os.environ["EMBEDMILL_HOME"] = contexts

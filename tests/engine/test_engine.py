@@ -20,7 +20,7 @@ from embedmill.base.records import Batch, FloatArray, Tokens, Work
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.base import Cancelled
 from embedmill.engine.runners.local import LocalRunner
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from tests.support.running import TEXTS, build, run
 from tests.support.works import (
     CPU,
@@ -244,7 +244,7 @@ def test_streams_and_threads_share_the_cores_unless_the_job_says_otherwise(
     runs: str,
     expected: tuple[int, int],
 ) -> None:
-    spec = spec_for(model(), target_of(provider_of(runs=runs)), asked, cores=6)
+    spec = EngineSpec.decide(model(), target_of(provider_of(runs=runs)), asked, cores=6)
     with Engine(LocalRunner(spec, open_session=cast(Any, session))) as engine:
         assert (engine.streams, engine.threads) == expected
     assert session.opened[0][0].threads == expected[1]

@@ -28,7 +28,7 @@ from embedmill.engine.catalogue.entry import (
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.local import LocalRunner
 from embedmill.engine.sessions.options import SessionPlan
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 
 CPU = find_provider("cpu")
@@ -158,7 +158,7 @@ def engine_of(
 
 def engine_on(known: Model, target: Target, packing: Packing, config: EngineTable, **options: Any) -> Engine:
     """An engine whose sessions are in this process; `options` are the runner's."""
-    return Engine(LocalRunner(spec_for(known, target, config, packing), **options))
+    return Engine(LocalRunner(EngineSpec.decide(known, target, config, packing), **options))
 
 
 def with_graph(provider: Provider, graph: str, *, precision: Precision = "fp32", floor: float = 0.99999) -> Provider:

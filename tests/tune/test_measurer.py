@@ -13,7 +13,7 @@ import pytest
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.records import Batch
-from embedmill.engine.spec import EngineSpec, spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.model.bundle import open_bundle
 from embedmill.tune.search import Knobs, Mode, Trial
 from embedmill.tune.trial import Measurer
@@ -31,7 +31,7 @@ def measurer(tiny_model: Path) -> Iterator[Measurer]:
 
 def spec(tiny_model: Path) -> EngineSpec:
     model = open_bundle(tiny_bundle(tiny_model)).model(TextTable())
-    return spec_for(model, target_of(CPU), EngineTable(streams=1, threads=1))
+    return EngineSpec.decide(model, target_of(CPU), EngineTable(streams=1, threads=1))
 
 
 def trial(*, streams: int = 1, threads: int = 1, precision: str = "fp32") -> Trial:

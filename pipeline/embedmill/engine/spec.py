@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from msgspec import Struct
 
 from embedmill.base.config import EngineTable
@@ -35,21 +37,27 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
         """Return how many batches are handed over at once."""
         return self.streams if self.target.provider.runs == "cores" else self.in_flight
 
-
-def spec_for(
-    model: Model, target: Target, wish: EngineTable, packing: Packing | None = None, *, cores: int | None = None
-) -> EngineSpec:
-    """Complete a wish by catalogue and machine; `packing` overrides both."""
-    cores = cores or usable_cores()
-    # One single-threaded stream per core is the fastest on CPUs (docs/performance.md).
-    streams = (wish.streams or cores) if target.provider.runs == "cores" else 1
-    return EngineSpec(
-        model=model,
-        target=target,
-        packing=packing or packing_for(target.provider, model, wish),
-        streams=streams,
-        threads=wish.threads or max(1, cores // streams),
-        memory_fraction=wish.memory_fraction,
-        memory_bytes=wish.memory_bytes,
-        timeout_s=wish.timeout_s,
-    )
+    @classmethod
+    def decide(
+        cls,
+        model: Model,
+        target: Target,
+        wish: EngineTable,
+        packing: Packing | None = None,
+        *,
+        cores: int | None = None,
+    ) -> Self:
+        """Complete a wish by catalogue and machine; `packing` overrides both."""
+        cores = cores or usable_cores()
+        # One single-threaded stream per core is the fastest on CPUs (docs/performance.md).
+        streams = (wish.streams or cores) if target.provider.runs == "cores" else 1
+        return cls(
+            model=model,
+            target=target,
+            packing=packing or packing_for(target.provider, model, wish),
+            streams=streams,
+            threads=wish.threads or max(1, cores // streams),
+            memory_fraction=wish.memory_fraction,
+            memory_bytes=wish.memory_bytes,
+            timeout_s=wish.timeout_s,
+        )

@@ -17,7 +17,7 @@ from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import check_files
 from embedmill.tune.provider import choose_target
@@ -34,12 +34,12 @@ class Embedder:
         self, model: str = DEFAULT_MODEL, *, text: TextTable | None = None, engine: EngineTable | None = None
     ) -> None:
         """Load a model on a provider. Raises ModelError, DeviceError."""
-        text, engine = text or TextTable(), engine or EngineTable()
         bundle = find_bundle(model)
         check_files(bundle)
-        self.model = bundle.model(text)
-        target = choose_target(self.model, engine, lambda: self.model.canaries.tokens, texts=0)
-        spec = spec_for(self.model, target, engine)
+        self.model = bundle.model(text or TextTable())
+        wish = engine or EngineTable()
+        target = choose_target(self.model, wish, lambda: self.model.canaries.tokens, texts=0)
+        spec = EngineSpec.decide(self.model, target, wish)
         self._packing = spec.packing
         self._tokeniser = Tokeniser.of(self.model)
         self._engine = Engine(runner_for(spec, RunnerOptions(watched=False), notify=LOG.warning))
@@ -79,5 +79,6 @@ def embed(
     `prompt` is put before every text (None: the model's own default). The model is loaded for this
     call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
     """
-    with Embedder(model, text=TextTable(prompt=prompt), engine=EngineTable(provider=provider)) as embedder:
+    wish = EngineTable(provider=provider)
+    with Embedder(model, text=TextTable(prompt=prompt), engine=wish) as embedder:
         return embedder.embed(texts)

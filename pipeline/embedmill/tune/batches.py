@@ -17,7 +17,7 @@ from embedmill.base.results import Tuning
 from embedmill.batch.tokens import Sample
 from embedmill.engine.engine import Engine
 from embedmill.engine.runners.start import runner_for
-from embedmill.engine.spec import EngineSpec, spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 from embedmill.tune.job import TuningJob, tunings_folder
 from embedmill.tune.kept import holds
@@ -48,7 +48,7 @@ def settings_for(
     They come from a kept tuning for texts like its own, else from a short tuning where the run is long, else from the
     catalogue. `rows` 0: nothing is measured.
     """
-    default = Settings(spec=spec_for(model, target, engine))
+    default = Settings(spec=EngineSpec.decide(model, target, engine))
     emulated = target.device is not None and target.device.emulated
     if not engine.tune or emulated or not is_open(space_of(target, model, engine)):
         return default

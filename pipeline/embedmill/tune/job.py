@@ -21,7 +21,7 @@ from embedmill.engine.machine.adapters import driver_versions
 from embedmill.engine.machine.machine import this_machine
 from embedmill.engine.machine.memory import ceiling
 from embedmill.engine.memory.attach import probe_of
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 from embedmill.tune.search import Limits, Observation, Pick, Trial, find_pick
 from embedmill.tune.space import default_trial, space_of
@@ -37,7 +37,7 @@ class TuningJob:
     """Tuning of one target and model for similar texts."""
 
     def __init__(self, model: Model, engine: EngineTable, target: Target, tokens: Tokens) -> None:
-        self._spec = spec_for(model, target, engine)
+        self._spec = EngineSpec.decide(model, target, engine)
         self._holds_for = {**settings_key(model, engine, target), "lengths": length_profile(tokens.lengths)}
         self.tokens = with_longest(thinned(tokens, SAMPLE_TEXTS), model.max_tokens)
         self.space = space_of(target, model, engine)

@@ -29,7 +29,7 @@ from embedmill.engine.runners.base import RunnerOptions
 from embedmill.engine.runners.client import HostClient
 from embedmill.engine.runners.messages import Timed
 from embedmill.engine.runners.process import ProcessRunner
-from embedmill.engine.spec import EngineSpec, spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target, target_for
 from embedmill.tune.figures import FigureRequest, Figures, figures_of
 from embedmill.tune.search.types import OUT_OF_MEMORY, Observation, Trial
@@ -104,7 +104,7 @@ def try_provider(
             if _emulated(target):
                 rows = [int(row) for row in tokens.lengths.argsort(kind="stable")[:_EMULATED_TEXTS]]
                 tokens, wish = take(tokens, rows), structs.replace(wish, budget_tokens=_EMULATED_TOKENS)
-            spec = structs.replace(spec_for(model, target, wish), timeout_s=deadline_s)
+            spec = structs.replace(EngineSpec.decide(model, target, wish), timeout_s=deadline_s)
             work = Work(tokens=tokens, batches=pack(tokens.lengths, spec.packing))
             options = RunnerOptions(watched=False, measured=request is not None, attempts=1)
             runner = ProcessRunner(spec, options, lambda _: None, host=host)

@@ -23,7 +23,7 @@ from embedmill.engine.runners.client import HostClient
 from embedmill.engine.runners.messages import Opened
 from embedmill.engine.runners.process import ProcessRunner
 from embedmill.engine.runners.start import list_devices, runner_for
-from embedmill.engine.spec import EngineSpec, spec_for
+from embedmill.engine.spec import EngineSpec
 from embedmill.model.bundle import open_bundle
 from tests.support.jobs import tiny_bundle
 from tests.support.works import CPU, PACKING, provider_of, target_of, tokens_of, with_ort
@@ -46,7 +46,9 @@ def stranger() -> Iterator[HostClient]:
 
 
 def spec_of(model: Model, **changes: object) -> EngineSpec:
-    return structs.replace(spec_for(model, target_of(CPU), EngineTable(streams=1, threads=1), PACKING), **changes)
+    return structs.replace(
+        EngineSpec.decide(model, target_of(CPU), EngineTable(streams=1, threads=1), PACKING), **changes
+    )
 
 
 def vectors_of(spec: EngineSpec, host: HostClient | None = None) -> np.ndarray:

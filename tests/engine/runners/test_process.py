@@ -27,7 +27,7 @@ from embedmill.engine.engine import Engine
 from embedmill.engine.runners.base import Cancelled, RunnerOptions
 from embedmill.engine.runners.messages import decode_spec, encode_spec
 from embedmill.engine.runners.process import ProcessRunner
-from embedmill.engine.spec import spec_for
+from embedmill.engine.spec import EngineSpec
 from tests.base.process.test_worker import children
 from tests.support.scripted_process import SCRIPT
 from tests.support.works import canaries_of, fixed, model, provider_of, target_of, vector_of, work_of
@@ -54,7 +54,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> S
 
     def begin(*, packing: Packing = PACKING, timeout_s: float = 300, in_flight: int = 2, **script: object) -> Engine:
         monkeypatch.setenv(SCRIPT, json.dumps({"folder": str(tmp_path), **script}))
-        spec = spec_for(model(), target_of(MOON), EngineTable(timeout_s=timeout_s, threads=1), packing)
+        spec = EngineSpec.decide(model(), target_of(MOON), EngineTable(timeout_s=timeout_s, threads=1), packing)
         spec = structs.replace(spec, in_flight=in_flight)
         return Engine(ProcessRunner(spec, RunnerOptions(watched=False), said.append, module=MODULE))
 
@@ -209,7 +209,7 @@ def test_a_parent_that_is_killed_takes_its_process_along(tmp_path: Path) -> None
         import json, os
         os.environ["{SCRIPT}"] = json.dumps({{"folder": {str(tmp_path)!r}, "faults": {{"0": "hang"}}}})
         from tests.engine.runners.test_process import *
-        spec = spec_for(model(), target_of(MOON), EngineTable(threads=1), PACKING)
+        spec = EngineSpec.decide(model(), target_of(MOON), EngineTable(threads=1), PACKING)
         with Engine(ProcessRunner(spec, RunnerOptions(watched=False), print, module=MODULE)) as engine:
             list(engine.embed([("work", work_of(TEXTS, PACKING))]))
     """)
@@ -232,7 +232,7 @@ def test_a_specification_is_the_same_in_another_process(provider: Provider) -> N
     known = model(canaries=canaries_of([[1, 2], [3]], [[0.6, 0.8], [1, 0]]), graphs=("fused", "unfused"))
     target = structs.replace(target_of(), provider=provider)
     wish = EngineTable(streams=3, memory_bytes=1 << 30, memory_fraction=0.5, timeout_s=7)
-    spec = structs.replace(spec_for(known, target, wish, fixed((8, 4), (4, 8))), in_flight=4)
+    spec = structs.replace(EngineSpec.decide(known, target, wish, fixed((8, 4), (4, 8))), in_flight=4)
     found = decode_spec(encode_spec(spec))
     assert found.model.folder == ""
     found = structs.replace(found, model=structs.replace(found.model, folder=known.folder))
