@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from embedmill.jobs.embed import Embedder
     from embedmill.report.run import RunResult
 
-# The documented names; a test compares them.
+# All that users may rely on; any other name may change.
 __all__ = [
     "ConfigError",
     "ConservationError",
@@ -85,7 +85,7 @@ def embed(
     return embed.embed(texts, model=model, prompt=prompt, provider=provider)
 
 
-# Classes load on first use, for NumPy, PyArrow and ONNX Runtime take a second to import.
+# Classes load on first use, for NumPy, PyArrow and ONNX Runtime are slow to import.
 def __getattr__(name: str) -> Any:
     modules = {"Embedder": "embedmill.jobs.embed", "RunResult": "embedmill.report.run"}
     if name not in modules:

@@ -82,7 +82,7 @@ def _tried(provider: Provider, model: Model, trial: Callable[[EngineTable], Meas
 
 def _documents(model: Model) -> Tokens:
     """Tokenise docstrings of the standard library."""
-    # Evenly spread, for a module's texts are alike in length.
+    # Evenly spread, so that every module has a share in so few texts.
     texts = list(dict.fromkeys(docstrings()))
     return Tokeniser.of(model).encode(texts[:: max(1, len(texts) // _TEXTS)][:_TEXTS])
 

@@ -14,7 +14,7 @@ from embedmill.engine.catalogue.openvino import OPENVINO
 from embedmill.engine.catalogue.qnn import QNN
 from embedmill.engine.catalogue.webgpu import WEBGPU
 
-# From the fastest kind of hardware down to the CPU, which every machine has.
+# The CPU stays last: small jobs take the last provider without measuring.
 PROVIDERS: tuple[Provider, ...] = (DIRECTML, QNN, WEBGPU, CUDA, OPENVINO, COREML, CPU)
 AUTO = "auto"
 
