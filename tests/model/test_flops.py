@@ -1,4 +1,4 @@
-"""Operations of a text: the count in the graph is that of a hand, and where products hide there is none."""
+"""Operations counted in a graph equal a count by hand; without a full count there is none."""
 
 from __future__ import annotations
 

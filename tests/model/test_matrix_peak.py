@@ -1,4 +1,4 @@
-"""The graph that a device's matrix peak is measured with."""
+"""The graph for measuring a device's peak throughput."""
 
 from __future__ import annotations
 
