@@ -1,4 +1,4 @@
-"""A Hugging Face hub of one model, on this machine: the few endpoints that fetching a model needs."""
+"""Local Hugging Face hub with one model: the endpoints that a fetch needs."""
 
 from __future__ import annotations
 

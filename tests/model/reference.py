@@ -1,4 +1,4 @@
-"""BERT and the sentence-transformers head in plain NumPy, one text at a time: what the graphs must equal.
+"""Reference for the graphs: BERT and the sentence-transformers head in NumPy, one text at a time.
 
 Formulas: Devlin et al. 2018 with the erf gelu of Hendrycks and Gimpel 2016; poolings as in
 sentence_transformers/sentence_transformer/modules/pooling.py, version 6.2.

@@ -1,4 +1,4 @@
-"""A bundle is known by all that decides a vector, notices damage, and says what a folder lacks."""
+"""A bundle's identity covers all that determines a vector; damage and missing files are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that already holds an ONNX export gets the head appended and gives the same vectors as NumPy."""
+"""An ONNX export with the head appended gives the same vectors as NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models come out of a wheel or from the hub, pinned; what cannot be had is one sentence."""
+"""Models come from a wheel or the hub, pinned; a failed fetch is one sentence."""
 
 from __future__ import annotations
 

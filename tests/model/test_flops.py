@@ -1,4 +1,4 @@
-"""Operations of a text: the count in the graph is that of a hand, and where products hide there is none."""
+"""Operations counted in a graph equal a count by hand; without a full count there is none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from embedmill.model.build import build_bundle
-from embedmill.model.flops import Cost, cost_of
+from embedmill.model.flops import TextFlops, text_flops
 from tests.support.jobs import tiny_bundle
 from tests.support.tiny_model import HIDDEN, INTERMEDIATE, LAYERS, write_tiny_model
 
@@ -26,7 +26,7 @@ def folder(tiny_model: Path) -> Path:
 
 @pytest.mark.parametrize("flavour", ["unfused", "unfused-fp16"])
 def test_an_encoder_costs_what_a_hand_counts(folder: Path, flavour: str) -> None:
-    assert cost_of(folder / f"{flavour}.onnx") == Cost(text=0, token=PER_TOKEN, pair=PER_PAIR)
+    assert text_flops(folder / f"{flavour}.onnx") == TextFlops(text=0, token=PER_TOKEN, pair=PER_PAIR)
 
 
 def test_it_is_what_the_weights_of_the_fused_graph_make(folder: Path) -> None:
@@ -34,7 +34,7 @@ def test_it_is_what_the_weights_of_the_fused_graph_make(folder: Path) -> None:
     sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     weights = [sizes[node.input[1]] for node in graph.node if node.op_type in ("MatMul", "Attention")]
     attentions = [sizes[node.input[1]] for node in graph.node if node.op_type == "Attention"]
-    found = cost_of(folder / "unfused.onnx")
+    found = text_flops(folder / "unfused.onnx")
     assert found is not None
     assert found.token == sum(2 * rows * columns for rows, columns in weights)
     assert found.pair == sum(4 * columns // 3 for _, columns in attentions)
@@ -44,28 +44,28 @@ def test_a_dense_layer_costs_once_per_text(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     source = write_tiny_model(tmp_path / "model", dense=24)
     build_bundle(source, tmp_path / "bundle", name="tiny", origin="tests")
-    found = cost_of(tmp_path / "bundle" / "unfused.onnx")
-    assert found == Cost(text=2 * HIDDEN * 24, token=PER_TOKEN, pair=PER_PAIR)
+    found = text_flops(tmp_path / "bundle" / "unfused.onnx")
+    assert found == TextFlops(text=2 * HIDDEN * 24, token=PER_TOKEN, pair=PER_PAIR)
 
 
 def test_texts_are_counted_one_by_one() -> None:
-    cost = Cost(text=1000, token=10, pair=1)
-    assert cost.flops(np.array([2, 5])) == (1000 + 20 + 4) + (1000 + 50 + 25)
-    assert cost.flops(np.array([], np.int64)) == 0
+    cost = TextFlops(text=1000, token=10, pair=1)
+    assert cost.total(np.array([2, 5])) == (1000 + 20 + 4) + (1000 + 50 + 25)
+    assert cost.total(np.array([], np.int64)) == 0
 
 
 def test_large_counts_do_not_overflow() -> None:
-    assert Cost(text=0, token=10**12, pair=0).flops(np.full(10**4, 10**4)) == 10**20
+    assert TextFlops(text=0, token=10**12, pair=0).total(np.full(10**4, 10**4)) == 10**20
 
 
 def test_where_products_hide_in_another_operator_the_cost_is_unknown(folder: Path) -> None:
-    assert cost_of(folder / "fused.onnx") is None
+    assert text_flops(folder / "fused.onnx") is None
 
 
 def test_what_is_no_graph_has_no_cost(tmp_path: Path) -> None:
-    assert cost_of(tmp_path / "absent.onnx") is None
+    assert text_flops(tmp_path / "absent.onnx") is None
     (tmp_path / "broken.onnx").write_bytes(b"\xff\xff\xff")
-    assert cost_of(tmp_path / "broken.onnx") is None
+    assert text_flops(tmp_path / "broken.onnx") is None
 
 
 @pytest.mark.parametrize(("kind", "domain"), [("Einsum", ""), ("MatMulNBits", "com.microsoft")])
@@ -75,4 +75,4 @@ def test_one_operator_that_may_hold_products_makes_all_of_it_unknown(
     model = onnx.load_model(folder / "unfused.onnx", load_external_data=False)
     model.graph.node.append(onnx.helper.make_node(kind, [model.graph.input[0].name], ["aside"], domain=domain))
     onnx.save_model(model, tmp_path / "unfused.onnx")
-    assert cost_of(tmp_path / "unfused.onnx") is None
+    assert text_flops(tmp_path / "unfused.onnx") is None

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of itself is read, and nothing is assumed."""
+"""The recipe of a sentence-transformers folder is read, and nothing is assumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEAN = {"pooling_mode_mean_tokens": True}
 
 
 def write_folder(folder: Path, files: dict[str, Any]) -> Path:
-    """A model folder with mean pooling and 128 tokens, where `files` says nothing else."""
+    """Write a model folder with mean pooling and 128 tokens; `files` override."""
     plain: dict[str, Any] = {
         "config.json": bert_config() | {"max_position_embeddings": 512},
         "modules.json": [TRANSFORMER, POOLING],

@@ -18,6 +18,9 @@ TokenArray: TypeAlias = "npt.NDArray[np.int32]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 FloatArray: TypeAlias = "npt.NDArray[np.float32]"
 
+# Of a normalised vector's length from 1: far above float16 rounding (2e-3), far below vectors not normalised.
+NORM_TOLERANCE = 0.01
+
 
 class InputFile(Struct, frozen=True, kw_only=True):
     """One input file."""

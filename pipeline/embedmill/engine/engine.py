@@ -11,14 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 from embedmill.base.errors import DeviceError, PipelineError
-from embedmill.base.records import Batch, FloatArray, Work
+from embedmill.base.records import NORM_TOLERANCE, Batch, FloatArray, Work
 from embedmill.base.results import EngineFacts
 from embedmill.base.signals import SLICE_S, checkpoint
 from embedmill.engine.runners.base import Cancelled, Runner
 
 Key = TypeVar("Key")
-# Wider than float16 rounding (2e-3 relative), far narrower than a vector that was not normalised.
-_NORM_TOLERANCE = 0.01
 
 
 class Engine:
@@ -151,7 +149,7 @@ class Engine:
         """Raise DeviceError for vectors that cannot be embeddings."""
         sound = bool(np.isfinite(vectors).all())
         if sound and self._model.normalized:
-            sound = bool(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) < _NORM_TOLERANCE)
+            sound = bool(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) < NORM_TOLERANCE)
         if not sound:
             raise DeviceError(
                 f"{self.provider} returned a vector that is not finite or not normalised, in a batch of"

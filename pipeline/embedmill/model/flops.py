@@ -29,21 +29,21 @@ _LENGTHS = (2, 3, 4)
 _LONGEST_SHAPE_BYTES = 1024
 
 
-class Cost(Struct, frozen=True, kw_only=True):
+class TextFlops(Struct, frozen=True, kw_only=True):
     """Operations for s tokens: `text` + `token`·s + `pair`·s²."""
 
     text: int
     token: int
     pair: int
 
-    def flops(self, lengths: IntArray) -> int:
+    def total(self, lengths: IntArray) -> int:
         """Return operations for texts of int64 [n] `lengths` without padding."""
         # Python integers do not overflow.
         exact = lengths.astype(object)
         return int(self.text * len(exact) + self.token * exact.sum() + self.pair * (exact**2).sum())
 
 
-def cost_of(graph: Path) -> Cost | None:
+def text_flops(graph: Path) -> TextFlops | None:
     """Count an unfused graph; return None for an unknown product."""
     try:
         model = onnx.load_model(graph, load_external_data=False)
@@ -60,7 +60,7 @@ def cost_of(graph: Path) -> Cost | None:
     text = two - 2 * token - 4 * pair
     if any(part.denominator != 1 for part in (text, token, pair)):
         return None
-    return Cost(text=int(text), token=int(token), pair=int(pair))
+    return TextFlops(text=int(text), token=int(token), pair=int(pair))
 
 
 def _drop_weights(model: onnx.ModelProto) -> None:

@@ -20,7 +20,7 @@ def peak_flops(size: int) -> int:
     return PRODUCTS * 2 * size**3
 
 
-def write_peak(folder: Path, size: int, *, half: bool) -> Path:
+def write_peak_graph(folder: Path, size: int, *, half: bool) -> Path:
     """Write a graph of `PRODUCTS` matrix products; return the path.
 
     Matrices are [size, size], all shapes fixed. The input is `scale`, float32 [1], the output float32 [size], so next

@@ -8,13 +8,13 @@ from html import escape
 from statistics import median
 from typing import TypeAlias
 
+from embedmill.base.config import MIB
 from embedmill.base.records import Bucket, Packing
 from embedmill.base.results import TrialFacts, Tuning
 from embedmill.report.page import table
 from embedmill.report.plot import Curve, Plot, svg
 from embedmill.report.units import duration, short, size
 
-_MIB = 1 << 20
 _CEILING_SHOWN = 8
 _WITHOUT_GAIN = {
     "default": "the default is the best found",
@@ -104,7 +104,7 @@ def _size_plot(tuning: Tuning, trials: list[TrialFacts], figure: Figure, *, titl
     level = None
     # A ceiling far above all trials would press them into a line.
     if figure is _peak and tuning.ceiling_bytes is not None and trials:
-        ceiling = tuning.ceiling_bytes / _MIB
+        ceiling = tuning.ceiling_bytes / MIB
         level = (ceiling, "ceiling") if ceiling < _CEILING_SHOWN * max(map(_peak, trials)) else None
     return Plot(
         title=title,
@@ -184,7 +184,7 @@ def _rate(trial: TrialFacts) -> float:
 
 
 def _peak(trial: TrialFacts) -> float:
-    return (trial.peak_bytes or 0) / _MIB
+    return (trial.peak_bytes or 0) / MIB
 
 
 def _table(tuning: Tuning) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.files.digest import sha256_of
-from embedmill.base.records import Entry
+from embedmill.base.records import NORM_TOLERANCE, Entry
 from embedmill.base.results import Manifest, Totals
 from embedmill.base.signals import checkpoint
 from embedmill.sink.folder import (
@@ -27,9 +27,6 @@ from embedmill.sink.folder import (
     total,
 )
 from embedmill.sink.shard import VECTOR
-
-# float16 rounding stays far below it; a vector that was not normalised is far above.
-_NORM_TOLERANCE = 0.01
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
@@ -106,7 +103,7 @@ def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator
         yield f"{name}: a vector is not finite"
     elif footer.get("embed.normalized") == "true":
         worst = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0))
-        if worst > _NORM_TOLERANCE:
+        if worst > NORM_TOLERANCE:
             yield f"{name}: a vector's length differs from 1 by {worst:.3g}"
 
 

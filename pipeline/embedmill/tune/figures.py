@@ -12,8 +12,8 @@ from embedmill.base.records import FloatArray, Work
 from embedmill.engine.memory.usage import PeakUsage
 from embedmill.engine.runners.process import ProcessRunner
 from embedmill.engine.sessions.canary import cosines_of
-from embedmill.model.flops import cost_of
-from embedmill.model.matrix_peak import peak_flops, write_peak
+from embedmill.model.flops import text_flops
+from embedmill.model.matrix_peak import peak_flops, write_peak_graph
 
 # Square matrices: small ones stay in a CPU's caches, large ones fill a GPU.
 PEAK_SIZES = (256, 512, 1024, 2048, 4096)
@@ -69,13 +69,13 @@ def figures_of(
     """Gather figures of a pass with `vectors` of texts `rows`."""
     model = runner.spec.model
     unfused = model.graphs.get("unfused")
-    cost = cost_of(model.path(unfused.file)) if unfused is not None else None
+    cost = text_flops(model.path(unfused.file)) if unfused is not None else None
     peak, words = _peak(request.sizes, runner)
     return Figures(
         texts=len(rows),
         tokens=int(work.tokens.lengths.sum()),
         padded_tokens=work.padded_tokens,
-        flops=cost.flops(work.tokens.lengths) if cost is not None else None,
+        flops=cost.total(work.tokens.lengths) if cost is not None else None,
         cosine=_cosine(request, vectors, rows),
         memory_bytes=usage.peak_bytes,
         memory_words=usage.note,
@@ -106,7 +106,7 @@ def _peak(sizes: tuple[int, ...], runner: ProcessRunner) -> tuple[float | None, 
     try:
         with tempfile.TemporaryDirectory(prefix="embedmill-peak-", ignore_cleanup_errors=True) as folder:
             for size in sizes:
-                graph = write_peak(Path(folder), size, half=half)
+                graph = write_peak_graph(Path(folder), size, half=half)
                 seconds = runner.multiply(graph.read_bytes(), timeout_s=_PRODUCTS_S)
                 best = max(best, peak_flops(size) / seconds)
                 if 8 * seconds > _NEXT_S:

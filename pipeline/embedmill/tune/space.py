@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedmill.base.config import EngineTable
+from embedmill.base.config import MIB, EngineTable
 from embedmill.base.records import Batch, IntArray, Model
 from embedmill.batch.pack import pack
 from embedmill.engine.catalogue.entry import Ladder, Precision, Provider
@@ -14,11 +14,10 @@ from embedmill.tune.search.trials import padded
 
 # Budgets from a quarter of the catalogue's to sixteen times that.
 _LESS, _MORE = 4, 16
-_MIB = 1 << 20
 # The smallest batch holds the weights at most three times over (as read, as laid out for the device, and once more
 # while that is done), a stream's own scratch memory, and the runtime: a CUDA context with its libraries is the largest
 # of those that were measured.
-_WEIGHTS_HELD, _STREAM_BYTES, _RUNTIME_BYTES, _DEVICE_RUNTIME_BYTES = 3, 64 * _MIB, 64 * _MIB, 1024 * _MIB
+_WEIGHTS_HELD, _STREAM_BYTES, _RUNTIME_BYTES, _DEVICE_RUNTIME_BYTES = 3, 64 * MIB, 64 * MIB, 1024 * MIB
 # Batches that wait padded while one computes; the first is what runs untuned.
 _IN_FLIGHT = (2, 4)
 # Padded tokens that the first measurement of a device runs.

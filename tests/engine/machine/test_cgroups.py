@@ -75,7 +75,7 @@ def test_v1_counts_the_groups_below_too(tmp_path: Path) -> None:
 
 
 def test_every_group_above_counts_the_tightest_one_too(tmp_path: Path) -> None:
-    """Brothers of this group fill the one above both."""
+    """Sibling groups fill the common parent."""
     files = {"proc/self/cgroup": "0::/pods/burst/job\n"}
     files |= v2("/pods/burst/job", f"{4 * GIB}", GIB)
     files |= v2("/pods/burst", f"{16 * GIB}", 15 * GIB)
@@ -94,7 +94,7 @@ def test_v2_is_kept_below_the_limit_that_slows_it_down(tmp_path: Path) -> None:
 
 
 def test_a_container_finds_its_own_group_as_the_root(tmp_path: Path) -> None:
-    """/proc names the group as the host does; v1 mounts it, v2 hides what is above."""
+    """/proc shows the host's path; v1 mounts the group itself, v2 hides the ancestors."""
     files = {"proc/self/cgroup": "0::/../../kubepods/pod1\n"} | v2("", f"{2 * GIB}", GIB)
     assert [one.free_bytes for one in bounds(tmp_path / "v2", files)] == [GIB]
     files = {

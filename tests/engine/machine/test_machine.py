@@ -1,4 +1,4 @@
-"""A machine is described as its own files and words say, and what it does not say is left open."""
+"""A machine is described from system files; missing facts stay empty."""
 
 from __future__ import annotations
 

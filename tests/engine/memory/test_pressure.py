@@ -17,7 +17,7 @@ PLENTY, SHORT = device(4 * GIB), device(GIB - MIB)
 
 
 def scales(pressure: Pressure, reading: MemoryReading, seconds: int, *, start: int = 0) -> list[float]:
-    """The scale after each of so many readings, one a second."""
+    """Return the scale after each reading, one per second."""
     found = []
     for at in range(start, start + seconds):
         pressure.observe_memory(reading, float(at))
@@ -91,7 +91,7 @@ def test_pressure_in_between_starts_the_while_anew() -> None:
 
 
 def test_pressure_that_returns_at_each_step_up_makes_steps_rare() -> None:
-    """Someone who takes the memory whenever the budget is whole, for an hour."""
+    """Another process takes the memory whenever the budget is full, for an hour."""
     pressure = Pressure(POLICY)
     for at in range(3600):
         pressure.observe_memory(SHORT if pressure.scale == 1 else PLENTY, float(at))
@@ -103,7 +103,7 @@ def test_pressure_that_returns_at_each_step_up_makes_steps_rare() -> None:
 
 
 def test_pressure_that_deepens_is_one_pressure() -> None:
-    """It doubles the while before a step up once, to 20 s."""
+    """The hold time doubles once, to 20 s."""
     pressure = Pressure(POLICY)
     pressure.observe_memory(SHORT, 0.0)
     assert scales(pressure, PLENTY, 11, start=1)[-1] == 1.0
@@ -121,7 +121,7 @@ def test_pressure_long_after_a_step_up_is_a_new_one() -> None:
 
 
 def test_what_this_run_takes_itself_is_no_pressure() -> None:
-    """At the choice 6 of 8 GiB were free; the run took 5.5 of them, another process nothing."""
+    """6 of 8 GiB were free when the budget was chosen; this run took 5.5 of them, others nothing."""
     pressure = Pressure(POLICY, device(6 * GIB, own=0))
     assert pressure.observe_memory(device(GIB // 2, own=5632 * MIB), 0.0) is None
     assert pressure.scale == 1
@@ -135,7 +135,7 @@ def test_what_others_take_is_pressure_and_they_are_named() -> None:
 
 
 def test_others_are_the_cause_when_they_took_half_of_what_is_missing() -> None:
-    """Of 512 MiB that are missing others took 256, or one less."""
+    """512 MiB are missing; other processes took 256 MiB, or one byte less."""
     chosen = device(6 * GIB, own=0)
     assert Pressure(POLICY, chosen).observe_memory(device(GIB // 2, own=5376 * MIB), 0.0) is not None
     assert Pressure(POLICY, chosen).observe_memory(device(GIB // 2, own=5376 * MIB + 1), 0.0) is None
@@ -247,7 +247,7 @@ def test_failing_batches_go_below_the_least_budget_of_pressure() -> None:
 
 
 def test_what_failed_is_tried_again_after_a_while_and_more_rarely_each_time() -> None:
-    """A budget that always fails, beside readings that see no want, for an hour."""
+    """A budget that always fails while readings show no shortage, for an hour."""
     pressure, failures = Pressure(POLICY), 0
     for at in range(3600):
         if pressure.scale == 1:

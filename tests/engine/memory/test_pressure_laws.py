@@ -1,4 +1,4 @@
-"""What holds of the scale whatever is observed."""
+"""Properties of the scale under arbitrary observations."""
 
 from __future__ import annotations
 

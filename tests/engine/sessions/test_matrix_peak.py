@@ -11,7 +11,7 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.records import Model
 from embedmill.engine.sessions.matrix_peak import fastest_product
 from embedmill.model.bundle import open_bundle
-from embedmill.model.matrix_peak import peak_flops, write_peak
+from embedmill.model.matrix_peak import peak_flops, write_peak_graph
 from tests.support.jobs import tiny_bundle
 from tests.support.works import target_of
 
@@ -22,7 +22,7 @@ def known(tiny_model: Path) -> Model:
 
 
 def test_the_cpu_computes_real_products(tmp_path: Path, known: Model) -> None:
-    graph = write_peak(tmp_path, 128, half=False)
+    graph = write_peak_graph(tmp_path, 128, half=False)
     seconds = fastest_product(known, target_of(), graph, measured_s=0.0)
     assert 1e7 < peak_flops(128) / seconds < 1e14
 

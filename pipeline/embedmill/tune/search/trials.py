@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from embedmill.base.config import MIB
 from embedmill.base.records import Batch, IntArray
 from embedmill.tune.search.space import Knobs, Mode
 from embedmill.tune.search.types import OUT_OF_MEMORY, Limits, Observation, Observed, Trial
 
 # A trial lasts about this part of the time for all.
 TRIAL_PART = 1 / 150
-_MIB = 1 << 20
 
 
 class Trials:
@@ -78,7 +78,7 @@ class Trials:
             return f"every trial failed, the last one with: {failures[-1]}"
         return (
             f"no batch fits: the smallest one ({mode.precision}, {padded_tokens:.0f} padded tokens) needs up to"
-            f" {need / _MIB:.0f} MiB and {self.ceiling / _MIB:.0f} MiB may be used; free memory, allow more of it, or"
+            f" {need / MIB:.0f} MiB and {self.ceiling / MIB:.0f} MiB may be used; free memory, allow more of it, or"
             " choose a smaller model"
         )
 

@@ -1,4 +1,4 @@
-"""DXGI's adapters are read through tables of methods in memory, as COM lays them out."""
+"""DXGI's adapters are read through vtables in memory, as COM lays them out."""
 
 from __future__ import annotations
 

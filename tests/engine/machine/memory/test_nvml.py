@@ -1,4 +1,4 @@
-"""NVML is asked through its functions; a device that it loses, or never had, is unknown."""
+"""NVML readings; a lost or absent device is unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUS = "00000000:01:00.0"
 
 
 class NVMLError(Exception):
-    """pynvml's, with its words."""
+    """pynvml's error, with a message."""
 
 
 class NVMLLibraryMismatchError(Exception):

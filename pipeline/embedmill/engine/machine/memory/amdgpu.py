@@ -20,7 +20,7 @@ _INTEGRATED = {1: False, 2: True, 3: True}
 
 
 class AmdgpuProbe(Probe):
-    """Probe of a GPU by PCI address, or the only GPU.
+    """Probe of the only GPU, or one by PCI address.
 
     `integrated` is read from the driver where it is None. `root` holds /sys; `ram` returns available bytes of RAM.
     """
