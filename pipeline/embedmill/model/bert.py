@@ -43,8 +43,7 @@ class BertWeights:
     """Lazy float32 view of BERT tensors in a safetensors file."""
 
     def __init__(self, file: Any, path: Path) -> None:
-        self._file = file
-        self._path = path
+        self._file, self._path = file, path
         self._prefix = "bert." if "bert.embeddings.word_embeddings.weight" in set(file.keys()) else ""
 
     def __getitem__(self, name: str) -> Floats:
@@ -128,9 +127,7 @@ class _Encoder:
     """Layers that both flavours share."""
 
     def __init__(self, graph: GraphWriter, weights: BertWeights, shape: BertShape) -> None:
-        self.graph = graph
-        self.weights = weights
-        self.shape = shape
+        self.graph, self.weights, self.shape = graph, weights, shape
 
     def embeddings(self) -> str:
         """Add word and position embeddings, normalised."""
@@ -203,9 +200,7 @@ class _Unfused(_Encoder):
         parts = graph.ops("Split", packed, graph.ints(*[self.shape.hidden] * 3), outputs=3, axis=2)
         query, key, val = (graph.op("Reshape", part, graph.ints(0, 0, self.shape.heads, head)) for part in parts)
         scores = graph.op(
-            "MatMul",
-            graph.op("Transpose", query, perm=[0, 2, 1, 3]),
-            graph.op("Transpose", key, perm=[0, 2, 3, 1]),
+            "MatMul", graph.op("Transpose", query, perm=[0, 2, 1, 3]), graph.op("Transpose", key, perm=[0, 2, 3, 1])
         )
         scaled = graph.op("Mul", scores, graph.scalar(head**-0.5))
         probabilities = graph.op("Softmax", graph.op("Add", scaled, self._bias), axis=-1)
@@ -214,8 +209,7 @@ class _Unfused(_Encoder):
         return graph.op("Reshape", merged, graph.ints(0, 0, self.shape.hidden))
 
     def gelu(self, value: str, name: str) -> str:
-        graph = self.graph
-        linear = self.dense(value, name)
+        graph, linear = self.graph, self.dense(value, name)
         # The Gelu operator of opset 20 has no DirectML kernel.
         error = graph.op("Erf", graph.op("Mul", linear, graph.scalar(0.5**0.5)))
         half = graph.op("Mul", linear, graph.scalar(0.5))

@@ -9,18 +9,11 @@ from typing import Any
 from embedmill.base.errors import ModelError
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.records import Graph
-from embedmill.model.bundle import (
-    FORMAT,
-    TOKENIZER,
-    WEIGHTS,
-    WEIGHTS_FP16,
-    Bundle,
-    Card,
-    Flavour,
-    write_card,
-)
+from embedmill.model.bundle import FORMAT, TOKENIZER, WEIGHTS, WEIGHTS_FP16, Bundle, Card, Flavour, write_card
 from embedmill.model.recipe import Pooling, Recipe, read_config, read_recipe
 
+# Vector width, graphs, and the source's weight files.
+_Built = tuple[int, dict[Flavour, Graph], list[Path]]
 # The graphs of a BERT encoder: flavours, their shared weight file, and whether it is float16.
 _BERT_FILES: tuple[tuple[tuple[Flavour, ...], str, bool], ...] = (
     (("fused", "unfused"), WEIGHTS, False),
@@ -80,10 +73,7 @@ def _pad_id(config: dict[str, Any], source: Path) -> int:
     return pad_id
 
 
-def _build_graphs(
-    source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, Graph], list[Path]]:
-    """Return vector width, graphs and source weight files."""
+def _build_graphs(source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None) -> _Built:
     # onnx is slow to import, and most commands open a finished bundle.
     from embedmill.model.export import LOCATIONS, find_export
 
@@ -96,9 +86,7 @@ def _build_graphs(
     raise ModelError(f"{source} has neither model.safetensors nor {' nor '.join(LOCATIONS)}; fetch the model again")
 
 
-def _build_bert(
-    source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, Graph], list[Path]]:
+def _build_bert(source: Path, folder: Path, config: dict[str, Any], recipe: Recipe, dim: int | None) -> _Built:
     from embedmill.model import bert
     from embedmill.model.graph import GraphWriter, WeightFile
     from embedmill.model.head import OUTPUT, append_head, read_dense
@@ -121,9 +109,7 @@ def _build_bert(
     return width, graphs, [path]
 
 
-def _build_export(
-    source: Path, folder: Path, export: Path, recipe: Recipe, dim: int | None
-) -> tuple[int, dict[Flavour, Graph], list[Path]]:
+def _build_export(source: Path, folder: Path, export: Path, recipe: Recipe, dim: int | None) -> _Built:
     from embedmill.model.export import copy_export
     from embedmill.model.head import read_dense
 

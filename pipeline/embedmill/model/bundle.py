@@ -56,8 +56,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
         `canaries` replace the bundle's own. Raises ConfigError for an unknown prompt name, or more tokens than the
         model has positions for, and ModelError where the bundle has no canaries.
         """
-        recipe = self.card.recipe
-        prompt = self._prompt(config)
+        recipe, prompt = self.card.recipe, self._prompt(config)
         max_tokens = config.max_tokens or recipe.max_tokens
         if max_tokens > recipe.max_tokens:
             raise ConfigError(
@@ -123,8 +122,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise ModelError(f"{folder / CARD} is damaged ({error}); add the model again") from error
     if card.format != FORMAT:
         raise ModelError(f"{folder} has bundle format {card.format}, this program needs {FORMAT}; add the model again")
-    graphs = (graph.file for graph in card.graphs.values())
-    check_names(folder / CARD, (TOKENIZER, *graphs), card.files)
+    check_names(folder / CARD, (TOKENIZER, *(graph.file for graph in card.graphs.values())), card.files)
     return Bundle(folder=folder, card=card)
 
 

@@ -41,7 +41,9 @@ def copy_export(
     Raises ModelError as `load_graph` does, and for missing token embeddings, unknown inputs or fixed shapes.
     """
     model = load_graph(source)
-    weights = _copy_weights(model, source, target.parent)
+    weights = [source.parent / location for location in weight_files(model)]
+    for file in weights:
+        shutil.copyfile(file, target.parent / file.name)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     graph = GraphWriter(opset=opset, prefix="embedmill_")
     _fit_inputs(model, graph, source)
@@ -50,13 +52,6 @@ def copy_export(
     _splice(model, graph, width)
     onnx.save_model(model, target)
     return ExportCopy(dim=width, opset=opset, sources=[source, *weights])
-
-
-def _copy_weights(model: onnx.ModelProto, source: Path, folder: Path) -> list[Path]:
-    files = [source.parent / location for location in weight_files(model)]
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
-    return files
 
 
 def _fit_inputs(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> None:
@@ -105,10 +100,8 @@ def _token_embeddings(model: onnx.ModelProto, graph: GraphWriter, source: Path) 
             f"{source} has the outputs {sorted(outputs)}; one of {', '.join(_TOKEN_OUTPUTS)} with shape"
             " [batch, sequence, hidden] is needed"
         )
-    kind, hidden = outputs[name], outputs[name].shape.dim[2].dim_value
-    if kind.elem_type == TensorProto.FLOAT:
-        return name, hidden
-    return graph.op("Cast", name, to=TensorProto.FLOAT), hidden
+    tokens = name if outputs[name].elem_type == TensorProto.FLOAT else graph.cast(name)
+    return tokens, outputs[name].shape.dim[2].dim_value
 
 
 def _splice(model: onnx.ModelProto, graph: GraphWriter, width: int) -> None:

@@ -47,7 +47,9 @@ def text_flops(graph: Path) -> TextFlops | None:
     """Count an unfused graph; return None for an unknown product."""
     try:
         model = onnx.load_model(graph, load_external_data=False)
-        _drop_weights(model)
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) > _LONGEST_SHAPE_BYTES:
+                tensor.ClearField("raw_data")
         counts = [_count_flops(model, length) for length in _LENGTHS]
     except (OSError, ValueError, DecodeError, shape_inference.InferenceError):
         return None
@@ -61,12 +63,6 @@ def text_flops(graph: Path) -> TextFlops | None:
     if any(part.denominator != 1 for part in (text, token, pair)):
         return None
     return TextFlops(text=int(text), token=int(token), pair=int(pair))
-
-
-def _drop_weights(model: onnx.ModelProto) -> None:
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > _LONGEST_SHAPE_BYTES:
-            tensor.ClearField("raw_data")
 
 
 def _count_flops(model: onnx.ModelProto, length: int) -> int | None:

@@ -28,8 +28,7 @@ class WeightFile:
     """File of page-aligned tensors, each written once."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
-        self._name = name
+        self._file, self._name = file, name
         self._tensors: dict[str, TensorProto] = {}
 
     def add(self, name: str, array: Array) -> TensorProto:
@@ -64,9 +63,7 @@ class GraphWriter:
         self.floats: type[np.float16] | type[np.float32] = np.float32
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
-        self.opset = opset
-        self._weights = weights
-        self._prefix = prefix
+        self.opset, self._prefix, self._weights = opset, prefix, weights
         self._names: set[str] = set()
 
     def op(self, kind: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
@@ -113,8 +110,7 @@ class GraphWriter:
     def reduce(self, kind: str, value: str, axis: int, *, keepdims: bool) -> str:
         """Reduce one axis."""
         # Axes became an input in opset 13 (ReduceSum) and 18 (all other reductions).
-        by_input = self.opset >= (13 if kind == "ReduceSum" else 18)
-        if by_input:
+        if self.opset >= (13 if kind == "ReduceSum" else 18):
             return self.op(kind, value, self.ints(axis), keepdims=int(keepdims))
         return self.op(kind, value, axes=[axis], keepdims=int(keepdims))
 

@@ -103,8 +103,7 @@ def _mean_sqrt_len(graph: GraphWriter, tokens: str, mask: str) -> str:
 
 
 def _cls(graph: GraphWriter, tokens: str, mask: str) -> str:
-    first = graph.weight("first_token", np.array(0, np.int64))
-    return graph.op("Gather", tokens, first, axis=1)
+    return graph.op("Gather", tokens, graph.weight("first_token", np.array(0, np.int64)), axis=1)
 
 
 def _last(graph: GraphWriter, tokens: str, mask: str) -> str:

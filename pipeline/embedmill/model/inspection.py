@@ -15,8 +15,6 @@ from embedmill.model.names import is_plain
 
 # Operators of these domains are built into the runtime; any other needs a library, which would run as code.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# A graph compiled for a device is opaque: its operators cannot be checked.
-_COMPILED = "EPContext"
 
 
 def load_graph(source: Path) -> onnx.ModelProto:
@@ -69,7 +67,8 @@ def _check_operator(node: onnx.NodeProto, source: Path) -> None:
             f"{source} has the operator {node.op_type!r} of the unknown domain {node.domain!r}, which needs a library"
             " of its own; operator libraries are not loaded, so export it with standard operators"
         )
-    if node.op_type == _COMPILED:
+    # A graph compiled for a device is opaque: its operators cannot be checked.
+    if node.op_type == "EPContext":
         raise ModelError(
             f"{source} holds a graph compiled for some device (EPContext), which cannot be checked; that is refused,"
             " so add the model from before compilation"

@@ -30,10 +30,8 @@ def write_peak_graph(folder: Path, size: int, *, half: bool) -> Path:
     if path.exists():
         return path
     graph = GraphWriter()
-    scale = INPUT
-    if half:
-        graph.floats = np.float16
-        scale = graph.cast(scale)
+    graph.floats = np.float16 if half else np.float32
+    scale = graph.cast(INPUT) if half else INPUT
     # With this deviation the products stay as large as the matrix: they neither overflow nor vanish.
     random = np.random.default_rng(size)
     matrix = graph.weight("matrix", (random.standard_normal((size, size), np.float32) * np.float32(size**-0.5)))

@@ -68,16 +68,15 @@ def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool
     Raises ModelError naming the file that is missing or has an unsupported value.
     """
     modules = _read_modules(folder)
-    if modules is None:
-        if pooling not in POOLINGS or normalize is None:
-            raise ModelError(
-                f"{folder} has no modules.json, so its pooling is unknown; give both --pooling"
-                f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize"
-            )
-        poolings: tuple[Pooling, ...] = (pooling,)
-        dense: tuple[Dense, ...] = ()
-    else:
+    if modules is not None:
         poolings, dense, normalize = _read_head(folder, modules)
+    elif pooling not in POOLINGS or normalize is None:
+        raise ModelError(
+            f"{folder} has no modules.json, so its pooling is unknown; give both --pooling"
+            f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize"
+        )
+    else:
+        poolings, dense = (pooling,), ()
     prompts, default_prompt = _read_prompts(folder)
     sentence_config = _read_json(folder / "sentence_bert_config.json", required=False)
     return Recipe(
@@ -168,16 +167,15 @@ def _read_dense(folder: Path, path: str) -> Dense:
 
 
 def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
-    config = _read_json(folder / "config_sentence_transformers.json", required=False)
+    path = folder / "config_sentence_transformers.json"
+    config = _read_json(path, required=False)
     named = config.get("prompts") or {}
     if not isinstance(named, dict):
-        raise ModelError(f"{folder / 'config_sentence_transformers.json'}: its prompts are not a JSON object")
+        raise ModelError(f"{path}: its prompts are not a JSON object")
     prompts = {str(name): str(prompt) for name, prompt in named.items()}
     name = config.get("default_prompt_name")
     if name is not None and name not in prompts:
-        raise ModelError(
-            f"{folder / 'config_sentence_transformers.json'}: default_prompt_name {name!r} is not among its prompts"
-        )
+        raise ModelError(f"{path}: default_prompt_name {name!r} is not among its prompts")
     return prompts, prompts[name] if name is not None else ""
 
 

@@ -6,11 +6,7 @@ from embedmill.engine.catalogue.runtimes import LINUX, MACOS, WINDOWS
 CPU = Provider(
     name="cpu",
     drives="the CPU",
-    endpoint=OnnxRuntime(
-        name="CPUExecutionProvider",
-        isolated=False,
-        strict=False,
-    ),
+    endpoint=OnnxRuntime(name="CPUExecutionProvider", isolated=False, strict=False),
     distributions=(LINUX, MACOS, *WINDOWS),
     kinds=("cpu",),
     # Another order of sums between processors moves a cosine by some 1e-7.

@@ -1,17 +1,7 @@
 """CUDA: NVIDIA GPUs under Linux and Windows."""
 
-from embedmill.engine.catalogue.entry import (
-    DeviceChoice,
-    Distribution,
-    Exact,
-    Fault,
-    GraphChoice,
-    OnnxRuntime,
-    Provider,
-)
-
-# The package replaces the files of an installed runtime.
-_INSTALL = '--force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
+from embedmill.engine.catalogue.entry import DeviceChoice, Exact, Fault, GraphChoice, OnnxRuntime, Provider
+from embedmill.engine.catalogue.runtimes import distributions
 
 CUDA = Provider(
     name="cuda",
@@ -31,9 +21,12 @@ CUDA = Provider(
             Fault(pattern=r"CUDA (failure|error) 35\b", meaning="driver too old"),
         ),
     ),
-    distributions=(
-        Distribution(system="Linux", architectures=("x86_64",), package="onnxruntime-gpu", arguments=_INSTALL),
-        Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-gpu", arguments=_INSTALL),
+    distributions=distributions(
+        "onnxruntime-gpu",
+        ("Linux", "Windows"),
+        ("x86_64",),
+        # The package replaces the files of an installed runtime.
+        arguments='--force-reinstall "onnxruntime-gpu[cuda,cudnn]"',
     ),
     note="it needs an NVIDIA driver",
     kinds=("gpu",),

@@ -16,14 +16,12 @@ Meaning = Literal["out of memory", "device lost", "driver too old"]
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
-    """Package of a provider for one system, for `architectures`.
-
-    `arguments` are those of `pip install`, where the package's name is not enough.
-    """
+    """Package of a provider for one system, for `architectures`."""
 
     system: System
     architectures: tuple[Architecture, ...]
     package: str
+    # Those of `pip install`, where the package's name is not enough.
     arguments: str = ""
 
     @property

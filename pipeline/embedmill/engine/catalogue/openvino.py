@@ -2,9 +2,8 @@
 
 import json
 
-from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
-
-_PACKAGE = "onnxruntime-ep-openvino"
+from embedmill.engine.catalogue.entry import Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
+from embedmill.engine.catalogue.runtimes import distributions
 
 
 def _hint(precision: str) -> dict[str, str]:
@@ -26,10 +25,7 @@ OPENVINO = Provider(
             Fault(pattern=r"ZE_RESULT_ERROR_UNSUPPORTED_VERSION", meaning="driver too old"),
         ),
     ),
-    distributions=(
-        Distribution(system="Linux", architectures=("x86_64",), package=_PACKAGE),
-        Distribution(system="Windows", architectures=("x86_64",), package=_PACKAGE),
-    ),
+    distributions=distributions("onnxruntime-ep-openvino", ("Linux", "Windows"), ("x86_64",)),
     kinds=("gpu", "npu", "cpu"),
     precisions={
         "fp32": GraphChoice(graph="unfused", floor=0.99999, options=_hint("f32")),

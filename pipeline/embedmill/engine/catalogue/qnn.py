@@ -3,7 +3,8 @@
 Facts: the QNN page of ONNX Runtime's documentation, and runs on the HTP emulation inside the Linux x86-64 wheel.
 """
 
-from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
+from embedmill.engine.catalogue.entry import Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
+from embedmill.engine.catalogue.runtimes import distributions
 
 QNN = Provider(
     name="qnn",
@@ -21,10 +22,7 @@ QNN = Provider(
             Fault(pattern=r"QNN_COMMON_ERROR_INCOMPATIBLE_BINARIES", meaning="driver too old"),
         ),
     ),
-    distributions=(
-        Distribution(system="Windows", architectures=("arm64", "x86_64"), package="onnxruntime-qnn"),
-        Distribution(system="Linux", architectures=("arm64", "x86_64"), package="onnxruntime-qnn"),
-    ),
+    distributions=distributions("onnxruntime-qnn", ("Windows", "Linux"), ("arm64", "x86_64")),
     note="on x86-64 the wheel only emulates the NPU, for tests",
     wsl="WSL2 passes no NPU through: run embedmill on the Windows side (README.md has its three lines)",
     kinds=("npu",),

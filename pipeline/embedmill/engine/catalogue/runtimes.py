@@ -1,6 +1,17 @@
 """Packages of ONNX Runtime, and failures of any provider."""
 
-from embedmill.engine.catalogue.entry import Distribution, Fault
+from embedmill.engine.catalogue.entry import Architecture, Distribution, Fault, System
+
+
+def distributions(
+    package: str, systems: tuple[System, ...], architectures: tuple[Architecture, ...], arguments: str = ""
+) -> tuple[Distribution, ...]:
+    """Return the distributions of a package that several systems share."""
+    return tuple(
+        Distribution(system=system, architectures=architectures, package=package, arguments=arguments)
+        for system in systems
+    )
+
 
 # Both carry DirectML too.
 WINDOWS = (

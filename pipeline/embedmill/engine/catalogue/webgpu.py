@@ -1,8 +1,7 @@
 """WebGPU: GPUs through Vulkan, Direct3D 12 or Metal."""
 
-from embedmill.engine.catalogue.entry import Distribution, Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
-
-_PACKAGE = "onnxruntime-ep-webgpu"
+from embedmill.engine.catalogue.entry import Fault, GraphChoice, Ladder, OnnxRuntime, Plugin, Provider
+from embedmill.engine.catalogue.runtimes import distributions
 
 WEBGPU = Provider(
     name="webgpu",
@@ -19,9 +18,8 @@ WEBGPU = Provider(
         ),
     ),
     distributions=(
-        Distribution(system="Linux", architectures=("x86_64", "arm64"), package=_PACKAGE),
-        Distribution(system="Windows", architectures=("x86_64", "arm64"), package=_PACKAGE),
-        Distribution(system="Darwin", architectures=("arm64",), package=_PACKAGE),
+        *distributions("onnxruntime-ep-webgpu", ("Linux", "Windows"), ("x86_64", "arm64")),
+        *distributions("onnxruntime-ep-webgpu", ("Darwin",), ("arm64",)),
     ),
     note="on Linux it needs libvulkan.so.1 and a Vulkan driver",
     kinds=("gpu",),

@@ -24,14 +24,10 @@ def _cgroup_cores(root: Path) -> int:
 
 def _read_quota(root: Path) -> tuple[int, int]:
     # Microseconds of CPU per period, and the period, by cgroup v2 or else v1; (0, 0) without a limit.
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return (int(quota), int(period)) if quota != "max" else (0, 0)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-        period = (root / "cpu/cpu.cfs_period_us").read_text()
-        return int(quota), int(period)
-    except (OSError, ValueError):
-        return 0, 0
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((root / file).read_text() for file in files).split()
+            return (int(quota), int(period)) if quota != "max" else (0, 0)
+        except (OSError, ValueError):
+            continue
+    return 0, 0

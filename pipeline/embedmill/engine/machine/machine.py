@@ -170,8 +170,6 @@ def _address_space_limit() -> int | None:
 def peak_memory_bytes() -> int:
     """Return the peak resident memory of this process."""
     if sys.platform == "win32":
-        import psutil
-
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 

@@ -11,46 +11,16 @@ import sys
 from collections.abc import Callable, Iterable
 
 # Linux's names, in the order of display.
-FEATURES = (
-    "f16c",
-    "fma",
-    "avx",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "neon",
-    "asimd",
-    "asimdhp",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "sme",
-    "sme2",
-)
+_AVX = ("f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16")
+_AMX = ("amx_tile", "amx_int8", "amx_bf16")
+_ARM = ("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme", "sme2")
+FEATURES = (*_AVX, *_AMX, *_ARM)
 
 # Numbers of IsProcessorFeaturePresent (winnt.h). Windows has none for F16C, VNNI and AMX.
-_WINDOWS_FEATURES = {
-    "avx": 39,
-    "avx2": 40,
-    "avx512f": 41,
-    "asimd": 19,
-    "asimdhp": 67,
-    "asimddp": 43,
-    "i8mm": 66,
-    "bf16": 68,
-    "sve": 46,
-    "sve2": 47,
-    "sme": 70,
-    "sme2": 71,
-}
+_WINDOWS_AVX = {"avx": 39, "avx2": 40, "avx512f": 41}
+_WINDOWS_NEON = {"asimd": 19, "asimdhp": 67, "asimddp": 43, "i8mm": 66, "bf16": 68}
+_WINDOWS_VECTORS = {"sve": 46, "sve2": 47, "sme": 70, "sme2": 71}
+_WINDOWS_FEATURES = _WINDOWS_AVX | _WINDOWS_NEON | _WINDOWS_VECTORS
 
 # Names below `hw.optional` of macOS, without `arm.`.
 _DARWIN_FEATURES = {

@@ -36,12 +36,10 @@ class Guard:
     ) -> None:
         self._watched = probe is not None
         self._probe = probe or UnknownProbe("nothing", "memory is not watched")
-        self._fraction = fraction
-        self._device = device
+        self._fraction, self._device = fraction, device
         # A driver may page device memory without an error; on the processor slowness has many other causes.
         self._slow_factor = Policy(reserve_bytes=0).slow_factor if device else math.inf
-        self._on_change = on_change
-        self._clock = clock
+        self._on_change, self._clock = on_change, clock
         self._began_s = clock()
         self._reserve_bytes: int | None = None
         self._pressure = Pressure(Policy(reserve_bytes=0, slow_factor=self._slow_factor))

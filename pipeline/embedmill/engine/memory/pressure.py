@@ -1,7 +1,4 @@
-"""Policy that scales the batch budget under memory pressure. Pure.
-
-Observations in, a scale out; the caller supplies the time.
-"""
+"""Policy that scales the batch budget under memory pressure. Pure."""
 
 from __future__ import annotations
 
@@ -48,12 +45,11 @@ class Pressure:
     """Scale of the batch budget, updated by observations; not thread-safe.
 
     `chosen_at` is the reading behind the budget. With it memory that this run itself has allocated since is no
-    pressure; without it, or where a reading does not separate processes, any shortage is.
+    pressure; without it, or where a reading does not separate processes, any shortage is. The caller supplies the time.
     """
 
     def __init__(self, policy: Policy, chosen_at: MemoryReading | None = None) -> None:
-        self._policy = policy
-        self._chosen_at = chosen_at
+        self._policy, self._chosen_at = policy, chosen_at
         self._slow = SlowBatches(policy.slow_factor)
         self._halvings = 0
         self._now_s = float("-inf")
@@ -88,8 +84,7 @@ class Pressure:
             needed += 1
         if needed > self._halvings:
             return self._short(reading, free, needed)
-        enough = self._halvings > 0 and free * 2.0 ** (self._halvings - 1) >= self._policy.ease * reserve
-        if enough:
+        if self._halvings > 0 and free * 2.0 ** (self._halvings - 1) >= self._policy.ease * reserve:
             return self._calm()
         self._calm_since_s = None
         return None
@@ -142,9 +137,9 @@ class Pressure:
             return None
         if self._calm_since_s is None:
             self._calm_since_s = self._now_s
-        if self._now_s - self._calm_since_s < self._hold_s:
-            return None
         held_s = self._now_s - self._calm_since_s
+        if held_s < self._hold_s:
+            return None
         self._calm_since_s = self._grown_at_s = self._now_s
         return self._change(self._halvings - 1, f"no pressure for {held_s:.0f} s")
 

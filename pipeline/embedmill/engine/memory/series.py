@@ -9,11 +9,9 @@ class Series:
     """Series of at most `keep` + 1 points, `keep` even."""
 
     def __init__(self, keep: int = 240) -> None:
-        self._keep = keep
-        self._stride = 1
+        self._keep, self._stride, self._merged = keep, 1, 0
         self._points: list[Point] = []
         self._last: Point | None = None
-        self._merged = 0
 
     def add(self, point: Point) -> None:
         """Append a point; a full series merges neighbours in pairs."""

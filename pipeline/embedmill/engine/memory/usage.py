@@ -54,13 +54,12 @@ class PeakMemory:
         if not self._stop.is_set():
             self._read()
         readings = list(self._readings)
-        own = [reading.own_bytes for reading in readings]
-        if all(value is not None for value in own):
-            return _above_first(own, "")
-        used = [reading.used_bytes for reading in readings]
-        if all(value is not None for value in used):
-            alone = readings[0].scope == "process"
-            return _above_first(used, "" if alone else "of all processes on the device together")
+        shared = "" if readings[0].scope == "process" else "of all processes on the device together"
+        own, used = [one.own_bytes for one in readings], [one.used_bytes for one in readings]
+        for sizes, note in ((own, ""), (used, shared)):
+            known = [size for size in sizes if size is not None]
+            if len(known) == len(sizes):
+                return PeakUsage(peak_bytes=max(known) - known[0], note=note)
         return PeakUsage(peak_bytes=None, note=next((one.reason for one in readings if one.reason), "unknown"))
 
     def _poll(self) -> None:
@@ -70,8 +69,3 @@ class PeakMemory:
     def _read(self) -> None:
         with self._lock:
             self._readings.append(self._probe.read())
-
-
-def _above_first(values: list[int | None], note: str) -> PeakUsage:
-    known = [value for value in values if value is not None]
-    return PeakUsage(peak_bytes=max(known) - known[0], note=note)

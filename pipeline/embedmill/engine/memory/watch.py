@@ -60,8 +60,7 @@ class Watch:
         self._probe = probe
         self._every_s = self._period_s = every_s
         self._clock, self._patience_s = clock, patience_s
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._poll, name="memory-watch", daemon=True)
         self._began_s = self._ended_s = clock()
         self._latest: tuple[float, MemoryReading] | None = None

@@ -20,7 +20,7 @@ File by file:
 
 from embedmill.tune.search.space import Knobs, Mode, Space, ladder_buckets, powers_of_two
 from embedmill.tune.search.tuner import find_pick
-from embedmill.tune.search.types import OUT_OF_MEMORY, Limits, Observation, Observed, Pick, Trial
+from embedmill.tune.search.types import OUT_OF_MEMORY, Limits, Observation, Pick, Trial
 
 __all__ = [
     "OUT_OF_MEMORY",
@@ -28,7 +28,6 @@ __all__ = [
     "Limits",
     "Mode",
     "Observation",
-    "Observed",
     "Pick",
     "Space",
     "Trial",

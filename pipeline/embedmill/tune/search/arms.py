@@ -15,9 +15,7 @@ TILE_ROWS = 8
 
 
 class Arms:
-    """Points ("arms") of a space of fixed shapes.
-
-    There are n of them.
+    """Arms: the n points of a space of fixed shapes.
 
     lengths    int64 [texts]
     knobs      of each arm; `mode` int64 [n] the number of the mode, `group` int64 [n] that of the precision

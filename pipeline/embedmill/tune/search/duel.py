@@ -33,14 +33,12 @@ Side = Literal["pick", "default"]
 
 
 class _Turn(Struct, frozen=True, kw_only=True):
-    """Batches of one side on one session.
-
-    `weight` turns their seconds into the side's seconds per useful token.
-    """
+    """Batches of one side on one session."""
 
     side: Side
     knobs: Knobs
     batches: list[Batch]
+    # Turns seconds of the batches into the side's seconds per useful token.
     weight: float
 
 

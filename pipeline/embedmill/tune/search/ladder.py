@@ -185,8 +185,7 @@ class LadderSearch:
 
     def _seconds(self) -> Floats:
         """Return likely seconds per batch: float64 [n]."""
-        seconds: Floats = np.exp(self._surrogate.posterior()[0])
-        return seconds
+        return np.exp(self._surrogate.posterior()[0])
 
     def _predicted(self, doubt: Floats | float) -> Floats:
         """Return seconds of each arm's next run, twice at first."""

@@ -26,8 +26,7 @@ class Memory:
     """Peaks and refusals of arms; `ceiling` in bytes."""
 
     def __init__(self, arms: Arms, ceiling_bytes: float) -> None:
-        self._arms = arms
-        self.ceiling = ceiling_bytes
+        self._arms, self.ceiling = arms, ceiling_bytes
         self.runs = np.zeros(len(arms), np.int64)
         self._proven_limit = np.inf
         self._peak = np.zeros(len(arms))
@@ -75,8 +74,7 @@ class Memory:
 
     def dominated(self) -> Bools:
         """Return arms that demand no more than a proven one."""
-        small: Bools = self._from(self.runs >= LEAST_RUNS) <= _SLACK
-        return small
+        return self._from(self.runs >= LEAST_RUNS) <= _SLACK
 
     def least(self) -> Floats:
         """Return the least bytes of each arm, by smaller ones."""

@@ -45,9 +45,10 @@ class Objective:
         self._rows = np.array([bucket.rows for bucket in arms.buckets])
         self._heights = np.unique(self._sequence)
         ordered = np.sort(arms.lengths)
-        total = float(ordered.sum())
         # Texts up to each sequence, per useful token of all.
-        self._texts = np.concatenate([[0.0], np.searchsorted(ordered, self._heights, side="right") / total])
+        self._texts = np.concatenate(
+            [[0.0], np.searchsorted(ordered, self._heights, side="right") / float(ordered.sum())]
+        )
         self._tokens = expected_tokens
 
     def best(self, costs: Costs) -> CostedLadder | None:

@@ -75,8 +75,7 @@ def powers_of_two(least: int, most: int) -> tuple[int, ...]:
 def ladder_buckets(sequences: tuple[int, ...], *, longest: int, most_rows: int, most_tokens: int) -> tuple[Bucket, ...]:
     """Return every bucket that a ladder may contain.
 
-    Rows are powers of two for each sequence; the greatest sequence is `longest`.
-    Raises ConfigError where `longest` exceeds `most_tokens`.
+    Rows are powers of two; the greatest sequence is `longest`. Raises ConfigError where it exceeds `most_tokens`.
     """
     if longest > most_tokens:
         raise ConfigError(f"a text of {longest} tokens does not fit into a batch of {most_tokens} padded tokens")

@@ -87,9 +87,8 @@ class Surrogate:
         level = float(values.mean())
         values, expected = values - level, expected + level
         across = self._kernel[:, seen]
-        solved = np.linalg.solve(
-            self._kernel[np.ix_(seen, seen)] + np.diag(errors), np.column_stack([values, across.T])
-        )
+        among = self._kernel[np.ix_(seen, seen)] + np.diag(errors)
+        solved = np.linalg.solve(among, np.column_stack([values, across.T]))
         variance = self._kernel.diagonal() - np.einsum("ij,ji->i", across, solved[:, 1:])
         return expected + across @ solved[:, 0], np.sqrt(np.maximum(variance, 1e-12))
 

@@ -73,8 +73,7 @@ class Observed(Struct, frozen=True, kw_only=True):
 class Pick(Struct, frozen=True, kw_only=True):
     """Settings to run the job with.
 
-    mode                  precision, streams, threads, in-flight batches
-    packing               the budget or the ladder
+    mode, packing         every setting except the size of a batch; the budget or the ladder
     tokens_per_s          expected useful tokens per second over the whole job
     peak_bytes            expected peak, all sessions of a ladder together; None: unknown
     ended                 settled: nothing is likely to be better by more than the tolerance; time: the time was up;
@@ -82,8 +81,7 @@ class Pick(Struct, frozen=True, kw_only=True):
     unproven              buckets of the ladder that were not run themselves; larger ones were
     verdict               how the best found compares with the default, as in `Tuning`
     gains                 ratio of the rate found to the default's, one per pair of runs
-    seconds               spent on trials
-    observations          every trial, in order
+    seconds, observations of all trials, in order
     """
 
     mode: Mode

@@ -13,15 +13,7 @@ from embedmill.engine.machine.memory.host import HostProbe
 from embedmill.engine.machine.memory.nvml import NvmlProbe
 from embedmill.engine.machine.memory.probe import MemoryReading, Probe, UnknownProbe, ceiling, reserve
 
-__all__ = [
-    "DeviceFacts",
-    "MemoryReading",
-    "MemorySource",
-    "Probe",
-    "ceiling",
-    "probe_for",
-    "reserve",
-]
+__all__ = ["DeviceFacts", "MemoryReading", "MemorySource", "Probe", "ceiling", "probe_for", "reserve"]
 
 # Interfaces that report memory; `vendor` is for providers that drive GPUs of any vendor.
 MemorySource = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
@@ -76,12 +68,10 @@ def _by_vendor(device: DeviceFacts) -> MemorySource:
 
 
 def _nvidia(device: DeviceFacts) -> Probe:
-    identity = device.uuid or device.bus_id
-    if identity:
-        return NvmlProbe(identity)
-    if device.cuda_index is None:
+    identity = device.uuid or device.bus_id or device.cuda_index
+    if identity is None:
         return UnknownProbe("NVML", "the runtime does not say which GPU it uses")
-    return NvmlProbe(device.cuda_index)
+    return NvmlProbe(identity)
 
 
 def _windows(device: DeviceFacts) -> Probe:

@@ -33,10 +33,8 @@ class AmdgpuProbe(Probe):
         root: Path = Path("/"),
         ram: Callable[[], int] = available_ram,
     ) -> None:
-        self._root = root
-        self._ram = ram
-        self._bus_id = bus_id.lower()
-        self._integrated = integrated
+        self._root, self._ram = root, ram
+        self._bus_id, self._integrated = bus_id.lower(), integrated
         self._folder: Path | None = None
         self._closed = False
 

@@ -22,15 +22,15 @@ class HostProbe(Probe):
     """Probe of RAM; `root` holds /proc and /sys."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
-        self._closed = False
+        self._root, self._closed = root, False
 
     def read(self) -> MemoryReading:
         """Read resident memory, and the rest of the tightest limit."""
         if self._closed:
             return unknown(_SOURCE, "the probe was closed")
         try:
-            status = _status(self._root)
+            # proc_pid_status(5); empty on other systems.
+            status = _kilobytes(read_text(self._root / "proc/self/status"))
             limits = [_ram(), *_committed(self._root), *cgroup_limits(self._root), *_resource_limits(status)]
             own = status["VmRSS"] if "VmRSS" in status else psutil.Process().memory_info().rss
         except (OSError, ValueError, psutil.Error) as error:
@@ -82,11 +82,6 @@ def _resource_limits(status: dict[str, int]) -> Iterator[MemoryLimit]:
         limit = resource.getrlimit(getattr(resource, name))[0]
         if limit != resource.RLIM_INFINITY:
             yield MemoryLimit(source=name, limit_bytes=limit, used_bytes=_required(status, line, "/proc/self/status"))
-
-
-def _status(root: Path) -> dict[str, int]:
-    # proc_pid_status(5); empty on other systems.
-    return _kilobytes(read_text(root / "proc/self/status"))
 
 
 def _kilobytes(text: str) -> dict[str, int]:

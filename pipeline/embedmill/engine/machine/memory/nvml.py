@@ -26,12 +26,10 @@ class NvmlProbe(Probe):
     """
 
     def __init__(self, device: int | str, *, cuda: Any = None) -> None:
-        self._device = device
-        self._cuda = cuda
+        self._device, self._cuda, self._failed = device, cuda, ""
         self._nvml: Any = None
-        self._errors: tuple[type[Exception], ...] = ()
         self._handle: Any = None
-        self._failed = ""
+        self._errors: tuple[type[Exception], ...] = ()
 
     def read(self) -> MemoryReading:
         """Read the use of all processes; failed openings are final."""

@@ -32,14 +32,12 @@ class WindowsProbe(Probe):
         ram: Callable[[], int] = available_ram,
         patience_s: float = 2.0,
     ) -> None:
-        self._luid = luid
-        self._integrated = integrated
+        self._luid, self._integrated = luid, integrated
         self._dxgi, self._pdh = dxgi, pdh
         self._ram, self._patience_s = ram, patience_s
         self._adapter: DxgiAdapter | None = None
         self._counters: GpuCounters | None = None
-        self._no_counters = ""
-        self._failed = ""
+        self._failed = self._no_counters = ""
         self._lock = threading.Lock()
 
     def read(self) -> MemoryReading:
