@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -82,6 +83,11 @@ BROAD_EXCEPTS = ["base/prefetch.py", "batch/tokenise.py", "cli/main.py"]
 MAX_FILE_LINES = 300
 LONG_FILES: dict[str, str] = {}
 MAX_FUNCTION_LINES = 40
+
+# The subject of a first line is a verb or a term, never a pronoun or a question.
+RIDDLE = re.compile(
+    r"(?i:\b(it|its|itself|they|them|their|those|these|who|whose|whom)\b)|^(What|How|Which|Who|Where|Whether)\b"
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Node = TypeVar("Node", bound=ast.AST)
@@ -197,6 +203,17 @@ def test_everything_public_has_a_docstring() -> None:
     assert [place for file in FILES for place, node in public(file) if not ast.get_docstring(node)] == []
 
 
+def test_docstrings_begin_with_a_short_line_without_pronouns() -> None:
+    """At most ten words; the subject is a verb or a term of the trade."""
+    firsts = [(place, (ast.get_docstring(node) or "").split("\n")[0]) for place, node in documented()]
+    assert [(place, first) for place, first in firsts if len(first.split()) > 10 or RIDDLE.search(first)] == []
+
+
+def test_comments_say_why_on_one_line_in_forty_to_twenty() -> None:
+    lines = [line.strip() for file in FILES for line in (HOUSE / file).read_text("utf-8").splitlines()]
+    assert 0.025 <= sum(line.startswith("#") for line in lines) / len(lines) <= 0.05
+
+
 def test_every_function_is_annotated_in_full() -> None:
     assert [place for place, node in functions() if not is_annotated(node)] == []
 
@@ -307,6 +324,14 @@ def functions() -> Iterator[tuple[str, Function]]:
         for place, node in places(file, ast.AST):
             if isinstance(node, Function):
                 yield f"{place} {node.name}", node
+
+
+def documented() -> Iterator[tuple[str, ast.Module | ast.ClassDef | Function]]:
+    """(file:line, node) of every module, class and function with a docstring."""
+    for file in FILES:
+        for place, node in places(file, ast.AST):
+            if isinstance(node, ast.Module | ast.ClassDef | Function) and ast.get_docstring(node):
+                yield place, node
 
 
 def is_annotated(node: Function) -> bool:
