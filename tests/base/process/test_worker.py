@@ -76,6 +76,17 @@ def test_a_process_that_hangs_can_be_ended(worker: Worker, frames: queue.Queue[b
     assert children() == []
 
 
+def test_what_a_killed_process_left_in_its_temporary_folder_is_removed(frames: queue.Queue[bytes | None]) -> None:
+    with Worker(MODULE, "ready") as worker:
+        worker.listen(frames.put)
+        worker.send(b"file")
+        assert frames.get(timeout=30) == b"ready"
+        left = Path((frames.get(timeout=30) or b"").decode())
+        assert left.is_dir()
+        worker.end()
+    assert not left.parent.exists()
+
+
 def test_no_process_at_all_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pytest.raises(WorkerEnded, match="a process could not be started"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 
 from embedmill.base.process.worker import ParentPipe
@@ -24,6 +25,8 @@ def reply(question: bytes) -> bytes:
     if word == "noise":
         # As native code prints: past Python's own streams.
         os.write(1, b"the driver says hello\n")
+    elif word == "file":
+        return tempfile.mkdtemp().encode()
     elif word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif word == "fail":

@@ -28,13 +28,16 @@ class Worker:
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start `main(*arguments)`; only `listen` reads. Raises WorkerEnded."""
+        # A process that is killed, or whose driver crashes, cannot remove its temporary files: its parent does.
+        self._scratch = tempfile.TemporaryDirectory(prefix="embedmill-worker-", ignore_cleanup_errors=True)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command, pipe = command_of(module, *arguments), subprocess.PIPE
+        environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)
         try:
-            self._child = subprocess.Popen(
-                command_of(module, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
-            )
+            self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
         except OSError as error:
             self._errors.close()
+            self._scratch.cleanup()
             raise WorkerEnded(f"a process could not be started: {error.strerror}") from error
         self._sending = threading.Lock()
         self._reader: threading.Thread | None = None
@@ -56,6 +59,7 @@ class Worker:
                 if pipe is not None:
                     _close(pipe)
             self._errors.close()
+        self._scratch.cleanup()
 
     def send(self, frame: bytes) -> None:
         """Send a frame; thread-safe. Raises WorkerEnded after the end."""
