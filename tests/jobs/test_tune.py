@@ -243,6 +243,31 @@ class TestKept:
         assert str(kept) in caplog.text
         assert json.loads(kept.read_bytes())["packing"]["budget_tokens"] == 512
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"precision": "fp7"},
+            {"streams": -1},
+            {"threads": 10**6},
+            {"in_flight": 0},
+            {"packing": {"budget_tokens": 10**12}},
+            {"packing": {"budget_tokens": 0}},
+            {"packing": {"budget_tokens": 512, "buckets": [{"rows": 1 << 30, "sequence": 1 << 30}]}},
+        ],
+        ids=str,
+    )
+    def test_settings_that_no_tuning_finds_are_ignored_with_a_warning(
+        self, machine: Machine, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A record may be damaged, or someone else's: a run with 10^6 threads takes the machine down."""
+        kept = settled().kept
+        assert kept is not None
+        kept.write_text(json.dumps(json.loads(kept.read_bytes()) | changes))
+        found = settled(rows=10)
+        assert found.tuning is None
+        assert found.spec.packing.budget_tokens == 512
+        assert f"{kept} holds settings that no tuning here finds" in caplog.text
+
     def test_runs_that_are_twice_much_slower_than_was_found_lead_to_another_tuning(self, machine: Machine) -> None:
         for _ in range(2):
             found = settled()

@@ -21,7 +21,7 @@ from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 from embedmill.tune.job import TuningJob, tunings_folder
 from embedmill.tune.kept import holds
-from embedmill.tune.space import is_open, space_of
+from embedmill.tune.space import is_open, offers, space_of
 
 LOG = logging.getLogger("embedmill")
 # A run tunes for at most this part of its expected time, and not at all where that is less than this part of a whole
@@ -60,6 +60,9 @@ def settings_for(
         return default
     job = TuningJob(model, engine, target, sampled.tokens)
     tuning = read_record(job.path, Tuning)
+    if tuning is not None and not offers(job.space, tuning):
+        LOG.warning("%s holds settings that no tuning here finds; the file is ignored and made anew", job.path)
+        tuning = None
     if tuning is not None and holds(tuning, job.ceiling_bytes):
         return _tuned(default, tuning, job.path)
     expected = sampled.tokens_of(rows)

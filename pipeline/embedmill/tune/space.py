@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from embedmill.base.config import MIB, EngineTable
 from embedmill.base.records import Batch, IntArray, Model
+from embedmill.base.results import Tuning
 from embedmill.batch.pack import pack
 from embedmill.engine.catalogue.entry import Ladder, Precision, Provider
 from embedmill.engine.machine.cores import usable_cores
@@ -43,6 +44,18 @@ def space_of(target: Target, model: Model, config: EngineTable) -> Space:
         most_tokens=max(budget * _MORE, model.max_tokens),
     )
     return Space(modes=modes, default=default, buckets=default.buckets if config.budget_tokens else buckets)
+
+
+def offers(space: Space, tuning: Tuning) -> bool:
+    """Return whether a tuning can have found such settings."""
+    mode = (tuning.precision, tuning.streams, tuning.threads, tuning.in_flight)
+    budgets = {space.default.budget_tokens, *space.budgets_tokens}
+    return (
+        mode in [(one.precision, one.streams, one.threads, one.in_flight) for one in space.modes]
+        and bool(tuning.packing.buckets) == bool(space.default.buckets)
+        and set(tuning.packing.buckets) <= {*space.default.buckets, *space.buckets}
+        and (bool(space.buckets) or tuning.packing.budget_tokens in budgets)
+    )
 
 
 def is_open(space: Space) -> bool:
