@@ -23,6 +23,7 @@ from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 from embedmill.engine.target import Target
 from embedmill.jobs.tune import tune
+from embedmill.report.tuning import tuning_summary
 from embedmill.tune import job as tune_module
 from embedmill.tune.batches import Settings, note_rate, settings_for
 from embedmill.tune.kept import disturbed, drifted, kept_tunings, outgrown
@@ -230,6 +231,11 @@ class TestKept:
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
         assert kept_tunings()[0].verdict == "default"
 
+    def test_a_record_without_its_conditions_is_shown_all_the_same(self, machine: Machine) -> None:
+        tuning = settled().tuning
+        assert tuning is not None
+        assert tuning_summary(structs.replace(tuning, holds_for={})).startswith("unknown, unknown fp32: ")
+
     @pytest.mark.parametrize("words", [b"", b"{", b'{"made": 3}', b"\xff\xfe"])
     def test_a_damaged_file_is_passed_over_with_a_warning_and_made_anew(
         self, machine: Machine, words: bytes, caplog: pytest.LogCaptureFixture
@@ -380,7 +386,7 @@ class TestCommand:
             tune(self.config(tmp_path, tiny_model, [{"id": "1", "text": ""}]))
 
     def test_a_chart_in_no_folder_is_told_before_anything_runs(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="there is no folder"):
+        with pytest.raises(OutputError, match="cannot be written"):
             tune(RunConfig(), chart=tmp_path / "nowhere" / "chart.html")
 
     def test_nothing_left_to_tune_is_told(self, empty_home: Path, tmp_path: Path, tiny_model: Path) -> None:

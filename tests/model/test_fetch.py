@@ -127,3 +127,13 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], place: str) -> N
     assert place in error["message"]
     assert "could not be fetched from the hub" in error["message"]
     assert "\n" not in error["message"]
+
+
+def test_a_module_of_the_working_directory_is_not_run_in_place_of_pip(tmp_path: Path) -> None:
+    (tmp_path / "pip.py").write_text("open('ran', 'w')")
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
+    command = [sys.executable, "-m", "embedmill", "model", "add"]
+    environment = os.environ | unreachable | {"EMBEDMILL_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from embedmill.base.config import RunConfig
-from embedmill.base.errors import ConfigError, InputError, OutputError
+from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.files import local
 from embedmill.base.home import write_record
 from embedmill.base.results import Tuning
@@ -27,8 +27,8 @@ def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None =
     By default 27 s, or 90 s for fixed shapes; `chart` is an HTML page of the search. Raises the errors of a run, and
     DeviceError where no batch fits under the ceiling.
     """
-    if chart is not None and not chart.parent.is_dir():
-        raise OutputError(f"{chart} cannot be written: there is no folder {chart.parent}; make it, or name another")
+    if chart is not None:
+        local.check_writable(chart)
     job = Job(config)
     job.check_model()
     shards = job.plan()

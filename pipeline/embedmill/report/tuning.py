@@ -40,7 +40,8 @@ def tuning_page(tuning: Tuning, style: str) -> str:
 
 def tuning_summary(tuning: Tuning) -> str:
     """Return a tuning for a terminal."""
-    where = tuning.holds_for
+    # A record may be damaged, and the others are shown all the same.
+    where = dict.fromkeys(("model", "provider", "lengths"), "unknown") | tuning.holds_for
     lines = [
         f"{where['model'].split(' ')[0]}, {where['provider']} {tuning.precision}: {pick_words(tuning)}",
         f"  for texts of {where['lengths'].replace('_', ' ').replace('-', ', ')} tokens; made {tuning.made}",
