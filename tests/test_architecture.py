@@ -226,6 +226,13 @@ def test_start_up_is_quick_because_heavy_libraries_stay_out(module: str) -> None
     assert done.stdout.strip() == "[]"
 
 
+def test_a_run_does_not_load_what_only_a_bundle_or_a_bench_needs() -> None:
+    rare = ("onnx", "huggingface_hub")
+    program = f"import sys, embedmill.jobs.run; print([name for name in {rare!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 @cache
 def tree(file: str) -> ast.Module:
     """The syntax tree of a file of the house."""

@@ -12,8 +12,6 @@ from embedmill.base.records import FloatArray, Work
 from embedmill.engine.memory.usage import PeakUsage
 from embedmill.engine.runners.process import ProcessRunner
 from embedmill.engine.sessions.canary import cosines_of
-from embedmill.model.flops import text_flops
-from embedmill.model.matrix_peak import peak_flops, write_peak_graph
 
 # Square matrices: small ones stay in a CPU's caches, large ones fill a GPU.
 PEAK_SIZES = (256, 512, 1024, 2048, 4096)
@@ -67,6 +65,9 @@ def figures_of(
     request: FigureRequest, runner: ProcessRunner, work: Work, rows: list[int], vectors: FloatArray, usage: PeakUsage
 ) -> Figures:
     """Gather figures of a pass with `vectors` of texts `rows`."""
+    # Only a bench needs onnx, which costs every run 40 MiB where it is imported at the top.
+    from embedmill.model.flops import text_flops
+
     model = runner.spec.model
     unfused = model.graphs.get("unfused")
     cost = text_flops(model.path(unfused.file)) if unfused is not None else None
@@ -95,6 +96,8 @@ def _cosine(request: FigureRequest, vectors: FloatArray, rows: list[int]) -> flo
 
 def _peak(sizes: tuple[int, ...], runner: ProcessRunner) -> tuple[float | None, str]:
     """Measure matrix operations per second, or tell the reason against."""
+    from embedmill.model.matrix_peak import peak_flops, write_peak_graph
+
     target = runner.spec.target
     if not sizes:
         return None, "it was not asked for"
