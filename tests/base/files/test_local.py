@@ -144,16 +144,6 @@ def test_a_failed_sync_is_not_tried_again(tmp_path: Path, scratch: Path, monkeyp
 
 
 @posix
-@pytest.mark.parametrize("write", WRITERS)
-def test_a_folder_that_cannot_be_synced_is_an_error(
-    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., None]
-) -> None:
-    monkeypatch.setattr(os, "fsync", failing(errno.EIO, on_call=2))
-    with pytest.raises(OutputError):
-        write(tmp_path / "file", b"new", scratch=scratch)
-
-
-@posix
 def test_all_bytes_are_synced_before_the_rename_and_the_folder_after(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
