@@ -47,7 +47,10 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("modle = 'x'", "unknown key `modle`; did you mean `model`?"),
         ("[shards]\nrows = 1", "unknown key `shards`; did you mean `shard`?"),
         ("[shard]\nrow = 1", "unknown key `shard.row`; did you mean `shard.rows`?"),
-        ("[limits]\nzzz = 1", "unknown key `limits.zzz`; known here: expansion, record_bytes, text_bytes"),
+        (
+            "[limits]\nzzz = 1",
+            "unknown key `limits.zzz`; known here: expansion, record_bytes, text_bytes, zstd_window_log",
+        ),
     ],
 )
 def test_an_unknown_key_is_told_the_nearest_one(tmp_path: Path, text: str, message: str) -> None:

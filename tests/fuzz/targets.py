@@ -10,11 +10,13 @@ from embedmill.base.configfile import load_config, parse_config
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import InputFile
 from embedmill.source.columns import ResolvedColumns, text_carried
-from embedmill.source.formats.jsonl import JsonParser
+from embedmill.source.formats.boundaries import LineCutter
+from embedmill.source.formats.jsonl import JsonParser, Layout
 
 CONFIG = parse_config(
     {"columns": {"carry": ["n", "s"], "types": {"n": "int64"}}, "input": {"paths": ["a"]}}, place="fuzz"
 )
+LAYOUT = Layout(cutter=LineCutter, start=0, is_array=False)
 
 
 def jsonl(data: bytes) -> None:
@@ -22,7 +24,7 @@ def jsonl(data: bytes) -> None:
     file = InputFile(path="a", name="a", format="jsonl", compression="", size_bytes=len(data), digest="")
     columns = ResolvedColumns(text="text", id="id", carried=text_carried(CONFIG))
     lines = data.splitlines(keepends=True)
-    block = JsonParser(file, CONFIG, columns).block(lines, 0)
+    block = JsonParser(file, CONFIG, columns, LAYOUT, "utf-8").block(lines, 0)
     assert block.count == len(lines)
     for text in (*block.ids, *block.texts):
         text.encode()

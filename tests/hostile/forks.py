@@ -84,7 +84,7 @@ class Forks:
 
 
 def _read(config: RunConfig) -> dict[str, Any]:
-    files = source.discover(config.input)
+    files = source.discover(config.input).files
     columns = source.resolve(files, config)
     seen = hashlib.sha256()
     counts = [0, 0, 0, 0]

@@ -80,7 +80,8 @@ class TestRows:
     ) -> None:
         rows = make_rows(40) + [{"id": f"awkward-{n}", "text": text} for n, text in enumerate(AWKWARD)]
         WRITERS[name](tmp_path / name, rows)
-        run(make_config(tiny_model, tmp_path / name, tmp_path / "out", shard={"rows": 15}), quiet=True)
+        options = {"shard": {"rows": 15}, "input": {"csv_quote": '"'}}
+        run(make_config(tiny_model, tmp_path / name, tmp_path / "out", **options), quiet=True)
         assert ids_of(tmp_path / "out") == [row["id"] for row in rows]
         assert_close(vectors_of(tmp_path / "out"), embedded(tiny_model, texts_of(rows)))
 

@@ -112,11 +112,9 @@ class TestBadRows:
         assert result.totals.rows_skipped == len(POLICIES[policy]) + 1, "the blank line is skipped too"
 
     @pytest.mark.parametrize("policy", POLICIES)
-    def test_a_failing_kind_ends_the_run_and_names_the_line(
-        self, tmp_path: Path, tiny_model: Path, policy: str
-    ) -> None:
+    def test_a_failing_kind_ends_the_run_and_names_the_row(self, tmp_path: Path, tiny_model: Path, policy: str) -> None:
         line = [row["id"] for row in BAD_ROWS].index(POLICIES[policy][0]) + 1 if policy != "duplicate_id" else 8
-        with pytest.raises(InputError, match=rf"bad\.jsonl, line {line}: "):
+        with pytest.raises(InputError, match=rf"bad\.jsonl, row {line}: "):
             run(bad_job(tmp_path, tiny_model, **{policy: "fail"}), quiet=True)
 
     def test_empty_texts_may_be_embedded(self, tmp_path: Path, tiny_model: Path) -> None:

@@ -93,17 +93,24 @@ class TestAgain:
 
 
 BASE: dict[str, Any] = {
+    "input": {"csv_header": False},
     "columns": {"carry": ["kind"]},
     "text": {"chunk_tokens": 16, "chunk_overlap": 2},
 }
 # Every option that changes the output, with a value other than the one above or the default.
 OTHER: dict[str, Any] = {
     "input.format": "jsonl",
+    "input.encoding": "latin-1",
     "input.csv_delimiter": ";",
+    "input.csv_quote": "",
+    "input.csv_escape": "\\",
+    "input.csv_header": True,
     "columns.text": "title",
     "columns.id": "title",
     "columns.carry": [],
     "columns.types": {"kind": "int64"},
+    "columns.carry_as": {"kind": "sort"},
+    "columns.names": ["id", "text"],
     "rows.null_text": "skip",
     "rows.empty_text": "embed",
     "rows.wrong_type": "skip",

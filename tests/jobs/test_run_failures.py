@@ -93,7 +93,7 @@ class TestFailures:
         rows = [*make_rows(25), {"id": "bad", "text": None}, *make_rows(40)[26:]]
         source = write_jsonl(tmp_path / "a.jsonl", rows)
         config = make_config(tiny_model, source, tmp_path / "out", shard={"rows": 10}, rows={"null_text": "fail"})
-        with pytest.raises(InputError, match="line 26"):
+        with pytest.raises(InputError, match="row 26"):
             run(config, quiet=True)
         assert [entry.ordinal for entry in read_entries(tmp_path / "out")] == [0, 1]
 

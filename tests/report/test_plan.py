@@ -8,6 +8,7 @@ from embedmill.report.plan import PlanResult, plan_summary
 
 PLAN = PlanResult(
     files=3,
+    left_out={".md": 2, "no ending": 1},
     input_bytes=1 << 20,
     rows=1000,
     shards=2,
@@ -30,6 +31,7 @@ PLAN = PlanResult(
 def test_a_plan_tells_time_memory_and_bytes_and_that_nothing_was_written() -> None:
     words = plan_summary(PLAN)
     assert "1000 rows in 3 files (1.0 MiB), cut into 2 shards" in words
+    assert "3 files in the input folders were not read: 2 .md, 1 no ending" in words
     assert "about 1m23s on cpu" in words
     assert "about 300.0 MiB at most" in words
     assert "990 vectors, about 2.0 MiB; nothing was written" in words

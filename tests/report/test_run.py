@@ -14,6 +14,7 @@ RESULT = RunResult(
     identity="0" * 64,
     totals=TOTALS,
     rows_before=0,
+    left_out={".json.lz4": 4},
     engine=EngineFacts(
         provider="cpu", device="Rare CPU", precision="fp32", streams=2, threads=1, sessions=[], chosen="asked for"
     ),
@@ -38,6 +39,7 @@ def test_a_run_tells_what_it_did_and_where_it_is() -> None:
     words = run_summary(RESULT)
     assert "embedded 100 rows in 4.0s (25.0 rows/s)" in words
     assert "tiny, cpu fp32 on Rare CPU, 2 x 1 threads" in words
+    assert "  4 files in the input folders were not read: 4 .json.lz4\n" in words
     assert "10.0k tokens, 1.0% padding, 10.0% truncated" in words
     assert "out/*.parquet (90 vectors, 2 files, 1.0 MiB)" in words
 

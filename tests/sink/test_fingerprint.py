@@ -20,11 +20,17 @@ OTHER_VALUES: dict[str, Any] = {
     "model": "another",
     "input.paths": ["elsewhere"],
     "input.format": "csv",
+    "input.encoding": "cp1252",
     "input.csv_delimiter": ";",
+    "input.csv_quote": "'",
+    "input.csv_escape": "\\",
+    "input.csv_header": False,
     "columns.text": "body",
     "columns.id": "key",
     "columns.carry": ["url", "year"],
     "columns.types": {"url": "int64"},
+    "columns.carry_as": {"url": "link"},
+    "columns.names": ["text", "url"],
     "rows.null_text": "skip",
     "rows.empty_text": "embed",
     "rows.wrong_type": "fail",
@@ -33,6 +39,7 @@ OTHER_VALUES: dict[str, Any] = {
     "rows.duplicate_id": "keep",
     "rows.max_quarantined": 5,
     "limits.expansion": 5,
+    "limits.zstd_window_log": 31,
     "shard.rows": 100,
     "shard.text_bytes": 1000,
     "text.prompt": "query: ",
@@ -60,6 +67,8 @@ OTHER_VALUES: dict[str, Any] = {
 # What another option must say for a value to be allowed.
 NEEDED: dict[str, dict[str, Any]] = {
     "columns.types": {"columns.carry": ["url"]},
+    "columns.carry_as": {"columns.carry": ["url"]},
+    "columns.names": {"input.csv_header": False},
     "text.chunk_overlap": {"text.chunk_tokens": 100},
 }
 

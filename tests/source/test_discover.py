@@ -24,7 +24,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def find(*paths: Path | str, format: str = "auto") -> list[InputFile]:
-    return discover(InputTable(paths=tuple(str(path) for path in paths), format=format))  # type: ignore[arg-type]
+    return discover(InputTable(paths=tuple(str(path) for path in paths), format=format)).files  # type: ignore[arg-type]
 
 
 def names(*paths: Path | str, format: str = "auto") -> list[str]:
@@ -43,8 +43,18 @@ def test_an_output_below_the_input_is_no_input_but_can_be_named(tmp_path: Path) 
 
 
 def test_a_folder_leaves_out_hidden_names_and_unknown_endings(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jsonl", ".b.jsonl", "_c.jsonl", "_d/e.jsonl", ".f/g.jsonl", "h.txt", "i.json", "j.parquet.gz")
-    assert names(tmp_path) == ["a.jsonl"]
+    touch(tmp_path, "a.jsonl", ".b.jsonl", "_c.jsonl", "_d/e.jsonl", ".f/g.jsonl", "h.txt", "h.md", "i.json.bz2")
+    touch(tmp_path, "j.parquet.gz", "k", "l.txt", "_SUCCESS", ".h.crc", "out/_ledger/job.json", "out/part-0.parquet")
+    found = discover(InputTable(paths=(str(tmp_path),)))
+    assert [file.name for file in found.files] == ["a.jsonl", "i.json.bz2"]
+    assert found.left_out == {
+        ".md": 1,
+        ".parquet.gz": 1,
+        ".txt": 2,
+        "hidden .jsonl": 2,
+        "no ending": 1,
+        "output of embedmill": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,6 +66,10 @@ def test_a_folder_leaves_out_hidden_names_and_unknown_endings(tmp_path: Path) ->
         ("a.JSONL", "jsonl", ""),
         ("a.ndjson.zst", "jsonl", "zstd"),
         ("a.csv.gz", "csv", "gzip"),
+        ("a.json", "jsonl", ""),
+        ("a.json.gz", "jsonl", "gzip"),
+        ("a.csv.BZ2", "csv", "bzip2"),
+        ("a.ndjson.xz", "jsonl", "xz"),
         ("a.tsv", "csv", ""),
     ],
 )
@@ -134,7 +148,9 @@ def test_a_set_format_is_taken_as_said(tmp_path: Path) -> None:
     touch(tmp_path, "a.json", "b.txt.gz", "c.csv", "d.jsonl")
     assert names(tmp_path / "?.*", format="jsonl") == ["a.json", "b.txt.gz", "c.csv", "d.jsonl"]
     assert [file.compression for file in find(tmp_path / "b.txt.gz", format="jsonl")] == ["gzip"]
-    assert names(tmp_path, format="jsonl") == ["d.jsonl"]
+    # In a folder not where the ending is that of another format.
+    assert names(tmp_path, format="jsonl") == ["a.json", "b.txt.gz", "d.jsonl"]
+    assert discover(InputTable(paths=(str(tmp_path),), format="jsonl")).left_out == {".csv": 1}
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedmill.base.errors import InputError
+from embedmill.base.config import RunConfig
+from embedmill.base.errors import ConfigError, InputError
+from embedmill.source.compression import COMPRESSIONS
 from embedmill.source.stream import ByteStream, translated
 from tests.support.corpora import Corpus, packed
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DATA = bytes(range(97, 123)) * 1000
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ByteStream]:
-    (file,) = Corpus(path.parent).job(path.name).files
-    with closing(ByteStream(file)) as stream:
+def opened(path: Path, **tables: Any) -> Iterator[ByteStream]:
+    job = Corpus(path.parent).job(path.name, **tables)
+    with closing(ByteStream(job.files[0], job.config)) as stream:
         yield stream
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.jsonl.bz2", "a.jsonl.xz"])
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(0, len(DATA)), st.integers(0, 3000))))
 def test_any_order_of_seeks_and_reads_gives_what_the_file_holds(
@@ -38,7 +47,7 @@ def test_any_order_of_seeks_and_reads_gives_what_the_file_holds(
             assert stream.position == min(position + size, len(DATA))
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 def test_members_and_frames_one_after_the_other_are_read_as_one(corpus: Corpus, suffix: str) -> None:
     path = corpus.folder / f"a.jsonl{suffix}"
     path.write_bytes(packed(DATA, suffix) + packed(DATA[:7], suffix))
@@ -46,15 +55,15 @@ def test_members_and_frames_one_after_the_other_are_read_as_one(corpus: Corpus, 
         assert stream.read(10**6) == DATA + DATA[:7]
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize("kept", [0.2, 0.9, 0.999])
 def test_a_truncated_file_is_an_error_that_names_it(corpus: Corpus, suffix: str, kept: float) -> None:
     whole = packed(DATA, suffix)
     path = corpus.folder / f"a.jsonl{suffix}"
     path.write_bytes(whole[: int(len(whole) * kept)])
-    kind = {".gz": "gzip", ".zst": "zstd"}[suffix]
+    kind = COMPRESSIONS[suffix]
     message = rf"a\.jsonl{suffix}: truncated or damaged \({kind}\): .*; replace the file or leave it out"
-    with opened(path) as stream, pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message), opened(path) as stream:
         stream.read(10**6)
 
 
@@ -77,12 +86,75 @@ def test_after_a_failed_read_a_seek_starts_afresh(corpus: Corpus) -> None:
         assert stream.read(3) == DATA[5:8]
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
-def test_an_empty_file_has_no_bytes(corpus: Corpus, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".bz2", ".xz"])
+def test_an_empty_text_has_no_bytes(corpus: Corpus, suffix: str) -> None:
+    with opened(corpus.write(f"a.jsonl{suffix}", b"")) as stream:
+        assert stream.read(10) == b""
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
+def test_a_packed_file_of_no_bytes_is_an_error(corpus: Corpus, suffix: str) -> None:
     path = corpus.folder / f"a.jsonl{suffix}"
     path.write_bytes(b"")
+    with (
+        pytest.raises(InputError, match=r"has no bytes, so it is no \w+ file; replace it or leave it out"),
+        opened(path),
+    ):
+        pass
+
+
+def test_zeros_after_gzip_are_padding(corpus: Corpus) -> None:
+    path = corpus.folder / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(DATA) + bytes(10_240))
     with opened(path) as stream:
-        assert stream.read(10) == b""
+        assert stream.read(10**6) == DATA
+
+
+def test_a_large_window_of_zstd_names_the_option_that_allows_it(corpus: Corpus) -> None:
+    options: dict[int, int] = {
+        zstd.CompressionParameter.window_log: 28,
+        zstd.CompressionParameter.enable_long_distance_matching: 1,
+    }
+    path = corpus.folder / "a.jsonl.zst"
+    with zstd.open(path, "wb", options=options) as file:
+        file.write(DATA)
+        file.flush()
+    with pytest.raises(InputError, match=r"zstd window of 268,435,456 bytes.*zstd_window_log = 28, or"), opened(path):
+        pass
+    with opened(path, limits={"zstd_window_log": 28}) as stream:
+        assert stream.read(10**6) == DATA
+
+
+ENCODED = "id,text\n1,café “quoted” €\n"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "utf-8"])
+def test_a_byte_order_mark_tells_the_encoding(corpus: Corpus, encoding: str, suffix: str) -> None:
+    with opened(corpus.write(f"a.csv{suffix}", ENCODED.encode(encoding))) as stream:
+        assert stream.read(10**6).decode("utf-8-sig") == ENCODED
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "utf-16-be", "utf_32_be", "gb18030", "utf-7"])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(0, 1900), st.integers(0, 300)), max_size=5))
+def test_a_named_encoding_is_read_as_utf8_by_position(
+    corpus: Corpus, encoding: str, steps: list[tuple[int, int]]
+) -> None:
+    path = corpus.write("a.csv", (ENCODED * 60).encode(encoding))
+    whole = (ENCODED * 60).encode()
+    with opened(path, input={"encoding": encoding}) as stream:
+        for position, size in steps:
+            stream.seek(position)
+            assert stream.read(size) == whole[position : position + size]
+
+
+@pytest.mark.parametrize("name", ["rot13", "base64", "utf-9", "", "a\0b"])
+def test_what_is_no_text_encoding_is_a_config_error(corpus: Corpus, name: str) -> None:
+    path = corpus.write("a.csv", ENCODED)
+    message = r"`input.encoding` is .*name one as Python does"
+    with pytest.raises(ConfigError, match=message), opened(path, input={"encoding": name}):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -90,14 +162,19 @@ def test_an_empty_file_has_no_bytes(corpus: Corpus, suffix: str) -> None:
     [
         (gzip.compress(b"x"), "holds gzip data, not JSONL in UTF-8; let its name end in .gz"),
         (packed(b"x", ".zst"), "holds zstd data"),
-        ("x".encode("utf-16"), "holds UTF-16 text.*save it as UTF-8"),
+        (packed(b"x", ".bz2"), "holds bzip2 data"),
+        (packed(b"x", ".xz"), "holds xz data"),
+        (b"PK\x03\x04...", "holds a ZIP archive, .*; unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "holds a pointer of Git LFS.*`git lfs pull`"),
+        ("a,b\n1,twenty".encode("utf-16-le"), 'holds UTF-16 .*set input.encoding = "utf-16-le"'),
+        ("a,b\n1,twenty".encode("utf-16-be"), 'set input.encoding = "utf-16-be"'),
     ],
 )
 def test_a_file_of_another_kind_is_refused(corpus: Corpus, head: bytes, message: str) -> None:
     path = corpus.folder / "a.jsonl"
     path.write_bytes(head)
-    with opened(path) as stream, pytest.raises(InputError, match=message):
-        stream.read(10)
+    with pytest.raises(InputError, match=message), opened(path):
+        pass
 
 
 def test_a_file_of_another_size_than_listed_is_refused(corpus: Corpus) -> None:
@@ -105,7 +182,7 @@ def test_a_file_of_another_size_than_listed_is_refused(corpus: Corpus) -> None:
     (file,) = corpus.job("a.jsonl").files
     path.write_text("xy")
     with pytest.raises(InputError, match=r"a\.jsonl: changed since the run was planned"):
-        ByteStream(file)
+        ByteStream(file, RunConfig())
 
 
 def test_a_file_that_is_gone_is_named(corpus: Corpus) -> None:
@@ -113,7 +190,7 @@ def test_a_file_that_is_gone_is_named(corpus: Corpus) -> None:
     (file,) = corpus.job("a.jsonl").files
     path.unlink()
     with pytest.raises(InputError, match=r"a\.jsonl: cannot be opened: No such file"):
-        ByteStream(file)
+        ByteStream(file, RunConfig())
 
 
 def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus) -> None:

@@ -76,7 +76,7 @@ def test_only_the_first_thousand_lines_are_looked_at(corpus: Corpus) -> None:
     corpus.write("a.jsonl", "".join([*lines[1:], '{"kind": 1}\n']))
     assert resolved(corpus, columns={"carry": ["kind"]}).carried.names == ["kind"]
     corpus.write("a.jsonl", "".join([*lines, '{"kind": 1}\n']))
-    with pytest.raises(InputError, match="no column 'kind' in the first lines"):
+    with pytest.raises(InputError, match="no column 'kind' in the first rows"):
         resolved(corpus, columns={"carry": ["kind"]})
 
 
@@ -87,7 +87,8 @@ def test_formats_may_mix_where_the_carried_types_agree(corpus: Corpus, name: str
     columns = {"carry": ["n"], "types": {"n": "int64"}}
     assert corpus.job(columns=columns).read().carried["n"].to_pylist() == [7, 1]
     with pytest.raises(
-        InputError, match=rf"{name}: the carried column 'n' is string here, but int64.*`columns\.types`"
+        InputError,
+        match=rf"{name}: the carried column 'n' is string here, but int64 in an earlier file.*`columns\.types`",
     ):
         corpus.job(columns={"carry": ["n"]}).spans()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
+import lzma
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class Corpus:
         """What reads the named files, or the whole folder; `tables` are those of a config file."""
         given = {"paths": [str(self.folder / name) for name in names or ("",)], **tables.pop("input", {})}
         config = parse_config({"input": given, **tables}, place="test")
-        return Job(discover(config.input), config)
+        return Job(discover(config.input).files, config)
 
 
 class Job:
@@ -77,7 +79,9 @@ def packed(data: bytes, suffix: str) -> bytes:
         return gzip.compress(data, compresslevel=1, mtime=0)
     if suffix == ".zst":
         return bytes(pa.compress(data, codec="zstd", asbytes=True))
-    return data
+    if suffix == ".bz2":
+        return bz2.compress(data)
+    return lzma.compress(data) if suffix == ".xz" else data
 
 
 def cut(spans: Iterable[Span], places: Iterable[int]) -> list[Shard]:

@@ -37,25 +37,56 @@ class InputTable(Table, frozen=True):
     paths: Annotated[tuple[str, ...], about("Files, folders (recursive), globs; relative to the current folder.")] = ()
     format: Annotated[
         Literal["auto", "parquet", "jsonl", "csv"],
-        about("`auto` goes by the ending: .parquet, .jsonl, .ndjson, .csv, .tsv; text also with .gz or .zst."),
+        about(
+            "`auto` goes by the ending: .parquet, .pq; .jsonl, .ndjson, .json; .csv, .tsv; text also with .gz, .zst,"
+            " .bz2 or .xz. A named format also reads files of a folder whose ending is unknown."
+        ),
+    ] = "auto"
+    encoding: Annotated[
+        str,
+        about(
+            "Encoding of text files, as Python names it: cp1252, shift_jis, utf-16-le. `auto` is UTF-8. A byte order"
+            " mark (UTF-8, UTF-16, UTF-32) counts in either case."
+        ),
     ] = "auto"
     csv_delimiter: Annotated[
-        str, Meta(min_length=1, max_length=1), about("One character between CSV fields; .tsv files use a tab.")
-    ] = ","
+        Annotated[str, Meta(min_length=1, max_length=1)] | None,
+        about(
+            "The character between CSV fields. Unset: the first of comma, semicolon, tab and | by which the header has"
+            " the job's columns. Files named .tsv always use a tab."
+        ),
+    ] = None
+    csv_quote: Annotated[
+        Annotated[str, Meta(max_length=1)] | None,
+        about('The character around CSV fields; empty: none. Unset: `"`, and none in files named .tsv.'),
+    ] = None
+    csv_escape: Annotated[
+        Annotated[str, Meta(max_length=1)],
+        about("The character that makes the next one literal, such as a backslash (then \\N is null). Empty: none."),
+    ] = ""
+    csv_header: Annotated[bool, about("Whether CSV files begin with column names. If not, see `columns.names`.")] = True
 
 
 class ColumnsTable(Table, frozen=True):
     """Input columns."""
 
-    text: Annotated[str, about("The column that is embedded.")] = "text"
+    text: Annotated[
+        str, about("The column that is embedded. `message.text` is a field inside a column, in JSON and Parquet.")
+    ] = "text"
     id: Annotated[
         str | None,
         about(
-            "The column that names a row (strings or integers; written as strings). Unset: column `id` where"
-            " the first file has one, else `FILE:ROW`, rows counted from 1."
+            "The column that names a row, of any scalar type; written as text. Unset: column `id` where"
+            " the first file has one, else `FILE:ROW`, rows counted from 1. Empty: always `FILE:ROW`."
         ),
     ] = None
-    carry: Annotated[tuple[str, ...], about("Columns copied to the output. Parquet columns keep their type.")] = ()
+    carry: Annotated[
+        tuple[str, ...],
+        about(
+            "Columns copied to the output. Parquet columns keep their type. A folder `lang=en` in the path of a file"
+            " is a column `lang`, unless the file has one."
+        ),
+    ] = ()
     types: Annotated[
         dict[str, CarriedType],
         about(
@@ -63,6 +94,13 @@ class ColumnsTable(Table, frozen=True):
             " value that is no string is then carried as its JSON text."
         ),
     ] = {}
+    carry_as: Annotated[
+        dict[str, str], about('Names in the output of carried columns, such as { text_hash = "their_hash" }.')
+    ] = {}
+    names: Annotated[
+        tuple[str, ...],
+        about('All columns of CSV files without a header, in order. Unset: they are named "1", "2", "3".'),
+    ] = ()
 
 
 class RowsTable(Table, frozen=True):
@@ -158,8 +196,12 @@ class LimitsTable(Table, frozen=True):
     text_bytes: Annotated[PositiveInt, about("A longer text (UTF-8 bytes) is not tokenised.")] = 16 * MIB
     expansion: Annotated[
         PositiveInt,
-        about("A .gz or .zst file that expands to over 1 GiB, and to more than this many times its size, is refused."),
+        about("A packed file that expands to over 1 GiB, and to more than this many times its size, is refused."),
     ] = 2000
+    zstd_window_log: Annotated[
+        Annotated[int, Meta(ge=10, le=31)],
+        about("A .zst file with a larger window is refused: 27 (128 MiB of memory) is what `zstd --long` writes."),
+    ] = 27
 
 
 class RunConfig(Table, frozen=True):

@@ -110,9 +110,24 @@ def _check(config: RunConfig, place: str) -> None:
         raise ConfigError(f"{place}: `text.chunk_overlap` must be smaller than `text.chunk_tokens`")
     if text.chunk_overlap and not text.chunk_tokens:
         raise ConfigError(f"{place}: `text.chunk_overlap` needs `text.chunk_tokens`")
-    if reserved := set(columns.carry) & OUTPUT_COLUMNS:
-        raise ConfigError(f"{place}: `columns.carry` names {sorted(reserved)[0]!r}, which is an output column")
     if len(set(columns.carry)) != len(columns.carry):
         raise ConfigError(f"{place}: `columns.carry` names a column twice")
-    if stray := set(columns.types) - set(columns.carry):
-        raise ConfigError(f"{place}: `columns.types` names {sorted(stray)[0]!r}, which is not in `columns.carry`")
+    for key, named in (("types", columns.types), ("carry_as", columns.carry_as)):
+        if stray := set(named) - set(columns.carry):
+            raise ConfigError(f"{place}: `columns.{key}` names {sorted(stray)[0]!r}, which is not in `columns.carry`")
+    _check_output_columns([columns.carry_as.get(name, name) for name in columns.carry], place)
+    if columns.names and config.input.csv_header:
+        raise ConfigError(f"{place}: `columns.names` is for CSV without a header; set `input.csv_header` = false too")
+    if len(set(columns.names)) != len(columns.names):
+        raise ConfigError(f"{place}: `columns.names` names a column twice")
+
+
+def _check_output_columns(names: list[str], place: str) -> None:
+    for name in names:
+        if name in OUTPUT_COLUMNS:
+            raise ConfigError(
+                f"{place}: `columns.carry` names {name!r}, which is an output column; give it another name there, as in"
+                f' columns.carry_as = {{ {name} = "my_{name}" }}'
+            )
+        if not name or names.count(name) > 1:
+            raise ConfigError(f"{place}: `columns.carry_as` gives two columns the name {name!r}, or one none")

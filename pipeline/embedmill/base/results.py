@@ -135,6 +135,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     totals: Totals
     shards: list[ShardFile]
     environment: dict[str, str]
+    left_out: dict[str, int] = {}  # files of the input's folders that were not read, by kind
     # Of the completing run; no engine where that embedded nothing.
     stages: Stages
     engine: EngineFacts | None = None

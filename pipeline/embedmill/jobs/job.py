@@ -31,7 +31,8 @@ class Job:
         self.config = config
         self.bundle = find_bundle(config.model)
         self.model = self.bundle.model(config.text)
-        self.files = source.discover(config.input)
+        discovered = source.discover(config.input)
+        self.files, self.left_out = discovered.files, discovered.left_out
         self._sampled: dict[int, tuple[list[str], Tokenised]] = {}
 
     @cached_property

@@ -48,6 +48,7 @@ def plan_run(config: RunConfig) -> PlanResult:
     tokens = float(lengths.mean()) if len(lengths) else 0.0
     return PlanResult(
         files=len(job.files),
+        left_out=job.left_out,
         input_bytes=sum(file.size_bytes for file in job.files),
         rows=rows,
         shards=len(shards),

@@ -45,7 +45,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
             engine = _embed_pending(job, ledger, stages, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
-            manifest = _manifest(ledger, job.model, stages, engine)
+            manifest = _manifest(ledger, job, stages, engine)
             ledger.complete(manifest, page_of(ledger, manifest))
         totals = total(ledger.entries.values())
     # Last, so that the output is complete and a higher limit needs no second run.
@@ -56,6 +56,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         identity=job.model.identity,
         totals=totals,
         rows_before=before.rows_read,
+        left_out=job.left_out,
         engine=engine,
         stages=stages,
     )
@@ -107,19 +108,20 @@ def _facts(model: Model) -> dict[str, str | int | bool]:
     return {name: getattr(model, name) for name in ("name", "dim", "max_tokens", "prompt", "normalized")}
 
 
-def _manifest(ledger: Ledger, model: Model, stages: Stages, engine: EngineFacts | None) -> Manifest:
+def _manifest(ledger: Ledger, job: Job, stages: Stages, engine: EngineFacts | None) -> Manifest:
     """Build the manifest. Raises ConservationError for a wrong total."""
     assert ledger.job is not None
     totals = total(ledger.entries.values())
     check_conservation(totals, planned=ledger.planned_rows)
     return Manifest(
         version=version(),
-        identity=model.identity,
-        model=_facts(model),
+        identity=job.model.identity,
+        model=_facts(job.model),
         fingerprint=ledger.job.fingerprint,
         totals=totals,
         shards=shard_files(ledger.entries[shard.ordinal] for shard in ledger.job.shards),
         environment=environment(),
+        left_out=job.left_out,
         stages=stages,
         engine=engine,
     )

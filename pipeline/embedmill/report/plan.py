@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from embedmill.report.units import duration, short, size
+from embedmill.report.units import duration, left_out_lines, short, size
 
 _BAR_WIDTH = 40
 
@@ -13,6 +13,7 @@ class PlanResult(Struct, frozen=True, kw_only=True):
     """Estimate of a run."""
 
     files: int
+    left_out: dict[str, int]  # files of the input's folders that are not read, by kind
     input_bytes: int
     rows: int
     shards: int
@@ -44,6 +45,7 @@ def plan_summary(plan: PlanResult) -> str:
     return "\n".join(
         [
             f"input: {plan.rows} rows in {plan.files} files ({size(plan.input_bytes)}), cut into {plan.shards} shards",
+            *left_out_lines(plan.left_out),
             f"sample: {plan.sampled_rows} rows, {plan.rejected_share:.2%} of them would be quarantined;"
             f" {plan.tokens_mean:.0f} tokens each on average, {plan.truncated_share:.1%} truncated,"
             f" {plan.padding_share:.1%} padding",

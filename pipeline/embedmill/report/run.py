@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from embedmill.base.results import EngineFacts, Stages, Totals, portion
-from embedmill.report.units import duration, short, size, times
+from embedmill.report.units import duration, left_out_lines, short, size, times
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
     identity: str
     totals: Totals
     rows_before: int
+    left_out: dict[str, int]  # files of the input's folders that were not read, by kind
     engine: EngineFacts | None
     stages: Stages
 
@@ -42,6 +43,7 @@ def run_summary(result: RunResult) -> str:
         ]
         lines += _engine_notes(engine)
     lines += _omitted_rows(totals)
+    lines += [f"  {line}" for line in left_out_lines(result.left_out)]
     lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
     lines.append(f"read them: duckdb -c \"SELECT * FROM '{output}/*.parquet' LIMIT 5\"")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from embedmill.base.results import EngineFacts, Manifest, ShardFile, Stages, Tot
 from embedmill.report.memory import memory_section
 from embedmill.report.page import STYLE, table
 from embedmill.report.tuning import tuning_section
-from embedmill.report.units import duration, short, size, times
+from embedmill.report.units import duration, left_out_lines, short, size, times
 
 # Rows per table: a page of 10,000 shards would be too slow to open.
 _ROWS_SHOWN = 200
@@ -32,6 +32,7 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning
         _pairs("Model", manifest.model),
         _pairs("Options", {k: v for k, v in manifest.fingerprint.items() if k != "input.files"}),
         _pairs("Input files", manifest.fingerprint["input.files"]),
+        *(f"<p>{escape(line)}.</p>" for line in left_out_lines(manifest.left_out)),
         _pairs("Environment", manifest.environment),
         _shards(manifest.shards),
     ]

@@ -24,6 +24,12 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
+def left_out_lines(left_out: dict[str, int]) -> list[str]:
+    """Describe unread files of input folders, if any."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+    return [f"{sum(left_out.values())} files in the input folders were not read: {kinds}"] if left_out else []
+
+
 def duration(seconds: float) -> str:
     """Format 83 as 1m23s."""
     if seconds < 60:

@@ -13,7 +13,11 @@ from embedmill.base.records import InputFile
 # Options that may differ on a resume: they change how a job runs, not its output. `model` and
 # `input.paths` count by what they lead to, the identity and the files.
 _FREE_TABLES = ("engine.",)
-_FREE_KEYS = frozenset({"model", "input.paths", "output.path", "limits.expansion", "rows.max_quarantined"})
+_FREE_KEYS = frozenset(
+    {"model", "input.paths", "output.path", "limits.expansion", "limits.zstd_window_log", "rows.max_quarantined"}
+)
+# To be raised with a change by which the same options and files give other rows or texts.
+RULES = 2
 
 
 def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def fingerprint(config: RunConfig, identity: str, files: Iterable[InputFile]) ->
         flat |= {f"{table}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {table: value}
     options = {key: value for key, value in flat.items() if key not in _FREE_KEYS and not key.startswith(_FREE_TABLES)}
     listed = {file.name: f"{file.size_bytes} bytes, {file.digest}" for file in files}
-    return {"model.identity": identity, **options, "input.files": listed}
+    return {"rules": RULES, "model.identity": identity, **options, "input.files": listed}
 
 
 def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, str] | None:
@@ -37,6 +41,8 @@ def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, 
             # Equal dicts may differ in order, and with it the rows of the output.
             if list(old.items()) != list(new.items()):
                 return field, f"`input.files`: {_file_difference(old, new)}"
+        elif field == "rules" and old != new:
+            return field, "it was begun by another version of embedmill, which reads input by other rules"
         elif old != new:
             return field, f"`{field}` was {old!r} and is now {new!r}"
     return None
@@ -44,7 +50,7 @@ def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, 
 
 def _priority(field: str) -> tuple[int, str]:
     # A changed option may change the identity too, and is what the user can act on; files come last.
-    return {"model.identity": 1, "input.files": 2}.get(field, 0), field
+    return {"rules": -1, "model.identity": 1, "input.files": 2}.get(field, 0), field
 
 
 def _file_difference(before: dict[str, str], now: dict[str, str]) -> str:

@@ -77,7 +77,7 @@ def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Tab
 def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: str) -> memoryview:
     """Encode a table as Parquet; `metadata` becomes `embed.*` keys."""
     footer = {f"embed.{key}": value for key, value in metadata.items()}
-    others = [leaf for leaf in _leaves(table.schema) if leaf != _VECTOR_LEAF]
+    others = [leaf for leaf in _leaves(table) if leaf != _VECTOR_LEAF]
     sink = pa.BufferOutputStream()
     # Vectors neither compress nor repeat: a dictionary, statistics or a codec would only cost time.
     pq.write_table(
@@ -102,10 +102,10 @@ def read_ids(path: Path) -> list[str]:
         raise Corrupt(f"{path} is damaged ({error}); run `embedmill verify {path.parent}`") from error
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Return the Parquet paths of the columns of a schema."""
+def _leaves(table: pa.Table) -> list[str]:
+    """Return the Parquet paths of the columns of a table."""
     # The writer takes options per column by such paths only, and nothing but a written file has them.
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(table.slice(0, 0), sink)
     parquet = pq.ParquetFile(sink.getvalue()).schema
     return [parquet.column(number).path for number in range(len(parquet))]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from embedmill.base.config import ColumnsTable, RunConfig
 from embedmill.base.errors import InputError
@@ -14,7 +15,6 @@ from embedmill.base.records import InputFile
 
 CARRIED_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 INT64 = range(-(2**63), 2**63)
-STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 
 
 class ResolvedColumns(Struct, frozen=True, kw_only=True):
@@ -32,13 +32,15 @@ class ResolvedColumns(Struct, frozen=True, kw_only=True):
 
 def resolved(config: RunConfig, present: Collection[str], carried: pa.Schema) -> ResolvedColumns:
     """Return the job's columns, `present` being the first file's."""
-    id = config.columns.id or ("id" if "id" in present else None)
-    return ResolvedColumns(text=config.columns.text, id=id, carried=carried)
+    id = config.columns.id
+    if id is None and "id" in present:
+        id = "id"
+    return ResolvedColumns(text=config.columns.text, id=id or None, carried=carried)
 
 
 def required(config: ColumnsTable, id: str | None) -> list[tuple[str, str]]:
     """List the columns that a file must have, with settings."""
-    ids = [] if id is None else [(id, "columns.id")]
+    ids = [(id, "columns.id")] if id else []
     return [(config.text, "columns.text"), *ids, *((name, "columns.carry") for name in config.carry)]
 
 
@@ -48,7 +50,18 @@ def require(file: InputFile, present: Sequence[str], named: Iterable[tuple[str, 
         if present.count(name) > 1:
             raise InputError(f"{file.path}: the column {name!r} is there twice; rename one or change {setting}")
         if name not in present:
-            raise _missing(file, present, name, setting, where)
+            raise missing(file, present, name, setting, where)
+
+
+def missing(file: InputFile, present: Sequence[str], name: str, setting: str, where: str = "") -> InputError:
+    """Return the error for a column that `file` lacks."""
+    near = difflib.get_close_matches(name, present, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    there = ", ".join(repr(column) for column in present[:20]) + (", ..." if len(present) > 20 else "")
+    return InputError(
+        f"{file.path}: there is no column {name!r}{where}; the columns are {there or '(none)'};"
+        f" set {setting} to one of them{hint}"
+    )
 
 
 def text_carried(config: RunConfig) -> pa.Schema:
@@ -57,24 +70,50 @@ def text_carried(config: RunConfig) -> pa.Schema:
     return pa.schema([(name, CARRIED_TYPES[types.get(name, "string")]) for name in config.columns.carry])
 
 
-def require_types(file: InputFile, carried: pa.Schema, expected: pa.Schema, remedy: str) -> None:
-    """Raise InputError unless carried columns have the first file's types."""
-    for name in expected.names:
-        found, first = carried.field(name).type, expected.field(name).type
-        # A writer that met only nulls leaves the type null, and which kind of string is its own choice:
-        # both convert to the first file's type without loss.
-        convertible = found == pa.null() or (found in STRINGS and first in STRINGS)
-        if found != first and not convertible:
-            raise InputError(
-                f"{file.path}: the carried column {name!r} is {found} here, but {first} in the first file; {remedy}"
-            )
+def paths(name: str) -> Iterator[tuple[str, str]]:
+    """Split a dotted name into column and field, longest first."""
+    # A name may hold dots of its own.
+    parts = name.split(".")
+    for at in range(len(parts) - 1, 0, -1):
+        yield ".".join(parts[:at]), ".".join(parts[at:])
 
 
-def _missing(file: InputFile, present: Sequence[str], name: str, setting: str, where: str) -> InputError:
-    near = difflib.get_close_matches(name, present, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    there = ", ".join(repr(column) for column in present[:20]) + (", ..." if len(present) > 20 else "")
-    return InputError(
-        f"{file.path}: there is no column {name!r}{where}; the columns are {there or '(none)'};"
-        f" set {setting} to one of them{hint}"
+def unified(columns: ResolvedColumns, schemas: Iterable[tuple[InputFile, pa.Schema]]) -> ResolvedColumns:
+    """Unify the types of carried columns over files.
+
+    Each file's values must stay unchanged: null gives way to any type, integers to wider ones and to doubles, lists to
+    large lists. Raises InputError for types without such a common one.
+    """
+    carried = columns.carried
+    for file, schema in schemas:
+        if schema.types != carried.types:
+            carried = pa.schema([_common(file, ours, theirs) for ours, theirs in zip(carried, schema, strict=True)])
+    return structs.replace(columns, carried=carried)
+
+
+def converted(file: InputFile, column: Any, field: pa.Field) -> Any:
+    """Cast a carried column to the output's type. Raises InputError."""
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{file.path}: the carried column {field.name!r} is {column.type}, and cannot become the {field.type} of"
+            f" all files unchanged ({error}); convert the file"
+        ) from error
+
+
+def _common(file: InputFile, ours: pa.Field, theirs: pa.Field) -> pa.Field:
+    name, kinds = ours.name, (ours.type, theirs.type)
+    # Arrow lets decimals give way to doubles, which changes them.
+    if not (any(map(pa.types.is_decimal, kinds)) and any(map(pa.types.is_floating, kinds))):
+        try:
+            both = [pa.schema([(name, kind)]) for kind in kinds]
+            return pa.unify_schemas(both, promote_options="permissive").field(0)
+        except pa.ArrowException:
+            pass
+    raise InputError(
+        f"{file.path}: the carried column {name!r} is {theirs.type} here, but {ours.type} in an earlier file; convert"
+        " one, or set its type in `columns.types` if it is text"
     )

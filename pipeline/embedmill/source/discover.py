@@ -5,81 +5,91 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.base.signals import checkpoint
+from embedmill.source.compression import COMPRESSIONS, split_ending
 from embedmill.source.digest import digests
 from embedmill.source.formats import FORMATS
 from embedmill.source.globbing import expand, real_path
+from embedmill.source.partitions import partitioned
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _FORMAT_OF_ENDING = {ending: name for name, format in FORMATS.items() for ending in format.ENDINGS}
 # A file whose digest is still to be made, and its path without symbolic links.
 _Found = tuple[InputFile, str]
 
 
-def discover(config: InputTable) -> list[InputFile]:
+class Discovered(Struct, frozen=True):
+    """Input files, and files of other kinds."""
+
+    files: list[InputFile]
+    left_out: dict[str, int]  # files by kind: `.md`, `no ending`, `hidden .jsonl`
+
+
+def discover(config: InputTable) -> Discovered:
     """List the input files, sorted by name within each path.
 
-    A folder is searched recursively for files with a known ending, leaving out names that begin with `.` or `_`. A
-    glob's files and a file named as such must have a known ending unless `config.format` gives the format. A file found
-    twice is kept once. Raises InputError where a path matches nothing, names what is no readable regular file or has
-    an unknown ending, and where two files would have the same name.
+    A folder is searched recursively for files with a known ending, and for those with an unknown one if
+    `config.format` gives the format; names that begin with `.` or `_` are left out. A glob's files and a file named as
+    such must have a known ending unless `config.format` gives the format. A file found twice is kept once. Raises
+    InputError where a path matches nothing, names what is no readable regular file or has an unknown ending, and where
+    two files would have the same name.
     """
     if not config.paths:
         raise InputError("no input is named; set `input.paths` in the config, or give --input")
     found: dict[str, InputFile] = {}
+    left_out: Counter[str] = Counter()
     for pattern in config.paths:
-        for file, real in sorted(_matches(pattern, config.format), key=lambda match: match[0].name):
+        for file, real in sorted(_matches(pattern, config.format, left_out), key=lambda match: match[0].name):
             found.setdefault(real, file)
     files = list(found.values())
     _refuse_equal_names(files)
-    return _with_digests(files)
+    return Discovered(_with_digests(files), dict(sorted(left_out.items())))
 
 
 def _format_and_compression(name: str, wanted: str) -> tuple[str, str] | None:
     """Return format and compression by a file's ending."""
     # A format that the config names wins over the ending, but for the compression.
-    path = PurePath(name.lower())
-    compression = COMPRESSIONS.get(path.suffix, "")
-    ending = PurePath(path.stem).suffix if compression else path.suffix
+    ending, packed = split_ending(name)
     format = _FORMAT_OF_ENDING.get(ending) if wanted == "auto" else wanted
-    if format is None or (compression and not FORMATS[format].COMPRESSIBLE):
+    if format is None or (packed and not FORMATS[format].COMPRESSIBLE):
         return None if wanted == "auto" else (wanted, "")
-    return format, compression
+    return format, COMPRESSIONS.get(packed, "")
 
 
-def _matches(pattern: str, wanted: str) -> list[_Found]:
+def _matches(pattern: str, wanted: str, left_out: Counter[str]) -> list[_Found]:
     if not pattern.strip():
         raise InputError("an input path is empty; name a file, a folder or a glob")
     if "://" in pattern:
         raise InputError(f"{pattern}: only local files are read; copy the data to a local folder first")
     try:
-        items = list(_located(pattern, wanted))
+        items = list(_located(pattern, wanted, left_out))
     except OSError as error:
         raise InputError(f"{error.filename or pattern}: cannot be read: {error.strerror}") from error
     if not items:
-        raise InputError(f"{pattern}: nothing to read there; {_endings(wanted)}")
+        others = f" ({', '.join(left_out)} is left out)" if left_out else ""
+        raise InputError(f"{pattern}: nothing to read there{others}; {_endings(wanted)}")
     return items
 
 
-def _located(pattern: str, wanted: str) -> Iterator[_Found]:
+def _located(pattern: str, wanted: str, left_out: Counter[str]) -> Iterator[_Found]:
     path = Path(pattern).expanduser() if pattern.startswith("~/") else Path(pattern)
     if path.is_dir():
-        yield from _in_folder(path, "", wanted)
+        yield from _in_folder(path, "", wanted, left_out)
     # Existing paths come before globs: a file may well be named `a[1].jsonl`.
     elif os.path.lexists(path):
         yield _explicit(path, path.name, real_path(path), wanted)
     elif glob.has_magic(str(path)):
         for match, name, real in expand(path):
             if match.is_dir():
-                yield from _in_folder(match, f"{name}/", wanted)
+                yield from _in_folder(match, f"{name}/", wanted, left_out)
             else:
                 yield _explicit(match, name, real, wanted)
     else:
@@ -94,8 +104,8 @@ def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
     return found
 
 
-def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
-    """Yield files with a known ending in `folder` and below."""
+def _in_folder(folder: Path, prefix: str, wanted: str, left_out: Counter[str]) -> Iterator[_Found]:
+    """Yield readable files in `folder` and below; count others."""
     entered: set[Path] = set()
     waiting = [(folder, prefix)]
     while waiting:
@@ -103,24 +113,44 @@ def _in_folder(folder: Path, prefix: str, wanted: str) -> Iterator[_Found]:
         folder, prefix = waiting.pop()
         real = real_path(folder)
         # Links may form a circle, and an output of embedmill may lie in its own input.
-        if real in entered or (entered and (folder / "_ledger").is_dir()):
+        if real in entered:
+            continue
+        if entered and (folder / "_ledger").is_dir():
+            left_out["output of embedmill"] += 1
             continue
         entered.add(real)
         subfolders, files = _listing(folder)
         waiting += [(folder / name, f"{prefix}{name}/") for name in reversed(subfolders)]
         for entry in files:
-            known = _format_and_compression(entry.name, "auto")
-            if known is not None and wanted in ("auto", known[0]):
+            known, kind = _in_folder_as(entry.name, wanted)
+            if known is not None:
                 # A symbolic link costs a system call to resolve; most entries are none.
                 target = real_path(Path(entry.path)) if entry.is_symlink() else real / entry.name
                 yield _found(entry.path, prefix + entry.name, str(target), entry.stat(), known)
+            elif kind:
+                left_out[kind] += 1
+
+
+def _in_folder_as(name: str, wanted: str) -> tuple[tuple[str, str] | None, str]:
+    """Return format and compression, or the kind left out."""
+    ending, packed = split_ending(name)
+    own = _FORMAT_OF_ENDING.get(ending)
+    if _is_hidden(name):
+        # `_SUCCESS` and `.part-0.crc` are no data, and no news.
+        return None, f"hidden {ending}{packed}" if own else ""
+    known = _format_and_compression(name, wanted) if wanted == "auto" or own in (wanted, None) else None
+    return known, "" if known else ending + packed or "no ending"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def _listing(folder: Path) -> tuple[list[str], list[os.DirEntry[str]]]:
-    """List the subfolders' names, sorted, and the other entries."""
+    """List names of subfolders, sorted, and all other entries."""
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith((".", "_"))]
-    subfolders = sorted(entry.name for entry in shown if entry.is_dir())
+        shown = list(entries)
+    subfolders = sorted(entry.name for entry in shown if entry.is_dir() and not _is_hidden(entry.name))
     return subfolders, [entry for entry in shown if not entry.is_dir()]
 
 
@@ -134,13 +164,14 @@ def _found(path: str, name: str, real: str, status: os.stat_result, known: tuple
         raise InputError(f"{path!r}: the file name is not valid UTF-8; rename the file") from error
     format, compression = known
     size = status.st_size
+    name = partitioned(path, name)
     return InputFile(path=path, name=name, format=format, compression=compression, size_bytes=size, digest=""), real
 
 
 def _endings(wanted: str) -> str:
     known = ", ".join(ending for ending, format in _FORMAT_OF_ENDING.items() if wanted in ("auto", format))
     compressible = wanted == "auto" or FORMATS[wanted].COMPRESSIBLE
-    packed = f" (text also with {' or '.join(COMPRESSIONS)})" if compressible else ""
+    packed = f" (text also with {', '.join(COMPRESSIONS)})" if compressible else ""
     return f"known endings are {known}{packed}"
 
 

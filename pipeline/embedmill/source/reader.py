@@ -89,7 +89,8 @@ class _Collected:
         self._columns = columns
         self._ids: list[str] = []
         self._texts: list[str] = []
-        self._carried = [columns.carried.empty_table()]
+        self._carried: list[pa.Table] = []
+        self._names = [config.columns.carry_as.get(name, name) for name in columns.carried.names]
         self._rejected: list[Rejected] = []
         self._skipped = 0
 
@@ -108,11 +109,15 @@ class _Collected:
             ids=self._ids,
             texts=self._texts,
             # Where no columns are carried, a table without columns, and so without rows.
-            carried=pa.concat_tables(self._carried),
+            carried=self._table().rename_columns(self._names),
             rejected=self._rejected,
             rows_read=rows,
             rows_skipped=self._skipped,
         )
+
+    def _table(self) -> pa.Table:
+        # Arrow makes no empty column of some nested types, so an empty table only where there is no block.
+        return pa.concat_tables(self._carried) if self._carried else self._columns.carried.empty_table()
 
     def _apply_policy(self, file: InputFile, fault: BadRow) -> None:
         # Blank lines are no rows to people, so no policy is asked.
@@ -148,6 +153,6 @@ def _duplicate(block: Block, at: int) -> BadRow:
 
 def _failure(file: InputFile, fault: BadRow) -> InputError:
     return InputError(
-        f"{file.path}, {FORMATS[file.format].ROW_WORD} {fault.row + 1}: {fault.reason}; mend it, or set"
+        f"{file.path}, row {fault.row + 1}: {fault.reason}; mend it, or set"
         f' rows.{fault.kind} = "quarantine" to set such rows aside'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,36 +12,48 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedmill.base.config import MIB, LimitsTable
+from embedmill.base.config import MIB, LimitsTable, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.base.signals import checkpoint
+from embedmill.source.compression import DAMAGE, open_compressed, refuse_window
+from embedmill.source.encoding import UTF8, Utf8Reader, encoding_of
 
 BLOCK_BYTES = 4 * MIB
 UNKNOWN = sys.maxsize
 # Less than this is read soon, however few bytes it was packed in.
 ALWAYS_BYTES = 1024 * MIB
+_HEAD_BYTES = 64
+_DEFAULT_LIMITS = LimitsTable()
 
-_FOREIGN_MAGIC = (
-    (b"\x1f\x8b", "gzip data", "let its name end in .gz"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", "let its name end in .zst"),
-    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
+_FOREIGN = (
+    (rb"\x1f\x8b", "gzip data", "let its name end in .gz"),
+    (rb"\x28\xb5\x2f\xfd", "zstd data", "let its name end in .zst"),
+    (rb"BZh[1-9]1AY&SY", "bzip2 data", "let its name end in .bz2"),
+    (rb"\xfd7zXZ\0", "xz data", "let its name end in .xz"),
+    (rb"PAR1\x15", "Parquet data", "let its name end in .parquet"),
+    (rb"PK\x03\x04", "a ZIP archive", "unpack it"),
+    (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself with `git lfs pull`"),
+    (rb"(?:[^\0]\0){8}", "UTF-16 text without a byte order mark", 'set input.encoding = "utf-16-le"'),
+    (rb"(?:\0[^\0]){8}", "UTF-16 text without a byte order mark", 'set input.encoding = "utf-16-be"'),
 )
 
 
 class ByteStream:
     """Forward reader of a text file.
 
-    `position` counts decompressed bytes from the start of the file; after a failed read it is unknown until the
-    next `seek`. Every method raises InputError where the file is gone, damaged or no longer as it was listed.
+    Bytes are decompressed and in UTF-8, with a byte order mark of UTF-8 if the file has one. `position` counts them
+    from the start; after a failed read it is unknown until the next `seek`. `encoding` is that of the file. Every
+    method raises InputError where the file is gone, damaged or no longer as it was listed.
     """
 
-    def __init__(self, file: InputFile, limits: LimitsTable | None = None) -> None:
-        """Open the file; `limits` bound a compressed file's expansion."""
+    def __init__(self, file: InputFile, config: RunConfig) -> None:
+        """Open the file. Raises ConfigError for an unknown encoding."""
         self._file = file
-        self._expansion = (limits or LimitsTable()).expansion
+        self._wanted = config.input.encoding
+        self._limits = config.limits
         self._raw: Any = None
+        self.encoding = UTF8
         self.position = 0
         self._open()
 
@@ -50,22 +63,20 @@ class ByteStream:
         start, self.position = self.position, UNKNOWN
         parts: list[bytes] = []
         missing = size
-        with translated(self._file):
+        with translated(self._file, self._limits):
             # A decompressor may give fewer bytes than asked for long before the end.
             while missing and (part := self._raw.read(missing)):
                 parts.append(part)
                 missing -= len(part)
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if start == 0:
-            _refuse_foreign(data, self._file)
         self._refuse_bomb(start + len(data))
         self.position = start + len(data)
         return data
 
     def seek(self, position: int) -> None:
-        """Go to `position`, in compressed files by reading."""
-        if not self._file.compression:
-            with translated(self._file):
+        """Go to `position`, in compressed or transcoded files by reading."""
+        if not self._file.compression and self.encoding == UTF8:
+            with translated(self._file, self._limits):
                 self._raw.seek(position)
             self.position = position
             return
@@ -81,7 +92,7 @@ class ByteStream:
         self._raw.close()
 
     def _refuse_bomb(self, size: int) -> None:
-        if self._file.compression and size > max(ALWAYS_BYTES, self._expansion * self._file.size_bytes):
+        if self._file.compression and size > max(ALWAYS_BYTES, self._limits.expansion * self._file.size_bytes):
             raise InputError(
                 f"{self._file.path}: its {self._file.size_bytes:,} bytes give more than {size:,}; leave it out, or"
                 " raise limits.expansion if that is meant"
@@ -89,17 +100,28 @@ class ByteStream:
 
     def _open(self) -> None:
         self.position = 0
-        with translated(self._file):
+        with translated(self._file, self._limits):
             require_unchanged(self._file)
             if self._file.compression:
-                self._raw = pa.input_stream(self._file.path, compression=self._file.compression)
+                self._raw = open_compressed(self._file, self._limits.zstd_window_log)
             else:
                 # Unbuffered: reads are of whole blocks, and a buffer would copy each.
                 self._raw = io.FileIO(self._file.path)
+            try:
+                head = self._raw.read(_HEAD_BYTES)
+                self._raw.seek(0)
+                self.encoding = encoding_of(head, self._wanted)
+                if self.encoding == UTF8:
+                    refuse_foreign(head, self._file)
+                else:
+                    self._raw = Utf8Reader(self._raw, self.encoding)
+            except BaseException:
+                self._raw.close()
+                raise
 
 
 @contextmanager
-def translated(file: InputFile) -> Iterator[None]:
+def translated(file: InputFile, limits: LimitsTable = _DEFAULT_LIMITS) -> Iterator[None]:
     """Turn exceptions of reading `file` into an InputError."""
     try:
         yield
@@ -113,7 +135,9 @@ def translated(file: InputFile) -> Iterator[None]:
             f"{file.path}: unpacking it needs more memory than there is ({str(error) or 'out of memory'});"
             " leave it out, or run it with more memory"
         ) from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, *DAMAGE) as error:
+        if isinstance(error, DAMAGE):
+            refuse_window(file, limits.zstd_window_log)
         kind = file.compression or file.format
         problem = str(error).partition("\n")[0].rstrip(".")
         raise InputError(
@@ -132,7 +156,8 @@ def changed(file: InputFile) -> InputError:
     return InputError(f"{file.path}: changed since the run was planned; start again once it stays as it is")
 
 
-def _refuse_foreign(head: bytes, file: InputFile) -> None:
-    for magic, content, remedy in _FOREIGN_MAGIC:
-        if head.startswith(magic):
+def refuse_foreign(head: bytes, file: InputFile) -> None:
+    """Raise InputError for first bytes of another file type."""
+    for pattern, content, remedy in _FOREIGN:
+        if re.match(pattern, head, re.DOTALL):
             raise InputError(f"{file.path}: holds {content}, not {file.format.upper()} in UTF-8; {remedy}")

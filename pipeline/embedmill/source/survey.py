@@ -7,15 +7,17 @@ from itertools import islice
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
-from embedmill.source.columns import ResolvedColumns, resolved, text_carried
+from embedmill.source.columns import ResolvedColumns, resolved, text_carried, unified
 from embedmill.source.formats import FORMATS
 
 
 def resolve(files: Sequence[InputFile], config: RunConfig) -> ResolvedColumns:
-    """Resolve columns by the first file with content. Raises InputError."""
+    """Resolve columns and types over all files. Raises InputError."""
     for at, file in enumerate(files):
         if columns := FORMATS[file.format].find_columns(file, islice(files, at + 1, None), config):
-            return columns
+            later = files[at + 1 :] if config.columns.carry else ()
+            others = ((other, FORMATS[other.format].carried_types(other, config)) for other in later)
+            return unified(columns, ((other, types) for other, types in others if types is not None))
     return resolved(config, (), text_carried(config))
 
 

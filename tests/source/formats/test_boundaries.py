@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from embedmill.source.formats.boundaries import CsvCutter, Cutter, LineCutter, Oversize, records, spans
+from embedmill.base.config import RunConfig
+from embedmill.source.formats.boundaries import CsvCutter, Cutter, Dialect, LineCutter, Oversize, records, spans
 from embedmill.source.stream import ByteStream
 from tests.support.corpora import Corpus
 
 CSV_BYTES = st.lists(st.sampled_from([b"a", b'"', b",", b"\n", b"\r", b"\r\n", b'""', b',"', b'",', b"\xc3\xa9"]))
+COMMAS = Dialect(delimiter=",", quote='"', escape="")
 
 
 def ends(cutter: Cutter, data: bytes, cuts: list[int]) -> list[int]:
@@ -51,7 +53,7 @@ def ends_by_csv(data: bytes) -> list[int]:
 @example(data=b'"a,"b"\nc\n', cuts=[2])
 @settings(max_examples=500)
 def test_csv_records_end_where_pythons_reader_ends_them(data: bytes, cuts: list[int]) -> None:
-    assert ends(CsvCutter(",", 0), data, cuts) == ends_by_csv(data)
+    assert ends(CsvCutter(COMMAS, 0), data, cuts) == ends_by_csv(data)
 
 
 @given(data=st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"\r"])).map(b"".join), cuts=st.lists(st.integers(0, 99)))
@@ -61,7 +63,7 @@ def test_lines_end_at_newlines_only(data: bytes, cuts: list[int]) -> None:
     assert ends(LineCutter(0), data, cuts) == np.cumsum(sizes, dtype=int).tolist()
 
 
-@pytest.mark.parametrize("cutter", [LineCutter, lambda start: CsvCutter(",", start)])
+@pytest.mark.parametrize("cutter", [LineCutter, lambda start: CsvCutter(COMMAS, start)])
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=CSV_BYTES.map(b"".join), block=st.integers(1, 9), span_rows=st.integers(1, 4))
 def test_spans_and_records_cover_the_file_once(
@@ -69,9 +71,9 @@ def test_spans_and_records_cover_the_file_once(
 ) -> None:
     path = corpus.write("a.jsonl", data)
     (file,) = corpus.job(path.name).files
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, RunConfig())) as stream:
         found = list(spans(0, stream, cutter(0), block_bytes=block, span_rows=span_rows))
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, RunConfig())) as stream:
         cut_out = list(records(stream, cutter(0), 10**6, block_bytes=block))
     marks = [0, *(int(mark) for span in found for mark in span.marks[1:])]
     assert all(span.marks.dtype == np.int64 and 1 < len(span.marks) <= span_rows + 1 for span in found)
@@ -83,7 +85,7 @@ def test_spans_and_records_cover_the_file_once(
 def test_a_record_over_the_limit_is_not_held(corpus: Corpus) -> None:
     path = corpus.write("a.jsonl", b"short\n" + b"x" * 100_000 + b"\nafter\n")
     (file,) = corpus.job(path.name).files
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, RunConfig())) as stream:
         found = list(records(stream, LineCutter(0), 2000, block_bytes=1000))
     assert found == [b"short\n", Oversize(b"x" * 1024, 100_001), b"after\n"]
 
@@ -92,7 +94,7 @@ def test_a_record_over_the_limit_takes_no_more_memory_than_the_limit(corpus: Cor
     path = corpus.write("a.jsonl", b"x" * 20_000_000)
     (file,) = corpus.job(path.name).files
     tracemalloc.start()
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, RunConfig())) as stream:
         assert len(list(records(stream, LineCutter(0), 500_000, block_bytes=100_000))) == 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -102,5 +104,5 @@ def test_a_record_over_the_limit_takes_no_more_memory_than_the_limit(corpus: Cor
 def test_a_record_of_exactly_the_limit_is_held(corpus: Corpus) -> None:
     path = corpus.write("a.jsonl", b"12345\n123456\n")
     (file,) = corpus.job(path.name).files
-    with closing(ByteStream(file)) as stream:
+    with closing(ByteStream(file, RunConfig())) as stream:
         assert list(records(stream, LineCutter(0), 6)) == [b"12345\n", Oversize(b"123456\n", 7)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from typing import Any
+import itertools
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +14,12 @@ from hypothesis import strategies as st
 
 from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import Documents
+from embedmill.source.formats.boundaries import CsvCutter, Dialect
+from embedmill.source.formats.csv import split_record
 from tests.support.corpora import Corpus
 
+NAME_IT = "if the file has another encoding, set input.encoding, such as cp1252"
+UNQUOTED = "if the file does not quote its fields, set input.csv_quote to an empty string"
 FIELD = st.text(st.sampled_from('ab é,;"\t\n\r\0'), max_size=6)
 
 
@@ -73,8 +78,11 @@ def test_each_bad_record_is_set_aside_with_its_reason(corpus: Corpus) -> None:
         (2, "the row has 4 fields; the header has 3"),
         (3, '"text" is empty'),
         (4, '"text" is only white space'),
-        (5, '"id" is empty; expected a string or an integer'),
-        (6, "not valid UTF-8 (byte 3 of the row)"),
+        (5, '"id" is empty; expected an id'),
+        (
+            6,
+            "not valid UTF-8 (byte 3 of the row); if the file has another encoding, set input.encoding, such as cp1252",
+        ),
     ]
     assert [(row.id, row.excerpt) for row in found.rejected][2:4] == [("3", "3,,"), ("4", '4,"  ",')]
 
@@ -83,7 +91,7 @@ def test_each_bad_record_is_set_aside_with_its_reason(corpus: Corpus) -> None:
 def test_a_quote_that_is_never_closed_spoils_one_row_that_is_named(corpus: Corpus, end: str) -> None:
     found = read(corpus, f'id,text\n1,a\n2,"b{end}')
     assert found.ids == ["1"]
-    assert reasons(found) == [(2, "a quote that opens in this row is never closed")]
+    assert reasons(found) == [(2, f"a quote that opens in this row is never closed; {UNQUOTED}")]
 
 
 def test_an_open_quote_before_a_long_rest_of_the_file_is_one_row_that_is_not_held(corpus: Corpus) -> None:
@@ -97,8 +105,15 @@ def test_a_field_may_be_longer_than_the_csv_module_allows_by_itself(corpus: Corp
 
 
 def test_quotes_inside_a_field_are_literal(corpus: Corpus) -> None:
-    found = read(corpus, 'id,text\n1,a 5" disk\n2,"say ""hi"""x\n3,b"\n')
-    assert found.texts == ['a 5" disk', 'say "hi"x', 'b"']
+    assert read(corpus, 'id,text\n1,a 5" disk\n3,b"\n').texts == ['a 5" disk', 'b"']
+
+
+def test_text_after_a_closing_quote_is_never_joined_to_the_field(corpus: Corpus) -> None:
+    found = read(corpus, 'id,text\n1,"say ""hi"""x\n2,"opens\n3,Nile\n4,6\' 2" tall\n5,last\n6,"a" \n')
+    assert (found.ids, found.rows_read) == (["5"], 4)
+    assert reasons(found) == [
+        (row, f"text follows a closing quote, so the row may be two; {UNQUOTED}") for row in (1, 2, 4)
+    ]
 
 
 def test_carried_columns_are_strings_unless_a_type_is_set(corpus: Corpus) -> None:
@@ -144,7 +159,7 @@ def test_a_carried_field_of_another_type_is_set_aside(corpus: Corpus, type: str,
         (b"id,body\n1,a\n", r"a\.csv: there is no column 'text'; the columns are 'id', 'body'; set columns\.text"),
         (b"id,texts\n1,a\n", r"did you mean 'texts'\?"),
         (b"text,id,text\na,1,b\n", "the column 'text' is there twice"),
-        (b"id,t\xffxt\n1,a\n", "the header is not CSV in UTF-8.*save it as UTF-8"),
+        (b"id,t\xffxt\n1,a\n", "the header is not valid UTF-8 .byte 5 of the header.*input.encoding"),
     ],
 )
 def test_a_header_that_does_not_fit_is_an_error(corpus: Corpus, content: bytes, message: str) -> None:
@@ -174,3 +189,116 @@ def test_a_delimiter_that_cannot_be_one_is_a_config_error(corpus: Corpus, delimi
 def test_a_file_without_rows_has_none(corpus: Corpus, content: str) -> None:
     found = read(corpus, content)
     assert (found.ids, found.rows_read) == ([], 0)
+
+
+SEPARATED = {
+    ",": "id,text\n1,a;b|c\n",
+    ";": "id;text\n1;a,b|c\n",
+    "\t": "id\ttext\n1\ta,b;c\n",
+    "|": "id|text\n1|a,b;c\n",
+}
+
+
+@pytest.mark.parametrize("delimiter", SEPARATED)
+def test_the_header_tells_the_delimiter(corpus: Corpus, delimiter: str) -> None:
+    content = SEPARATED[delimiter]
+    assert read(corpus, content).texts == [content.splitlines()[1][2:]]
+    with pytest.raises(InputError, match=r"no column 'body'; the columns are 'id', 'text'"):
+        read(corpus, content, columns={"text": "body"})
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".bz2", ".xz"])
+def test_tsv_is_read_without_quotes_and_csv_with_what_is_set(corpus: Corpus, suffix: str) -> None:
+    content = 'id\ttext\n1\t"Unbreakable" is a film\n2\t"opens\n3\t"a ""b"""\n'
+    assert read(corpus, content, f"a.tsv{suffix}").texts == ['"Unbreakable" is a film', '"opens', '"a ""b"""']
+    assert read(corpus, content, f"a.csv{suffix}", input={"csv_quote": ""}).texts[1] == '"opens'
+    quoted = 'id\ttext\n1\t"a ""b"""\n2\t"two\nlines\tand a tab"\n'
+    assert read(corpus, quoted, f"b.tsv{suffix}", input={"csv_quote": '"'}).texts == ['a "b"', "two\nlines\tand a tab"]
+    assert read(corpus, "id,text\n1,'it''s, so'\n", "c.csv", input={"csv_quote": "'"}).texts == ["it's, so"]
+
+
+def test_an_escape_makes_the_next_character_literal_as_mysql_writes(corpus: Corpus) -> None:
+    content = "id\ttext\tn\n1\ta\\\tb\\\nc\t\\N\n2\tC:\\\\N\tx\\Ny\n3\tline\\nend\\ttab\t7\n4\t\\N\t\n\\N\tx\t\n"
+    found = read(corpus, content, "a.tsv", input={"csv_escape": "\\"}, columns={"carry": ["n"]})
+    assert found.texts == ["a\tb\nc", "C:\\N", "line\nend\ttab"]
+    assert found.carried["n"].to_pylist() == [None, "xNy", "7"]
+    assert reasons(found) == [(4, '"text" is null'), (5, '"id" is null; expected an id')]
+    assert read(corpus, 'id,text\n1,"a \\"b\\", c"\n', "b.csv", input={"csv_escape": "\\"}).texts == ['a "b", c']
+    assert read(corpus, "id,text\n1,C:\\new\\N\n", "c.csv").texts == ["C:\\new\\N"]
+
+
+ESCAPED_FIELD = st.text(st.sampled_from('a",\\\n\r'), max_size=4)
+
+
+@given(
+    rows=st.lists(st.lists(ESCAPED_FIELD, min_size=2, max_size=3), max_size=5),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE]),
+    cuts=st.lists(st.integers(0, 10**6), max_size=6),
+)
+def test_escaped_line_ends_end_no_record_however_the_bytes_come(
+    rows: list[list[str]], quoting: Literal[0, 1, 3], cuts: list[int]
+) -> None:
+    lines = []
+    for row in rows:
+        out = io.StringIO()
+        csv.writer(out, doublequote=False, escapechar="\\", quoting=quoting, lineterminator="\r\n").writerow(row)
+        lines.append(out.getvalue())
+    data = "".join(lines).encode()
+    bounds = [0, *sorted(place % (len(data) + 1) for place in cuts), len(data)]
+    dialect = Dialect(delimiter=",", quote='"' * (quoting != csv.QUOTE_NONE), escape="\\")
+    cutter = CsvCutter(dialect, 0)
+    ends = [int(end) for first, last in itertools.pairwise(bounds) for end in cutter.ends(data[first:last])]
+    assert ends == list(itertools.accumulate(map(len, lines)))
+    assert [split_record(line, dialect) for line in lines] == rows
+
+
+def test_without_a_header_columns_are_numbered_or_named(corpus: Corpus) -> None:
+    content = "7;one\n8;two, three\n"
+    found = read(corpus, content, input={"csv_header": False}, columns={"text": "2", "id": "1"})
+    assert (found.ids, found.texts) == (["7", "8"], ["one", "two, three"])
+    named = read(corpus, content, input={"csv_header": False}, columns={"names": ["id", "text"]})
+    assert (named.ids, named.texts) == (found.ids, found.texts)
+    with pytest.raises(InputError, match=r"no column 'text' \(without a header: see `columns\.names`\).*'1', '2'"):
+        read(corpus, content, input={"csv_header": False})
+
+
+def test_a_row_that_does_not_decode_names_the_option_that_helps(corpus: Corpus) -> None:
+    content = "id,text\n1,café\n2,tea \n".encode("cp1252") + b"3,\x81\n"
+    assert reasons(read(corpus, content)) == [
+        (1, f"not valid UTF-8 (byte 6 of the row); {NAME_IT}"),
+        (3, f"not valid UTF-8 (byte 3 of the row); {NAME_IT}"),
+    ]
+    found = read(corpus, content, input={"encoding": "cp1252"})
+    assert found.texts == ["café", "tea "]
+    assert reasons(found) == [(3, "not valid cp1252, as which the file is read; set input.encoding to what it is")]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"csv_quote": ","}, "csv_delimiter"),
+        ({"csv_quote": '"', "csv_escape": '"'}, "csv_quote"),
+        ({"csv_escape": "\n"}, "csv_escape"),
+        ({"csv_quote": "é"}, "csv_quote"),
+    ],
+)
+def test_characters_of_a_dialect_must_differ(corpus: Corpus, table: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`input\.{message}` is"):
+        read(corpus, "id,text\n1,a\n", input=table)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_partitions_in_the_path_are_columns_unless_the_file_has_them(corpus: Corpus, name: str) -> None:
+    for lang in ("en", "__HIVE_DEFAULT_PARTITION__", "a%2Fb%3Dc"):
+        folder = f"year=2020/lang={lang}"
+        if name == "a.csv":
+            corpus.write(f"{folder}/{name}", "text,year\nt,1999\n")
+        elif name == "a.jsonl":
+            corpus.write(f"{folder}/{name}", '{"text": "t", "year": "1999"}\n')
+        else:
+            corpus.write_table(f"{folder}/{name}", {"text": ["t"], "year": ["1999"]})
+    rows = corpus.job(columns={"carry": ["lang", "year"]}).read().carried.to_pylist()
+    assert rows == [{"lang": lang, "year": "1999"} for lang in (None, "a/b=c", "en")]
+    inside = corpus.job("year=2020/lang=en", columns={"carry": ["lang"], "id": "lang"}).read()
+    assert (inside.ids, inside.carried["lang"].to_pylist()) == (["en"], ["en"])
+    assert corpus.job(f"year=2020/lang=en/{name}").files[0].name == f"year=2020/lang=en/{name}"

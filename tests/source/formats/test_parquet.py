@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
@@ -22,6 +24,8 @@ from embedmill.source.formats import parquet
 from embedmill.source.formats.parquet import BATCH_ROWS, REPEATED_BYTES, spread
 from embedmill.source.formats.parquet_schema import longest_repeated
 from tests.support.corpora import Corpus, cut
+
+LARGE = pa.large_list(pa.string())
 
 
 def read(corpus: Corpus, content: dict[str, Any], **tables: dict[str, Any]) -> Documents:
@@ -68,8 +72,8 @@ def test_each_bad_row_is_set_aside_with_its_reason(corpus: Corpus) -> None:
     assert reasons(found) == [
         (1, '"text" is null'),
         (2, '"text" is empty'),
-        (3, '"id" is null; expected a string or an integer'),
-        (4, '"id" is empty; expected a string or an integer'),
+        (3, '"id" is null; expected an id'),
+        (4, '"id" is empty; expected an id'),
         (5, '"text" is only white space'),
     ]
     assert [(row.id, row.excerpt) for row in found.rejected] == [
@@ -147,14 +151,41 @@ def test_carried_columns_keep_their_types_and_rows(corpus: Corpus) -> None:
     assert found.carried.to_pydict() == {name: array.to_pylist()[::2] for name, array in carried.items()}
 
 
-def test_later_files_may_have_another_kind_of_string_but_no_other_type(corpus: Corpus) -> None:
-    corpus.write_table("a.parquet", {"text": ["a"], "n": [1], "s": ["x"]})
-    corpus.write_table("b.parquet", {"s": pa.array(["y"], pa.large_string()), "n": [2], "text": ["b"]})
-    carried = corpus.job(columns={"carry": ["s", "n"]}).read().carried
-    assert (carried.schema.types, carried.to_pydict()) == ([pa.string(), pa.int64()], {"s": ["x", "y"], "n": [1, 2]})
-    corpus.write_table("b.parquet", {"text": ["b"], "n": [2.5], "s": ["y"]})
-    with pytest.raises(InputError, match=r"b\.parquet: the carried column 'n' is double here, but int64 in the first"):
-        corpus.job(columns={"carry": ["s", "n"]}).spans()
+def test_carried_types_are_unified_over_the_files_in_any_order(corpus: Corpus) -> None:
+    one = {"s": ["x"], "n": [1], "l": pa.nulls(1), "d": pa.array([["a"]]), "text": ["a"]}
+    two = {
+        "n": [2.5],
+        "s": pa.array(["y"], pa.large_string()),
+        "l": [["t"]],
+        "d": pa.array([["b"]], LARGE),
+        "text": ["b"],
+    }
+    for order in ((one, two), (two, one)):
+        for name, table in zip("ab", order, strict=True):
+            corpus.write_table(f"{name}.parquet", table)
+        carried = corpus.job(columns={"carry": ["s", "n", "l", "d"]}).read().carried
+        assert carried.schema.types == [pa.large_string(), pa.float64(), pa.list_(pa.string()), LARGE]
+        rows = [{"s": "x", "n": 1.0, "l": None, "d": ["a"]}, {"s": "y", "n": 2.5, "l": ["t"], "d": ["b"]}]
+        assert carried.to_pylist() == (rows if order[0] is one else rows[::-1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([2**53 + 1], [0.5], "cannot become the double of all files unchanged .*9007199254740993 not in range"),
+        ([1], ["x"], "'n' is string here, but int64 in an earlier file; convert one"),
+        ([Decimal("0.1")], [0.1], "'n' is double here, but decimal128"),
+        ([True], [1], "'n' is int64 here, but bool"),
+        ([dt.datetime(2000, 1, 1)], [dt.datetime(2000, 1, 1, tzinfo=dt.UTC)], "'n' is timestamp.us, tz=UTC. here"),
+    ],
+)
+def test_types_that_cannot_be_unified_unchanged_are_refused(
+    corpus: Corpus, first: list[Any], second: list[Any], message: str
+) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"], "n": first})
+    corpus.write_table("b.parquet", {"text": ["b"], "n": second})
+    with pytest.raises(InputError, match=rf"[ab]\.parquet: the carried column .*{message}"):
+        corpus.job(columns={"carry": ["n"]}).read()
 
 
 def test_a_file_whose_columns_hold_only_nulls_has_null_rows(corpus: Corpus) -> None:
@@ -164,7 +195,7 @@ def test_a_file_whose_columns_hold_only_nulls_has_null_rows(corpus: Corpus) -> N
     corpus.write_table("d.parquet", pa.table({"text": ["d"], "id": [4], "s": pa.nulls(1)}))
     found = corpus.job(columns={"carry": ["s"]}).read()
     assert (found.ids, found.carried.to_pydict()) == (["1", "4"], {"s": ["x", None]})
-    assert [row.reason for row in found.rejected] == ['"text" is null', '"id" is null; expected a string or an integer']
+    assert [row.reason for row in found.rejected] == ['"text" is null', '"id" is null; expected an id']
 
 
 @pytest.mark.parametrize(
@@ -172,11 +203,10 @@ def test_a_file_whose_columns_hold_only_nulls_has_null_rows(corpus: Corpus) -> N
     [
         ({"body": ["a"], "id": [1]}, r"no column 'text'; the columns are 'body', 'id'; set columns\.text"),
         ({"txt": ["a"]}, r"did you mean 'txt'\?"),
-        ({"text": [b"a"]}, r"'text' is binary; expected strings, so convert it or change columns\.text"),
-        ({"text": [1]}, "'text' is int64; expected strings"),
+        ({"text": [1]}, r"'text' is int64; expected strings, so convert it or change columns\.text"),
         ({"text": [["a"]]}, "'text' is list.*; expected strings"),
-        ({"text": ["a"], "id": [1.5]}, r"'id' is double; expected strings or integers.*columns\.id"),
-        ({"text": ["a"], "id": [True]}, "'id' is bool; expected strings or integers"),
+        ({"text": ["a"], "id": [[1]]}, r"'id' is list.*; expected single values.*columns\.id"),
+        ({"text": ["a"], "id": [{"x": 1}]}, "'id' is struct.*; expected single values"),
     ],
 )
 def test_a_schema_that_does_not_fit_is_an_error(corpus: Corpus, table: dict[str, Any], message: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import pyarrow as pa
+
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import ResolvedColumns
@@ -17,11 +19,14 @@ class Format(Protocol):
 
     ENDINGS: tuple[str, ...]
     COMPRESSIBLE: bool  # as a whole file
-    ROW_WORD: str  # the word for a row in messages
 
     def find_columns(self, file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
         """Return the job's columns, None where `file` has no content."""
         # `others` are the files after it, of any format.
+
+    def carried_types(self, file: InputFile, config: RunConfig) -> pa.Schema | None:
+        """Return types of carried columns, None without rows."""
+        # Asked only of files after the first with content.
 
     def survey(self, number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
         """Yield the rows of file `number` in spans, without parsing."""

@@ -17,7 +17,20 @@ from embedmill.source.stream import BLOCK_BYTES, ByteStream
 SPAN_ROWS = 65_536
 # Enough for an excerpt of 200 characters.
 HEAD_BYTES = 1024
-LF, CR, QUOTE = 10, 13, 34
+LF, CR, QUOTE, COMMA, BACKSLASH = b'\n\r",\\'
+_STEP = np.zeros(256, np.int64)
+_STEP[list(b"{[")] = 1
+_STEP[list(b"}]")] = -1
+_IS_MARK = _STEP != 0
+_IS_MARK[COMMA] = True
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """Dialect of a CSV file, in ASCII characters; empty: none."""
+
+    delimiter: str
+    quote: str
+    escape: str
 
 
 class Oversize(Struct, frozen=True):
@@ -48,18 +61,45 @@ class LineCutter:
         return found
 
 
+class Escapes:
+    """Finder of escaped bytes in consecutive blocks."""
+
+    def __init__(self, escape: int) -> None:
+        self._escape = escape
+        self._pending = False
+
+    def after(self, data: npt.NDArray[np.uint8]) -> IntArray:
+        """Return positions of escaped bytes, ascending."""
+        # Of a run of escapes every second one is literal, so the byte after an odd run is.
+        places = np.flatnonzero(data == self._escape)
+        ends = places[np.append(np.diff(places) != 1, True)] if len(places) else places
+        starts = places[np.append(True, np.diff(places) != 1)] if len(places) else places
+        lengths = ends - starts + 1
+        if self._pending and len(starts) and starts[0] == 0:
+            lengths[0] += 1
+        odd = ends[lengths % 2 == 1] + 1
+        if self._pending and not (len(starts) and starts[0] == 0):
+            odd = np.concatenate([[0], odd])
+        self._pending = bool(len(odd)) and int(odd[-1]) == len(data)
+        literal: IntArray = odd[:-1] if self._pending else odd
+        return literal
+
+
 class CsvCutter:
     r"""Cutter of CSV records, by the grammar of Python's csv.reader.
 
     Quoted fields may hold line ends. A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only at its start;
-    inside, two quotes stand for one; what follows the closing quote, up to the delimiter, is literal.
+    inside, two quotes stand for one; what follows the closing quote, up to the delimiter, is literal. The byte after
+    an escape is literal anywhere.
     """
 
-    def __init__(self, delimiter: str, start: int) -> None:
-        self._field_ends = np.array([ord(delimiter), LF, CR], np.uint8)
+    def __init__(self, dialect: Dialect, start: int) -> None:
+        self._field_ends = np.array([ord(dialect.delimiter), LF, CR], np.uint8)
+        self._quote = ord(dialect.quote) if dialect.quote else None
+        self._escapes = Escapes(ord(dialect.escape)) if dialect.escape else None
         # Must be the start of a record.
         self._position = start
-        self._last = LF
+        self._ended_field = True
         self._quoted = False
         self._just_closed = False
         self._return_pending = False
@@ -69,20 +109,22 @@ class CsvCutter:
         if not block:
             return np.empty(0, np.int64)
         data = np.frombuffer(block, np.uint8)
-        toggles = self._quote_toggles(data)
-        lines = self._line_ends(data)
+        escaped = self._escapes.after(data) if self._escapes else np.empty(0, np.int64)
+        toggles = self._quote_toggles(data, escaped)
+        lines = self._line_ends(data, escaped)
         # A line end after an odd number of toggles lies inside quotes, and ends no record.
         quoted = (np.searchsorted(toggles, lines) + self._quoted) % 2 == 1
         found: IntArray = lines[~quoted] + (self._position + 1)
         self._quoted = (len(toggles) + self._quoted) % 2 == 1
         self._just_closed = not self._quoted and len(toggles) > 0 and bool(toggles[-1] == len(data) - 1)
+        last_is_escaped = len(escaped) > 0 and bool(escaped[-1] == len(data) - 1)
         # Whether a return at the block's end is a line end of its own depends on the next byte.
-        self._return_pending = bool(data[-1] == CR) and not self._quoted
-        self._last = int(data[-1])
+        self._return_pending = bool(data[-1] == CR) and not self._quoted and not last_is_escaped
+        self._ended_field = bool(np.isin(data[-1], self._field_ends)) and not last_is_escaped
         self._position += len(block)
         return found
 
-    def _line_ends(self, data: npt.NDArray[np.uint8]) -> IntArray:
+    def _line_ends(self, data: npt.NDArray[np.uint8], escaped: IntArray) -> IntArray:
         """Return where lines end in a block, quoted or not."""
         lines = np.flatnonzero(data == LF)
         returns = np.flatnonzero(data[:-1] == CR)
@@ -90,16 +132,21 @@ class CsvCutter:
         if self._return_pending and data[0] != LF:
             # -1: the return at the end of the block before.
             lone = np.concatenate([[-1], lone])
-        return np.sort(np.concatenate([lines, lone])) if len(lone) else lines
+        found = np.sort(np.concatenate([lines, lone])) if len(lone) else lines
+        return _without(found, escaped)
 
-    def _quote_toggles(self, data: npt.NDArray[np.uint8]) -> IntArray:
+    def _quote_toggles(self, data: npt.NDArray[np.uint8], escaped: IntArray) -> IntArray:
         """Return the quotes that open, close or reopen a field."""
-        quotes = np.flatnonzero(data == QUOTE)
+        if self._quote is None:
+            return np.empty(0, np.int64)
+        quotes = _without(np.flatnonzero(data == self._quote), escaped)
         if not len(quotes):
             return quotes
-        before = data[quotes - 1]
-        before[0] = self._last if quotes[0] == 0 else before[0]
-        starts = np.isin(before, self._field_ends)
+        starts = np.isin(data[quotes - 1], self._field_ends)
+        if len(escaped):
+            starts &= ~np.isin(quotes - 1, escaped)
+        if quotes[0] == 0:
+            starts[0] = self._ended_field
         doubled = np.diff(quotes, prepend=-2) == 1
         # In well-formed CSV every quote toggles: vectorised here, and the exception in a loop.
         opening = slice(1 if self._quoted else 0, None, 2)
@@ -117,6 +164,47 @@ class CsvCutter:
             quoted = not quoted
             toggles.append(at)
         return np.array(toggles, np.int64)
+
+
+class JsonCutter:
+    """Cutter of a JSON array's elements, or of concatenated objects.
+
+    An element ends after its comma, and an object before the next one. The last ends with the file: what closes the
+    array is part of it.
+    """
+
+    def __init__(self, start: int, *, in_array: bool) -> None:
+        # Must be the start of a value.
+        self._start = self._position = start
+        self._in_array = in_array
+        self._depth = 1 if in_array else 0
+        self._in_string = False
+        self._escapes = Escapes(BACKSLASH)
+
+    def ends(self, block: bytes) -> IntArray:
+        """See Cutter."""
+        data = np.frombuffer(block, np.uint8)
+        quotes = _without(np.flatnonzero(data == QUOTE), self._escapes.after(data))
+        marks = np.flatnonzero(_IS_MARK[data])
+        outside = (np.searchsorted(quotes, marks) + self._in_string) % 2 == 0
+        marks = marks[outside]
+        steps = _STEP[data[marks]]
+        depths = self._depth + np.cumsum(steps)
+        found: IntArray
+        if self._in_array:
+            found = marks[(data[marks] == COMMA) & (depths == 1)] + (self._position + 1)
+        else:
+            found = marks[(steps == 1) & (depths == 1)] + self._position
+            found = found[found > self._start]
+        self._depth = int(depths[-1]) if len(depths) else self._depth
+        self._in_string = (len(quotes) + self._in_string) % 2 == 1
+        self._position += len(block)
+        return found
+
+
+def _without(places: IntArray, literal: IntArray) -> IntArray:
+    kept: IntArray = places[~np.isin(places, literal)] if len(literal) else places
+    return kept
 
 
 def spans(

@@ -1,167 +1,248 @@
-"""JSONL, one JSON object per line."""
+"""JSON lines, arrays of objects, and concatenated objects."""
 
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain, islice
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw
+import pyarrow as pa
+from msgspec import Meta, Struct
 
-from embedmill.base.config import CarriedType, RunConfig
+from embedmill.base.config import MIB, CarriedType, RunConfig
 from embedmill.base.records import InputFile, Span
-from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
-from embedmill.source.formats.boundaries import LineCutter, Oversize, records
-from embedmill.source.formats.rows import BLANK, Parser, RowError, excerpt
-from embedmill.source.formats.text import TextFile, survey_text
+from embedmill.source.columns import INT64, ResolvedColumns, missing, required, resolved, text_carried
+from embedmill.source.encoding import UTF8
+from embedmill.source.formats.boundaries import JsonCutter, LineCutter, Oversize, records
+from embedmill.source.formats.json_object import CUT_OFF, Object, kind, parse_object, value_of
+from embedmill.source.formats.rows import BLANK, Parser, RowError, excerpt, number_text
+from embedmill.source.formats.text import CutterAt, TextFile, survey_text
+from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
 
-ENDINGS: tuple[str, ...] = (".jsonl", ".ndjson")
+ENDINGS: tuple[str, ...] = (".jsonl", ".ndjson", ".json")
 COMPRESSIBLE = True
-ROW_WORD = "line"
-SAMPLED_LINES = 1000
-CUT_OFF = "the line looks cut off: the file ends inside its JSON"
+SAMPLED_ROWS = 1000
+_HEAD_BYTES = MIB // 4
 
-# Raw leaves values unparsed: most columns are not needed, and one of a wrong type must not fail the line.
-_object = msgspec.json.Decoder(dict[str, Raw])
-_HALF_PAIR = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _string = msgspec.json.Decoder(str)
-_KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
+_value = msgspec.json.Decoder(msgspec.Raw)
+_INTEGER = re.compile(rb"-?[0-9]+")
+_CONSTANTS = {b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
+
+
+class Layout(Struct, frozen=True, kw_only=True):
+    """Arrangement of a file's rows."""
+
+    cutter: CutterAt
+    start: int  # byte of the first row
+    is_array: bool
 
 
 def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
-    """See Format; the first 1,000 lines decide, across files."""
-    # Of the first file with keys: without a configured id, a column `id` is used where that file has one.
+    """See Format; the first 1,000 rows decide, across files."""
+    # Of the first file with rows: without a configured id, a column `id` is used where that file has one.
     first: list[str] = []
     present: dict[str, None] = {}
-    left = SAMPLED_LINES
+    lacking = dict(required(config.columns, config.columns.id))
+    left = SAMPLED_ROWS
     for sampled in chain([file], others):
         if not left or sampled.format != file.format:
             break
-        # Any line may lack a key, so one line alone says little about the columns.
-        for keys in islice(_keys(sampled, config), left):
-            present |= dict.fromkeys(keys)
+        # Any row may lack a key, so one row alone says little about the columns.
+        for fields in islice(_objects(sampled, config), left):
+            present |= dict.fromkeys(fields)
+            lacking = {name: setting for name, setting in lacking.items() if not value_of(fields, name)}
             left -= 1
         first = first or list(present)
     if not present:
         return None
-    require(file, list(present), required(config.columns, config.columns.id), where=" in the first lines")
+    for name, setting in lacking.items():
+        raise missing(file, list(present), name, setting, " in the first rows")
     return resolved(config, first, text_carried(config))
+
+
+def carried_types(file: InputFile, config: RunConfig) -> pa.Schema | None:
+    """See Format."""
+    return text_carried(config)
 
 
 def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Iterator[Span]:
     """See Format; blank lines are rows too."""
-    return survey_text(number, file, config, columns, LineCutter)
+    with closing(ByteStream(file, config)) as stream:
+        layout = layout_of(stream, config.limits.record_bytes)
+        yield from survey_text(number, stream, layout.cutter, layout.start)
 
 
 def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:
     """See Format."""
-    return TextFile(file, config, columns, cutter=LineCutter, parser=JsonParser(file, config, columns))
+    with ExitStack() as opened:
+        stream = opened.enter_context(closing(ByteStream(file, config)))
+        layout = layout_of(stream, config.limits.record_bytes)
+        parser = JsonParser(file, config, columns, layout, stream.encoding)
+        opened.pop_all()
+    return TextFile(file, config, stream, cutter=layout.cutter, parser=parser)
 
 
-def _keys(file: InputFile, config: RunConfig) -> Iterator[list[str]]:
-    with closing(ByteStream(file, config.limits)) as stream:
-        for number, line in enumerate(records(stream, LineCutter(0), config.limits.record_bytes)):
-            try:
-                yield [] if isinstance(line, Oversize) else list(parse_object(line, number))
-            except RowError:
-                yield []
+def layout_of(stream: ByteStream, limit_bytes: int) -> Layout:
+    """Detect the layout of a file by the beginning."""
+    head = stream.read(_HEAD_BYTES)
+    mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    body = head[mark:].lstrip()
+    # A first line that is whole tells lines of objects from an object over lines.
+    while body.startswith(b"{") and b"\n" not in body and len(body) < limit_bytes and (more := stream.read(4 * MIB)):
+        body += more
+    start = stream.position - len(body)
+    line, _, rest = body.partition(b"\n")
+    # A list per line is no array: each is a bad row.
+    if body.startswith(b"[") and not (rest.strip() and _is_list(line)):
+        return Layout(cutter=partial(JsonCutter, in_array=True), start=start + 1, is_array=True)
+    if body.startswith(b"{") and not _is_object(line) and _begins_with_object(body):
+        return Layout(cutter=partial(JsonCutter, in_array=False), start=start, is_array=False)
+    return Layout(cutter=LineCutter, start=mark, is_array=False)
 
 
-def parse_object(line: bytes, number: int) -> dict[str, Raw]:
-    """Return keys and unparsed values of line `number`; raise RowError."""
-    # Of equal keys, the last counts. The whole line must be valid JSON in UTF-8 without NaN, lone
-    # surrogates and nesting deeper than Python's recursion limit.
-    if number == 0:
-        line = line.removeprefix(codecs.BOM_UTF8)
-    if not line.strip():
-        raise RowError(BLANK, "the line is blank")
+def _begins_with_object(body: bytes) -> bool:
+    ends = JsonCutter(0, in_array=False).ends(body)
+    if len(ends):
+        return _is_object(body[: int(ends[0])])
+    # The only one, or too long to see its end: then no line but the first begins with a brace.
+    return _is_object(body) or (len(body) > _HEAD_BYTES // 2 and b"\n{" not in body)
+
+
+def _is_object(data: bytes) -> bool:
     try:
-        # msgspec takes invalid UTF-8 in values that it does not decode.
-        line.decode()
-        return _object.decode(line)
-    except UnicodeDecodeError as error:
-        raise RowError("malformed", _not_utf8(line, error)) from error
-    except RecursionError as error:
-        raise RowError("malformed", "the JSON is nested too deeply") from error
-    except msgspec.ValidationError as error:
-        raise RowError("malformed", f"the line is {_kind(line.lstrip())}; expected a JSON object") from error
-    except msgspec.DecodeError as error:
-        raise RowError("malformed", _broken(line, str(error))) from error
+        parse_object(data, UTF8)
+    except RowError:
+        return False
+    return True
 
 
-class JsonParser(Parser[dict[str, Raw]]):
-    """Parser of lines."""
+def _is_list(data: bytes) -> bool:
+    try:
+        return bytes(_value.decode(data)).startswith(b"[")
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
-    def split(self, record: bytes, row: int) -> dict[str, Raw]:
+
+def _objects(file: InputFile, config: RunConfig) -> Iterator[Object]:
+    """Yield a file's rows, bad ones as empty objects."""
+    partitions = _partitions(file)
+    with closing(ByteStream(file, config)) as stream:
+        layout = layout_of(stream, config.limits.record_bytes)
+        stream.seek(layout.start)
+        for record in records(stream, layout.cutter(layout.start), config.limits.record_bytes):
+            try:
+                yield partitions | ({} if isinstance(record, Oversize) else _parsed(record, layout, stream.encoding))
+            except RowError:
+                yield partitions
+
+
+def _partitions(file: InputFile) -> Object:
+    return {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in partition_values(file.name).items()}
+
+
+def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
+    """Parse a row of a layout; raise RowError."""
+    if layout.is_array:
+        record = _element(record)
+    if not record.strip():
+        raise RowError(BLANK, "the row is blank")
+    return parse_object(record, encoding)
+
+
+def _element(record: bytes) -> bytes:
+    """Strip what follows an element of an array."""
+    element = record.strip()
+    if not element.endswith((b",", b"]")):
+        raise RowError("malformed", CUT_OFF)
+    if element == b",":
+        raise RowError("malformed", "not valid JSON: there is nothing before the comma")
+    return element[:-1]
+
+
+class JsonParser(Parser[Object]):
+    """Parser of rows."""
+
+    def __init__(
+        self, file: InputFile, config: RunConfig, columns: ResolvedColumns, layout: Layout, encoding: str
+    ) -> None:
+        super().__init__(file, config, columns)
+        self._layout = layout
+        self._encoding = encoding
+        self._partitions = _partitions(file)
+
+    def split(self, record: bytes, row: int) -> Object:
         """See Parser."""
-        return parse_object(record, row)
+        fields = _parsed(record, self._layout, self._encoding)
+        return self._partitions | fields if self._partitions else fields
 
-    def id(self, fields: dict[str, Raw], name: str) -> str:
+    def id(self, fields: Object, name: str) -> str:
         """See Parser."""
-        data = bytes(fields.get(name, b""))
-        if data.startswith(b'"') and (id := _string.decode(data)):
+        data = value_of(fields, name)
+        if data.startswith(b'"') and (id := _decoded(data, name)):
             return id
-        if data.lstrip(b"-").isdigit():
+        if _INTEGER.fullmatch(data) or data in (b"true", b"false"):
             return data.decode()
-        what = "absent" if not data else "empty" if data.startswith(b'"') else _kind(data)
-        raise RowError("wrong_type", f'"{name}" is {what}; expected a string or an integer')
+        if data.removeprefix(b"-")[:1].isdigit():
+            return number_text(float(data))
+        what = "absent" if not data else "empty" if data.startswith(b'"') else kind(data)
+        raise RowError("wrong_type", f'"{name}" is {what}; expected an id')
 
-    def text(self, fields: dict[str, Raw]) -> str:
+    def text(self, fields: Object) -> str:
         """See Parser."""
         name = self._columns.text
-        data = bytes(fields.get(name, b""))
+        data = value_of(fields, name)
         if data in (b"", b"null"):
             raise RowError("null_text", f'"{name}" is {"null" if data else "absent"}')
         if not data.startswith(b'"'):
-            raise RowError("wrong_type", f'"{name}" is {_kind(data)}; expected a string')
-        return _string.decode(data)
+            raise RowError("wrong_type", f'"{name}" is {kind(data)}; expected a string')
+        return _decoded(data, name)
 
-    def carried(self, fields: dict[str, Raw]) -> list[Any]:
+    def carried(self, fields: Object) -> list[Any]:
         """See Parser."""
         types = self._config.columns.types
         names = self._columns.carried.names
-        return [_cell(fields.get(name, b"null"), name, types.get(name, "string")) for name in names]
+        return [_cell(value_of(fields, name), name, types.get(name, "string")) for name in names]
 
 
-_READERS: dict[str, tuple[Callable[[bytes], Any], str]] = {
-    "string": (lambda data: _string.decode(data) if data.startswith(b'"') else data.decode(), "a string"),
-    "int64": (msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])]).decode, "a 64-bit integer"),
-    "float64": (msgspec.json.Decoder(float).decode, "a number"),
-    "bool": (msgspec.json.Decoder(bool).decode, "a boolean"),
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return _string.decode(data)
+    except msgspec.DecodeError as error:
+        raise RowError("malformed", f'"{name}" holds half of a surrogate pair') from error
+
+
+def _text(data: bytes, name: str) -> str:
+    return _decoded(data, name) if data.startswith(b'"') else data.decode()
+
+
+def _float(data: bytes, name: str) -> float:
+    return _CONSTANTS[data] if data in _CONSTANTS else _number.decode(data)
+
+
+_integer = msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])])
+_number = msgspec.json.Decoder(float)
+_boolean = msgspec.json.Decoder(bool)
+_READERS: dict[str, tuple[Callable[[bytes, str], Any], str]] = {
+    "string": (_text, "a string"),
+    "int64": (lambda data, _: _integer.decode(data), "a 64-bit integer"),
+    "float64": (_float, "a number"),
+    "bool": (lambda data, _: _boolean.decode(data), "a boolean"),
 }
 
 
-def _cell(value: Raw | bytes, name: str, type: CarriedType) -> Any:
-    data = bytes(value)
-    if data == b"null":
+def _cell(data: bytes, name: str, type: CarriedType) -> Any:
+    if data in (b"", b"null"):
         return None
     read, expected = _READERS[type]
     try:
-        return read(data)
+        return read(data, name)
     except msgspec.DecodeError as error:
         raise RowError("wrong_type", f'"{name}" is {excerpt(data)[:40]}; expected {expected}') from error
-
-
-def _kind(data: bytes) -> str:
-    return _KINDS.get(chr(data[0]), "a number")
-
-
-def _broken(line: bytes, problem: str) -> str:
-    # msgspec gives every fault as one type: only its message tells them apart.
-    too_early = "truncated" in problem or problem.endswith(f"(byte {len(line)})")
-    if too_early and not line.endswith(b"\n"):
-        return CUT_OFF
-    if _HALF_PAIR.search(line) or "surrogate" in problem:
-        return "not valid JSON: it holds half of a surrogate pair"
-    return f"not valid JSON: {'it ends too early' if too_early else problem.removeprefix('JSON is malformed: ')}"
-
-
-def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
-    if error.reason == "unexpected end of data" and error.end == len(line):
-        return CUT_OFF
-    return f"not valid UTF-8 (byte {error.start + 1} of the line)"

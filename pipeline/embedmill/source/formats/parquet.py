@@ -12,12 +12,24 @@ from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, IntArray, Piece, Span
 from embedmill.base.signals import checkpoint
-from embedmill.source.columns import ResolvedColumns, require, required, resolved
-from embedmill.source.formats.arrow import Cell, invalid_rows, strings, without_long
+from embedmill.source.columns import ResolvedColumns, converted, resolved
+from embedmill.source.formats.arrow import (
+    Cell,
+    column_at,
+    id_texts,
+    invalid_rows,
+    plain,
+    stored,
+    strings,
+    type_at,
+    without_long,
+)
 from embedmill.source.formats.boundaries import SPAN_ROWS, Oversize
 from embedmill.source.formats.parquet_schema import (
     carried_schema,
+    check_schema,
     chunk_bytes,
+    has_rows,
     leaves_of,
     longest_repeated,
     open_parquet,
@@ -25,11 +37,11 @@ from embedmill.source.formats.parquet_schema import (
     try_group,
 )
 from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, take, too_long
+from embedmill.source.partitions import partition_values
 from embedmill.source.stream import changed, translated
 
-ENDINGS: tuple[str, ...] = (".parquet", ".pq")
+ENDINGS: tuple[str, ...] = (".parquet", ".parq", ".pq")
 COMPRESSIBLE = False
-ROW_WORD = "row"
 BATCH_BYTES = 4 * MIB
 BATCH_ROWS = 1024
 REPEATED_BYTES = 64 * MIB
@@ -37,11 +49,18 @@ REPEATED_BYTES = 64 * MIB
 
 def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
     """See Format; the schema of `file` decides."""
-    schema = read_schema(file)
-    if not schema.names:
+    schema = read_schema(file, config)
+    if schema is None:
         return None
-    require(file, schema.names, required(config.columns, config.columns.id))
-    return resolved(config, schema.names, carried_schema(schema, config))
+    columns = resolved(config, [*schema.names, *partition_values(file.name)], carried_schema(file, schema, config))
+    check_schema(file, schema, config, columns)
+    return columns
+
+
+def carried_types(file: InputFile, config: RunConfig) -> pa.Schema | None:
+    """See Format."""
+    schema = read_schema(file, config)
+    return None if schema is None else carried_schema(file, schema, config)
 
 
 def survey(
@@ -49,7 +68,9 @@ def survey(
 ) -> Iterator[Span]:
     """See Format; only the metadata is read."""
     with translated(file), open_parquet(file, config, columns) as parquet:
-        sizes = [_row_group(file, parquet, at, columns) for at in range(parquet.num_row_groups)]
+        # Any columns at all may be in a file without rows.
+        groups = range(parquet.num_row_groups if has_rows(parquet.metadata) else 0)
+        sizes = [_row_group(file, parquet, at, columns) for at in groups]
     row = position = 0
     for rows, size in sizes:
         for at in range(0, rows, span_rows):
@@ -78,6 +99,8 @@ class ParquetFile:
         self._columns = columns
         self._parquet = open_parquet(file, config, columns)
         self._metadata = self._parquet.metadata
+        self._names = present(self._parquet.schema_arrow, columns)
+        self._partitions = partition_values(file.name)
         self._text_leaves = leaves_of(self._metadata, columns.text)
         self._needed_leaves = leaves_of(self._metadata, *columns.needed)
         with translated(file):
@@ -118,8 +141,8 @@ class ParquetFile:
     def _enter(self, group: int) -> None:
         self._group, self._row, self._rest = group, int(self._starts[group]), None
         with translated(self._file):
-            rows, needed = self._batch_rows(group), self._columns.needed
-            self._batches = self._parquet.iter_batches(rows, row_groups=[group], columns=needed, use_threads=False)
+            rows, names = self._batch_rows(group), self._names
+            self._batches = self._parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
 
     def _enter_next(self) -> None:
         # A group that ended early, or a last one that is left too soon, is not as it was surveyed.
@@ -143,7 +166,7 @@ class ParquetFile:
 
     def _batch_rows(self, group: int) -> int:
         """Return rows per batch of about 4 MiB."""
-        try_group(self._parquet, group, self._columns)
+        try_group(self._parquet, group, self._names)
         row_group = self._metadata.row_group(group)
         rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
@@ -157,7 +180,8 @@ class ParquetFile:
         """Make a block; equal texts become one string of `known`."""
         with translated(self._file):
             # A text may be as large as all memory, so it must not become a Python object before it is measured.
-            column, long = without_long(_column(batch, self._columns.text), self._config.limits.text_bytes)
+            text_column = stored(self._column(batch, self._columns.text))
+            column, long = without_long(text_column, self._config.limits.text_bytes)
             texts = strings(column)
             ids = self._ids(batch, first_row)
             carried = self._carried(batch)
@@ -181,17 +205,23 @@ class ParquetFile:
 
     def _ids(self, batch: Any, first_row: int) -> list[Cell]:
         if self._columns.id is not None:
-            return strings(_column(batch, self._columns.id))
+            return id_texts(self._column(batch, self._columns.id))
         return [file_and_row(self._file, first_row + at) for at in range(batch.num_rows)]
 
     def _carried(self, batch: Any) -> pa.Table:
         schema = self._columns.carried
-        return pa.Table.from_arrays([_column(batch, field.name).cast(field.type) for field in schema], schema=schema)
+        columns = [converted(self._file, plain(self._column(batch, field.name)), field) for field in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _column(self, batch: Any, name: str) -> Any:
+        if name in self._partitions and type_at(batch.schema, name) is None:
+            return pa.array([self._partitions[name]] * batch.num_rows, pa.string())
+        return column_at(batch, name)
 
     def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Oversize | None) -> tuple[str, str]:
         if not id:
             what = "null" if id is None else "empty"
-            raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected a string or an integer')
+            raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected an id')
         if long is not None:
             raise too_long(long.size, self._columns, self._config)
         if text is None:
@@ -210,7 +240,7 @@ def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColum
     rows, size = row_group.num_rows, row_group.total_byte_size
     values = [rows]
     try:
-        try_group(parquet, group, columns)
+        try_group(parquet, group, present(parquet.schema_arrow, columns))
     except (pa.ArrowException, OSError):
         # Keeps its place, with the bytes of all columns: other groups stay readable, and reading says what is wrong.
         size = max(size, 0)
@@ -226,5 +256,7 @@ def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColum
     return rows, size
 
 
-def _column(batch: Any, name: str) -> Any:
-    return batch.column(batch.schema.get_field_index(name))
+def present(schema: pa.Schema, columns: ResolvedColumns) -> list[str]:
+    """List columns present in a file's schema."""
+    # At least one column, because pyarrow counts the rows by columns.
+    return [name for name in columns.needed if type_at(schema, name) is not None] or schema.names[:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
-from embedmill.source.columns import STRINGS, ResolvedColumns, require, require_types, required
+from embedmill.source.columns import ResolvedColumns, missing, required
+from embedmill.source.formats.arrow import column_at, is_scalar, is_text, plain, plain_type, type_at
+from embedmill.source.partitions import partition_values
 from embedmill.source.stream import require_unchanged, translated
 
 
@@ -19,34 +22,48 @@ def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -
     """Open a Parquet file; raise InputError for unfit columns."""
     with translated(file):
         require_unchanged(file)
-        parquet = _opened(file)
-        check_schema(file, parquet.schema_arrow, config, columns)
+        unit = int96_unit(file, tuple(columns.needed))
+        parquet = _opened(file, coerce_int96_timestamp_unit=unit)
+        if has_rows(parquet.metadata):
+            check_schema(file, parquet.schema_arrow, config, columns)
     return parquet
 
 
-def read_schema(file: InputFile) -> pa.Schema:
-    """Return a file's schema; raise InputError for another format."""
-    with translated(file):
-        return pq.read_schema(file.path)
+def read_schema(file: InputFile, config: RunConfig) -> pa.Schema | None:
+    """Return a file's schema, None without rows. Raises InputError."""
+    names = tuple(name for name, _ in required(config.columns, config.columns.id))
+    with translated(file), _opened(file, coerce_int96_timestamp_unit=int96_unit(file, names)) as parquet:
+        return parquet.schema_arrow if has_rows(parquet.metadata) else None
 
 
-def carried_schema(schema: pa.Schema, config: RunConfig) -> pa.Schema:
-    """Return the carried columns' types, dictionaries and views made plain."""
-    return pa.schema([(name, _values_type(schema.field(name).type)) for name in config.columns.carry])
+def has_rows(metadata: Any) -> bool:
+    """Return whether a file has columns and rows."""
+    groups = range(metadata.num_row_groups)
+    return metadata.num_columns > 0 and any(metadata.row_group(group).num_rows for group in groups)
+
+
+def carried_schema(file: InputFile, schema: pa.Schema, config: RunConfig) -> pa.Schema:
+    """Return plain types of carried columns. Raises InputError."""
+    types = [(name, _type(file, schema, name, "columns.carry")) for name in config.columns.carry]
+    for name, type in types:
+        try:
+            plain(pa.nulls(0, type))
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{file.path}: the column {name!r} is {type}, which cannot be carried ({error}); convert it, or leave"
+                " it out of columns.carry"
+            ) from error
+    return pa.schema([(name, plain_type(type)) for name, type in types])
 
 
 def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: ResolvedColumns) -> None:
-    """Raise InputError unless the job's columns have usable types."""
-    require(file, schema.names, required(config.columns, columns.id))
-    # A column without any value has the type null where its writer did not know better.
-    text = _values_type(schema.field(columns.text).type)
-    if text not in (*STRINGS, pa.null()):
-        raise _wrong_type(file, columns.text, text, "strings", "columns.text")
-    if columns.id is not None:
-        found = _values_type(schema.field(columns.id).type)
-        if found not in (*STRINGS, pa.null()) and not pa.types.is_integer(found):
-            raise _wrong_type(file, columns.id, found, "strings or integers", "columns.id")
-    require_types(file, carried_schema(schema, config), columns.carried, "convert the file")
+    """Raise InputError for missing columns and unusable types."""
+    for name, setting in required(config.columns, columns.id):
+        found = plain_type(_type(file, schema, name, setting))
+        if setting == "columns.text" and not is_text(found):
+            raise _wrong_type(file, name, found, "strings", setting)
+        if setting == "columns.id" and not is_scalar(found):
+            raise _wrong_type(file, name, found, "single values", setting)
 
 
 def leaves_of(metadata: Any, *names: str) -> list[int]:
@@ -56,11 +73,43 @@ def leaves_of(metadata: Any, *names: str) -> list[int]:
     return [leaf for leaf, path in enumerate(paths) if path in names or path.startswith(below)]
 
 
-def try_group(parquet: Any, group: int, columns: ResolvedColumns) -> None:
+@lru_cache(maxsize=1024)
+def int96_unit(file: InputFile, names: tuple[str, ...]) -> str:
+    """Return a unit that keeps INT96 timestamps unchanged.
+
+    Microseconds, or nanoseconds where some are finer: these reach from 1677 to 2262 only. Raises InputError if neither
+    holds all.
+    """
+    with _opened(file) as fine, _opened(file, coerce_int96_timestamp_unit="us") as coarse:
+        schema = fine.metadata.schema
+        found = [schema.column(leaf) for leaf in leaves_of(fine.metadata, *names)]
+        leaves = [column.path for column in found if column.physical_type == "INT96"]
+        for leaf in leaves:
+            pairs = list(zip(fine.iter_batches(columns=[leaf]), coarse.iter_batches(columns=[leaf]), strict=True))
+            # Nanoseconds wrap around here as they do where a file is read: equal ones had no finer digits.
+            if all(us.column(0).cast(ns.column(0).type, safe=False).equals(ns.column(0)) for ns, us in pairs):
+                continue
+            _require_nanoseconds(file, leaf, [(us.column(0), ns.column(0).type) for ns, us in pairs])
+            return "ns"
+    return "us"
+
+
+def _require_nanoseconds(file: InputFile, leaf: str, columns: list[tuple[Any, Any]]) -> None:
+    try:
+        for column, type in columns:
+            column.cast(type)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{file.path}: the column {leaf!r} has INT96 timestamps with nanoseconds, and others before 1677 or after"
+            " 2262: no type of Arrow holds both, so convert the column"
+        ) from error
+
+
+def try_group(parquet: Any, group: int, names: list[str]) -> None:
     """Read a row of a group; raise what pyarrow raises."""
     # To be called before RowGroupMetaData.column, where a footer with damaged size statistics ends the process:
     # pyarrow 26 does not catch what C++ throws there ("level histogram size mismatch"); here it does.
-    next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=columns.needed, use_threads=False), None)
+    next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=names, use_threads=False), None)
 
 
 def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
@@ -76,7 +125,7 @@ def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> i
         return 0
     with translated(file), _opened(file, read_dictionary=[name], metadata=metadata) as parquet:
         rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False)
-        first = next(rows).column(name)
+        first = column_at(next(rows), name)
         if not pa.types.is_dictionary(first.type):
             return 0
         return int(pc.max(pc.binary_length(first.dictionary)).as_py() or 0)
@@ -87,10 +136,16 @@ def _opened(file: InputFile, **options: Any) -> Any:
     return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
 
 
-def _values_type(type: Any) -> Any:
-    # Views go because Arrow cannot take rows from them.
-    values = type.value_type if pa.types.is_dictionary(type) else type
-    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(values, values)
+def _type(file: InputFile, schema: pa.Schema, name: str, setting: str) -> Any:
+    """Return the type of a file's column. Raises InputError."""
+    if schema.names.count(name) > 1:
+        raise InputError(f"{file.path}: the column {name!r} is there twice; rename one or change {setting}")
+    found = type_at(schema, name)
+    if found is None and name in (partitions := partition_values(file.name)):
+        return pa.string()
+    if found is None:
+        raise missing(file, [*schema.names, *partitions], name, setting)
+    return found
 
 
 def _wrong_type(file: InputFile, name: str, found: Any, expected: str, setting: str) -> InputError:

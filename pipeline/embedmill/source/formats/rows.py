@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece
-from embedmill.source.columns import ResolvedColumns
+from embedmill.source.columns import ResolvedColumns, converted, text_carried
 from embedmill.source.formats.boundaries import Oversize
 
 Fields = TypeVar("Fields")
@@ -70,6 +70,12 @@ def file_and_row(file: InputFile, row: int) -> str:
     return f"{file.name}:{row + 1}"
 
 
+def number_text(value: float, text: str = "") -> str:
+    """Format a number: integers without a point, others as `text`."""
+    # Above 2**53 a double stands for several integers.
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else text or repr(value)
+
+
 def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
     """Raise RowError for an empty or too long text."""
     if (not text or text.isspace()) and config.rows.empty_text != "embed":
@@ -122,7 +128,9 @@ class Parser(ABC, Generic[Fields]):
                 head = record.head if isinstance(record, Oversize) else record
                 faults.append(BadRow(row, bad.kind, bad.reason, id, excerpt(head)))
         schema = self._columns.carried
-        arrays = [pa.array([cells[at] for *_, cells in good], field.type) for at, field in enumerate(schema)]
+        own = text_carried(self._config).types
+        arrays = [pa.array([cells[at] for *_, cells in good], type) for at, type in enumerate(own)]
+        arrays = [converted(self._file, array, field) for array, field in zip(arrays, schema, strict=True)]
         return Block(
             rows=[row for row, *_ in good],
             ids=[id for _, id, *_ in good],

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece, Span
-from embedmill.source.columns import ResolvedColumns, require_types, text_carried
 from embedmill.source.formats.boundaries import Cutter, records, spans
 from embedmill.source.formats.rows import Block, Parser
 from embedmill.source.stream import ByteStream, changed
@@ -17,28 +15,23 @@ from embedmill.source.stream import ByteStream, changed
 CutterAt = Callable[[int], Cutter]
 
 
-def survey_text(
-    number: int, file: InputFile, config: RunConfig, columns: ResolvedColumns, cutter: CutterAt, start: int = 0
-) -> Iterator[Span]:
+def survey_text(number: int, stream: ByteStream, cutter: CutterAt, start: int) -> Iterator[Span]:
     """Yield the rows of file `number` from byte `start` on."""
-    _require_types(file, config, columns)
-    with closing(ByteStream(file, config.limits)) as stream:
-        stream.seek(start)
-        yield from spans(number, stream, cutter(start))
+    stream.seek(start)
+    yield from spans(number, stream, cutter(start))
 
 
 class TextFile:
     """Open text file (see OpenFile)."""
 
     def __init__(
-        self, file: InputFile, config: RunConfig, columns: ResolvedColumns, *, cutter: CutterAt, parser: Parser[Any]
+        self, file: InputFile, config: RunConfig, stream: ByteStream, *, cutter: CutterAt, parser: Parser[Any]
     ) -> None:
-        _require_types(file, config, columns)
         self._file = file
         self._limit = config.limits.record_bytes
         self._cutter = cutter
         self._parser = parser
-        self._stream = ByteStream(file, config.limits)
+        self._stream = stream
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
         """See OpenFile; a piece is one block."""
@@ -53,7 +46,3 @@ class TextFile:
     def close(self) -> None:
         """See OpenFile."""
         self._stream.close()
-
-
-def _require_types(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> None:
-    require_types(file, text_carried(config), columns.carried, "set its type in `columns.types`")

@@ -1,0 +1,73 @@
+"""Decompression of input files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+from embedmill.base.errors import InputError
+from embedmill.base.records import InputFile
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+# Raised for damaged and truncated data, besides OSError.
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
+_OPENERS: dict[str, Callable[[str], Any]] = {"gzip": gzip.GzipFile, "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
+_LARGEST_WINDOW_LOG = 31
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def split_ending(name: str) -> tuple[str, str]:
+    """Split a name's ending from the ending of a compression."""
+    path = PurePath(name.lower())
+    return (PurePath(path.stem).suffix, path.suffix) if path.suffix in COMPRESSIONS else (path.suffix, "")
+
+
+def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
+    """Open a file as a binary file, decompressed.
+
+    Files of several members, and zeros after the last one, are read. Raises InputError for one without any byte.
+    """
+    if not file.size_bytes:
+        raise InputError(f"{file.path}: has no bytes, so it is no {file.compression} file; replace it or leave it out")
+    if file.compression == "zstd":
+        return zstd.ZstdFile(file.path, options={zstd.DecompressionParameter.window_log_max: zstd_window_log})
+    return _OPENERS[file.compression](file.path)
+
+
+def refuse_window(file: InputFile, zstd_window_log: int) -> None:
+    """Raise InputError for a larger window of zstd."""
+    with Path(file.path).open("rb") as opened:
+        header = opened.read(18)
+    window = _window_bytes(header) if header.startswith(_ZSTD_MAGIC) else 0
+    if window <= 1 << zstd_window_log:
+        return
+    needed = (window - 1).bit_length()
+    allow = f"allow it with limits.zstd_window_log = {needed}, or " if needed <= _LARGEST_WINDOW_LOG else ""
+    raise InputError(
+        f"{file.path}: its zstd window of {window:,} bytes takes as much memory, and limits.zstd_window_log ="
+        f" {zstd_window_log} allows {1 << zstd_window_log:,}; {allow}compress it again with `zstd --long=27`"
+    )
+
+
+def _window_bytes(header: bytes) -> int:
+    """Read the window size of a zstd frame."""
+    # RFC 8878, 3.1.1.1.
+    descriptor, header = header[4], header[5:]
+    if not descriptor & 0x20:
+        exponent, mantissa = header[0] >> 3, header[0] & 7
+        return (1 << (10 + exponent)) // 8 * (8 + mantissa)
+    # A single segment: the window is the content.
+    flag = descriptor >> 6
+    at = (0, 1, 2, 4)[descriptor & 3]
+    return int.from_bytes(header[at : at + (1 << flag)], "little") + (256 if flag == 1 else 0)
