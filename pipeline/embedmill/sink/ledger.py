@@ -33,6 +33,8 @@ from embedmill.sink.folder import (
     read_job,
 )
 
+_KEPT = "everything committed"
+
 
 class Ledger:
     """Locked output folder; a context manager."""
@@ -48,13 +50,13 @@ class Ledger:
     def __enter__(self) -> Self:
         """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
         check_folder(self.folder)
-        local.make_folder(self.folder)
+        local.make_folder(self.folder, kept=_KEPT)
         self._acquire()
         try:
             for name in (LEDGER, SCRATCH):
-                local.make_folder(self.folder / name)
+                local.make_folder(self.folder / name, kept=_KEPT)
             # A killed run may have published an entry without syncing the name; later shards build on it.
-            local.sync_names(self.folder / LEDGER)
+            local.sync_names(self.folder / LEDGER, kept=_KEPT)
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
             self._check_committed()
@@ -130,10 +132,10 @@ class Ledger:
     def _publish(self, entry: Entry, data: memoryview, lines: bytes, place: Path) -> None:
         # The entry last, and never overwritten: a shard is committed by its name appearing in the ledger.
         if lines:
-            local.make_folder(self.folder / QUARANTINE)
+            local.make_folder(self.folder / QUARANTINE, kept=_KEPT)
             self._write(quarantine_path(self.folder, entry), lines)
-        local.publish_file(self.folder / entry.file, data, scratch=self.folder / SCRATCH)
-        local.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / SCRATCH)
+        local.publish_file(self.folder / entry.file, data, scratch=self.folder / SCRATCH, kept=_KEPT)
+        local.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / SCRATCH, kept=_KEPT)
 
     def _roll_back(self, entry: Entry, place: Path) -> None:
         """Remove what was written of a shard without an entry."""
@@ -142,7 +144,7 @@ class Ledger:
         # The next run removes whatever cannot be removed now.
         for path in (self.folder / entry.file, quarantine_path(self.folder, entry)):
             with contextlib.suppress(OutputError):
-                local.remove(path)
+                local.remove(path, kept=_KEPT)
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write report and manifest. Raises OutputError."""
@@ -160,7 +162,7 @@ class Ledger:
         self._write(self.folder / TUNING, msgspec.json.format(msgspec.json.encode(tuning)))
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
-        local.write_file(path, data, scratch=self.folder / SCRATCH)
+        local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
 
     def _check_committed(self) -> None:
         for entry in self.entries.values():
@@ -179,4 +181,4 @@ class Ledger:
         parts = [*self.folder.glob("part-*.parquet"), *(self.folder / QUARANTINE).glob("part-*.jsonl")]
         for path in [*(self.folder / SCRATCH).iterdir(), *parts]:
             if path not in committed:
-                local.remove(path)
+                local.remove(path, kept=_KEPT)

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from embedmill.base.errors import DeviceError
+from embedmill.base.home import temporary_folder
 from embedmill.base.records import FloatArray, Work
 from embedmill.engine.memory.usage import PeakUsage
 from embedmill.engine.runners.process import ProcessRunner
@@ -107,7 +108,9 @@ def _peak(sizes: tuple[int, ...], runner: ProcessRunner) -> tuple[float | None, 
     half = target.provider.precisions[target.precision].graph.endswith("-fp16")
     best = 0.0
     try:
-        with tempfile.TemporaryDirectory(prefix="embedmill-peak-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="embedmill-peak-", dir=temporary_folder(), ignore_cleanup_errors=True
+        ) as folder:
             for size in sizes:
                 graph = write_peak_graph(Path(folder), size, half=half)
                 seconds = runner.multiply(graph.read_bytes(), timeout_s=_PRODUCTS_S)

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import structs
 
 from embedmill.base.config import EngineTable
-from embedmill.base.home import home_folder, key_of
+from embedmill.base.home import in_home, key_of
 from embedmill.base.records import Model, Tokens
 from embedmill.base.results import TrialFacts, Tuning
 from embedmill.batch.tokens import length_profile, thinned, with_longest
@@ -105,7 +105,7 @@ class TuningJob:
 
 def tunings_folder(model: Model, engine: EngineTable, target: Target) -> Path:
     """Return the folder of tunings that differ in text lengths."""
-    return home_folder() / "tuned" / key_of(settings_key(model, engine, target))
+    return in_home("tuned", key_of(settings_key(model, engine, target)))
 
 
 def settings_key(model: Model, engine: EngineTable, target: Target) -> dict[str, str]:

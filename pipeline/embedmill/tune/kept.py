@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedmill.base.home import home_folder, read_record
+from embedmill.base.home import homes, read_record
 from embedmill.base.results import Tuning
 
 # Two runs in a row this much slower or faster than the tuning found: it does not hold any more.
@@ -16,7 +16,8 @@ _UNDISTURBED = 0.8
 
 def kept_tunings() -> list[Tuning]:
     """Return all kept tunings, the latest first."""
-    found = [read_record(path, Tuning) for path in sorted((home_folder() / "tuned").glob("*/*.json"))]
+    paths = [path for home in homes() for path in sorted((home / "tuned").glob("*/*.json"))]
+    found = [read_record(path, Tuning) for path in paths]
     return sorted((tuning for tuning in found if tuning is not None), key=lambda tuning: tuning.made, reverse=True)
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError
-from embedmill.base.home import home_folder, key_of, read_record, write_record
+from embedmill.base.home import in_home, key_of, read_record, write_record
 from embedmill.base.records import Model, Tokens
 from embedmill.batch.tokens import thinned
 from embedmill.engine.availability import availability_of
@@ -75,7 +75,7 @@ def choose_target(
     candidates = candidates_of(model, engine, machine, providers)
     if len(candidates) == 1:
         return structs.replace(target_of(candidates[0].provider.name), chosen="the only provider installed here")
-    path = home_folder() / "choices" / f"{_key(model, engine, candidates, machine)}.json"
+    path = in_home("choices", f"{_key(model, engine, candidates, machine)}.json")
     if (target := _cached_target(path, engine, target_of)) is not None:
         LOG.info("%s: %s", target.label, target.chosen)
         return target

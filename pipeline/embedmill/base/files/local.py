@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +16,27 @@ from embedmill.base.errors import Corrupt, OutputError
 
 # The order is that of every database: write a temporary file of a unique name, fsync, rename, fsync the folder.
 
+# `kept` of these functions is for the error: what a user need not fear for.
+
 # A quota that is used up reports EDQUOT instead.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # FAT, some network and some container file systems.
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
-def write_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
+def write_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: str = "") -> None:
     """Write a file atomically, replacing any. Raises OutputError."""
     # `scratch` is a folder of the same file system. After an error (disk full, no permission) `path` is unchanged, or
     # removed where only the sync of its folder failed.
-    with _failing_clearly(path), _temporary(scratch, data) as temporary:
+    with _failing_clearly(path, kept), _temporary(scratch, data) as temporary:
         os.replace(temporary, path)
         _sync_name(path)
 
 
-def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path) -> None:
+def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: str = "") -> None:
     """Write a new file, put-if-absent. Raises Corrupt or OutputError."""
     # Of several writers exactly one succeeds.
-    with _failing_clearly(path), _temporary(scratch, data) as temporary:
+    with _failing_clearly(path, kept), _temporary(scratch, data) as temporary:
         try:
             _link(temporary, path)
         except FileExistsError as error:
@@ -71,9 +74,9 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, kept: str = "") -> None:
     """Create a folder and parents durably. Raises OutputError."""
-    with _failing_clearly(path):
+    with _failing_clearly(path, kept):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         # A process killed before its sync may have created the last one that exists. A folder above it
         # that cannot be read belongs to somebody else, and was not created by us.
@@ -84,18 +87,28 @@ def make_folder(path: Path) -> None:
             _sync_folder(folder.parent)
 
 
-def remove(path: Path) -> None:
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder below `folder`. Raises OutputError."""
+    make_folder(folder)
+    with _failing_clearly(folder):
+        scratch = tempfile.TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True)
+    with scratch as name:
+        yield Path(name)
+
+
+def remove(path: Path, *, kept: str = "") -> None:
     """Remove a file or folder, if present. Raises OutputError."""
-    with _failing_clearly(path):
+    with _failing_clearly(path, kept):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
 
-def sync_names(folder: Path) -> None:
+def sync_names(folder: Path, *, kept: str = "") -> None:
     """Sync names left by another process. Raises OutputError."""
-    with _failing_clearly(folder):
+    with _failing_clearly(folder, kept):
         _sync_folder(folder)
 
 
@@ -150,13 +163,13 @@ def _link(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def _failing_clearly(path: Path) -> Iterator[None]:
-    """Raise an OSError as OutputError."""
+def _failing_clearly(path: Path, kept: str = "") -> Iterator[None]:
+    """Raise an OSError as OutputError, which names what is `kept`."""
     try:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
-            problem = f"no space left to write {path}; everything committed is kept: free some and run again"
+            problem = f"no space left to write {path}; {kept or 'what was there'} is kept: free some and run again"
         else:
-            problem = f"{path} cannot be written: {error.strerror or error}; everything committed is kept"
+            problem = f"{path} cannot be written: {error.strerror or error}{f'; {kept} is kept' if kept else ''}"
         raise OutputError(problem) from error

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Self
 
+from embedmill.base import home
 from embedmill.base.process.child import command_of, end_child, ending, leave_no_trace, lines_of
 
 # A process that has closed its output has so long to end by itself.
@@ -28,11 +29,14 @@ class Worker:
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start `main(*arguments)`; only `listen` reads. Raises WorkerEnded."""
+        place = home.temporary_folder()
         # A process that is killed, or whose driver crashes, cannot remove its temporary files: its parent does.
-        self._scratch = tempfile.TemporaryDirectory(prefix="embedmill-worker-", ignore_cleanup_errors=True)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._scratch = tempfile.TemporaryDirectory(prefix="embedmill-worker-", dir=place, ignore_cleanup_errors=True)
+        self._errors = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
         command, pipe = command_of(module, *arguments), subprocess.PIPE
         environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)
+        # A home in the temporary folder must not go with the scratch folder.
+        environment[home.VARIABLE] = str(home.home_folder())
         try:
             self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
         except OSError as error:

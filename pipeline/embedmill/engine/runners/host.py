@@ -18,7 +18,7 @@ from msgspec import structs
 from embedmill.base.errors import ModelError, PipelineError
 from embedmill.base.files import local
 from embedmill.base.files.digest import first_mismatch
-from embedmill.base.home import home_folder, key_of
+from embedmill.base.home import in_home, key_of, scratch_folder
 from embedmill.base.process.worker import ParentPipe
 from embedmill.base.records import Batch
 from embedmill.engine.devices import devices_of
@@ -80,9 +80,8 @@ class Bundles:
     def keep(self, files: dict[str, str]) -> Path:
         """Publish the received files. Raises ModelError for digests, OutputError."""
         place = self._received_folder(files)
-        local.make_folder(place.parent)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent, ignore_cleanup_errors=True) as scratch:
-            folder = Path(scratch) / "bundle"
+        with scratch_folder(place.parent) as scratch:
+            folder = scratch / "bundle"
             folder.mkdir()
             for name in files:
                 (folder / name).write_bytes(self._received.pop(name, b""))
@@ -93,7 +92,7 @@ class Bundles:
 
     @staticmethod
     def _received_folder(files: dict[str, str]) -> Path:
-        return home_folder() / "received" / key_of(files)
+        return in_home("received", key_of(files))
 
 
 class _Host:

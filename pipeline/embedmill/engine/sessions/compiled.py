@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from embedmill.base.environment import versions_of
 from embedmill.base.files import local
-from embedmill.base.home import home_folder, key_of
+from embedmill.base.home import home_folder, key_of, scratch_folder
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.devices import Device
 
@@ -44,9 +43,8 @@ class ContextCache:
     @contextmanager
     def new(self, key: str) -> Iterator[Path]:
         """Yield a path to write; publish the context after success."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=self._folder, ignore_cleanup_errors=True) as scratch:
-            folder = Path(scratch) / key
+        with scratch_folder(self._folder) as scratch:
+            folder = scratch / key
             folder.mkdir()
             yield folder / _FILE
             # A provider that has nothing to compile writes no file.
