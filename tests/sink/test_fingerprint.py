@@ -56,6 +56,7 @@ OTHER_VALUES: dict[str, Any] = {
     "engine.memory_bytes": 1 << 30,
     "engine.memory_fraction": 0.5,
     "engine.timeout_s": 60.0,
+    "engine.telemetry": True,
     "engine.tune": False,
     "output.path": "elsewhere",
     "output.compression": "none",

@@ -46,6 +46,7 @@ FREE = {
     "engine.precision",
     "engine.streams",
     "engine.threads",
+    "engine.telemetry",
     "engine.budget_tokens",
     "engine.memory_bytes",
     "engine.memory_fraction",

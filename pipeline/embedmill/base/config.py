@@ -177,6 +177,13 @@ class EngineTable(Table, frozen=True):
             " its process is killed and the work continues in a new one. On the CPU the run ends, and can be resumed."
         ),
     ] = 300.0
+    telemetry: Annotated[
+        bool,
+        about(
+            "Let ONNX Runtime report its use to Microsoft. `ORT_DISABLE_TELEMETRY` or `DO_NOT_TRACK` in the environment"
+            " forbids it all the same."
+        ),
+    ] = False
     tune: Annotated[bool, about("Tune the batches before a long run, and use the result of an earlier tuning.")] = True
 
 

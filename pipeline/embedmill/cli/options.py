@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import click
 import msgspec
 
+from embedmill.base import telemetry
 from embedmill.base.config import RunConfig
 from embedmill.base.configfile import load_config
+from embedmill.base.errors import OutputError
 
+LOG = logging.getLogger("embedmill")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 
@@ -53,16 +57,28 @@ _KEYS = {
 
 
 def job_config(config: Path | None, overrides: Sequence[str], **short: Any) -> RunConfig:
-    """Load the job: config file, then short options, then --set."""
-    # In TOML a string or list is spelt as in JSON.
-    given = [f"{_KEYS[name]}={json.dumps(value)}" for name, value in short.items() if value not in (None, ())]
-    return load_config(config, [*given, *overrides])
+    """Load the job: config file, then short options, then --set.
+
+    Call it before jobs are imported: telemetry is settled before the runtime loads.
+    """
+    # In TOML a string or list is spelt as in JSON, but for the surrogate pairs of escaped emoji.
+    spelt = {name: json.dumps(value, ensure_ascii=False) for name, value in short.items() if value not in (None, ())}
+    given = [f"{_KEYS[name]}={text}" for name, text in spelt.items()]
+    loaded = load_config(config, [*given, *overrides])
+    telemetry.settle(loaded.engine.telemetry)
+    return loaded
 
 
-def print_result(value: Any, summary: Callable[[Any], str], as_json: bool) -> None:
-    """Print a result as text by `summary`, or as JSON."""
-    if as_json:
-        # enc_hook: paths, which msgspec does not encode.
-        click.echo(json.dumps(msgspec.to_builtins(value, enc_hook=str)))
-    else:
-        click.echo(summary(value))
+def print_result(value: Any, summary: Callable[[Any], str], as_json: bool, *, kept: bool = False) -> None:
+    """Print a result as text by `summary`, or as JSON.
+
+    Raises OutputError where it cannot be printed, unless it is `kept` elsewhere too.
+    """
+    # enc_hook: paths, which msgspec does not encode.
+    text = json.dumps(msgspec.to_builtins(value, enc_hook=str)) if as_json else summary(value)
+    try:
+        click.echo(text)
+    except OutputError as error:
+        if not kept:
+            raise
+        LOG.warning("all is done, but %s", error)

@@ -114,6 +114,8 @@ def settings_key(model: Model, engine: EngineTable, target: Target) -> dict[str,
     # Windows gives an adapter another LUID at each start.
     metadata = {} if device is None else {key: value for key, value in device.metadata.items() if key != "LUID"}
     options = structs.asdict(engine) | {"provider": provider.name, "device": None, "tune": True, "timeout_s": 0}
+    # No figure depends on it.
+    del options["telemetry"]
     return {
         "provider": provider.name,
         "device": "" if device is None else f"{device.name} {json.dumps(metadata, sort_keys=True)}",

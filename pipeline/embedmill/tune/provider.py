@@ -137,7 +137,7 @@ def _key(model: Model, engine: EngineTable, candidates: list[Candidate], machine
     return key_of(
         [
             model.identity,
-            msgspec.to_builtins(engine),
+            {key: value for key, value in msgspec.to_builtins(engine).items() if key != "telemetry"},
             [machine.cpu, machine.usable_cores],
             [[candidate.provider.name, candidate.precision, candidate.version] for candidate in candidates],
         ]

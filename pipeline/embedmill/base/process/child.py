@@ -12,6 +12,8 @@ from typing import IO
 
 from msgspec import Struct
 
+from embedmill.base import telemetry
+from embedmill.base.home import temporary_folder
 from embedmill.base.signals import slices
 
 # A process that the kernel holds inside a driver does not die when it is killed: it is left behind after so long.
@@ -36,7 +38,8 @@ def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResu
     """Run a command; return failures and timeouts as words."""
     # A stop signal kills the child and is raised.
     # Files, not pipes: a pipe would be waited for while a grandchild holds its other end.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    place = temporary_folder()
+    with tempfile.TemporaryFile(dir=place) as out, tempfile.TemporaryFile(dir=place) as err:
         try:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         except OSError as error:
@@ -51,10 +54,10 @@ def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResu
 
 
 def command_of(module: str, *arguments: str) -> list[str]:
-    """Return the command of `main(*arguments)`, with this process's sys.path."""
+    """Return the command of `main(*arguments)`, with sys.path and telemetry settled."""
     program = (
-        f"import sys; sys.path[:] = {sys.path!r}; import importlib;"
-        f" importlib.import_module({module!r}).main(*sys.argv[1:])"
+        f"import sys; sys.path[:] = {sys.path!r}; import importlib; from embedmill.base import telemetry;"
+        f" telemetry.settle({telemetry.allowed()}); importlib.import_module({module!r}).main(*sys.argv[1:])"
     )
     # -P: nothing is imported from the working directory, which may hold a folder of any name.
     return [sys.executable, "-P", "-c", program, *arguments]

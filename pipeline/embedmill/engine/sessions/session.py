@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from msgspec import structs
 
+from embedmill.base import telemetry
 from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory
 from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.base.signals import checkpoint
@@ -183,6 +184,8 @@ def _digest(graph: Path) -> str:
 def _open(plan: SessionPlan, provider: Provider, device: Device | None) -> ort.InferenceSession:
     """Open a session without the fallback of the runtime."""
     options = _options(plan)
+    # Windows' own reporting has no variable, only this switch.
+    (ort.enable_telemetry_events if telemetry.allowed() else ort.disable_telemetry_events)()
     try:
         arguments = _attach(options, plan, provider, device)
         session = ort.InferenceSession(plan.graph, options, enable_fallback=0, **arguments)
