@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from embedmill.base import telemetry
 from embedmill.base.config import DEFAULT_MODEL, RunConfig
 from embedmill.base.configfile import load_config
 from embedmill.base.errors import (
@@ -29,12 +30,16 @@ from embedmill.base.errors import (
     TooManyQuarantined,
 )
 from embedmill.base.signals import keyboard_interrupts
+from embedmill.base.streams import hold_descriptors
 
 # Annotations only: importing the package must not import NumPy or ONNX Runtime.
 if TYPE_CHECKING:
     from embedmill.base.records import FloatArray
     from embedmill.jobs.embed import Embedder
     from embedmill.report.run import RunResult
+
+# In every process that computes, and before a library loads that reports.
+telemetry.settle(False)
 
 # All that users may rely on; any other name may change.
 __all__ = [
@@ -66,6 +71,8 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     Raises ConfigError, InputError, ModelError, DeviceError, OutputError; TooManyQuarantined after writing everything.
     Ctrl-C is raised as KeyboardInterrupt where nothing leaks.
     """
+    hold_descriptors()
+    telemetry.settle(config.engine.telemetry)
     from embedmill.jobs import run
 
     return run.run(config, quiet=quiet)

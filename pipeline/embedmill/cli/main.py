@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
 from embedmill.base.signals import StopSignals, checkpoint
+from embedmill.base.streams import Console, hold_descriptors
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
 
@@ -39,10 +41,11 @@ def cli() -> None:
 @as_json
 def run_command(as_json: bool, quiet: bool, **options: Any) -> None:
     """Embed a corpus, or resume an interrupted run."""
+    config = job_config(**options)
     from embedmill.jobs.run import run
     from embedmill.report.run import run_summary
 
-    print_result(run(job_config(**options), quiet=quiet), run_summary, as_json)
+    print_result(run(config, quiet=quiet), run_summary, as_json, kept=True)
 
 
 @cli.command("plan")
@@ -53,10 +56,11 @@ def plan_command(as_json: bool, **options: Any) -> None:
 
     Nothing is written.
     """
+    config = job_config(**options)
     from embedmill.jobs.plan import plan_run
     from embedmill.report.plan import plan_summary
 
-    print_result(plan_run(job_config(**options)), plan_summary, as_json)
+    print_result(plan_run(config), plan_summary, as_json)
 
 
 @cli.command("tune")
@@ -75,6 +79,7 @@ def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: 
 
     The result is cached and used by later runs.
     """
+    config = job_config(**options)
     from embedmill.jobs.tune import tune
     from embedmill.report.tuning import tuning_summary, tunings_summary
     from embedmill.tune.kept import kept_tunings
@@ -82,7 +87,7 @@ def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: 
     if show:
         print_result(kept_tunings(), tunings_summary, as_json)
     else:
-        print_result(tune(job_config(**options), time_s=time_s, chart=chart), tuning_summary, as_json)
+        print_result(tune(config, time_s=time_s, chart=chart), tuning_summary, as_json, kept=True)
 
 
 @cli.command("doctor")
@@ -108,10 +113,11 @@ def doctor_command(model: str, as_json: bool) -> None:
 @as_json
 def bench_command(as_json: bool, texts: int, rounds: int, chart: Path | None, emulated: bool, **options: Any) -> None:
     """Compare working providers with the CPU on the same documents."""
+    config = job_config(**options)
     from embedmill.jobs.bench import bench
     from embedmill.report.bench import bench_summary
 
-    found = bench(job_config(**options), texts=texts, rounds=rounds, chart=chart, emulated=emulated)
+    found = bench(config, texts=texts, rounds=rounds, chart=chart, emulated=emulated)
     print_result(found, bench_summary, as_json)
 
 
@@ -127,7 +133,7 @@ def verify_command(folder: Path, as_json: bool) -> None:
     from embedmill.sink.verify import verify
 
     found = verify(folder)
-    print_result(found, verify_summary, as_json)
+    print_result(found, verify_summary, as_json, kept=bool(found.problems))
     if found.problems:
         raise Corrupt(f"{folder}: {len(found.problems)} problem(s), the first: {found.problems[0]}")
 
@@ -139,7 +145,7 @@ def report_command(folder: Path, as_json: bool) -> None:
     """Rewrite the HTML report of a finished output."""
     from embedmill.jobs.report import report
 
-    print_result({"report": str(report(folder))}, lambda found: f"report: {found['report']}", as_json)
+    print_result({"report": str(report(folder))}, lambda found: f"report: {found['report']}", as_json, kept=True)
 
 
 cli.add_command(model_group)
@@ -148,6 +154,12 @@ cli.add_command(model_group)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and print errors; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    hold_descriptors()
+    with redirect_stdout(Console(sys.stdout, needed=True)), redirect_stderr(Console(sys.stderr)):
+        return _exit_code_of(given)
+
+
+def _exit_code_of(given: list[str]) -> int:
     stop = StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
@@ -170,11 +182,21 @@ def _stopped(signum: signal.Signals) -> Stopped:
 
 def entry_point() -> None:
     """Run the `embedmill` command and exit."""
+    _run_in_utf8()
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
     # Not sys.exit, which would wait for threads that are still in native code.
     os._exit(code)
+
+
+def _run_in_utf8() -> None:
+    """Start again in UTF-8 mode, unless file names are UTF-8."""
+    # Native libraries take paths as UTF-8 only. The console keeps its encoding.
+    if os.name == "nt" or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _exit_code(error: BaseException, *, as_json: bool) -> int:
@@ -187,8 +209,7 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _print_error("UsageError", _usage(error), error.exit_code, as_json=as_json)
         case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             return _print_error("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
-        # The reader of a pipe has gone, as with `| head`: nobody to tell.
-        case click.Abort() | BrokenPipeError():
+        case click.Abort():
             return 1
         case _:
             raise error

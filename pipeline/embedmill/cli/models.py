@@ -27,7 +27,7 @@ def model_add(place: str, as_json: bool, **options: Any) -> None:
     from embedmill.jobs.models import add_model
     from embedmill.report.models import model_summary
 
-    print_result(add_model(place, **options), model_summary, as_json)
+    print_result(add_model(place, **options), model_summary, as_json, kept=True)
 
 
 @model_group.command("list")

@@ -8,10 +8,12 @@ from typing import Self
 
 import numpy as np
 
+from embedmill.base import telemetry
 from embedmill.base.config import DEFAULT_MODEL, EngineTable, TextTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import FloatArray, Work
 from embedmill.base.signals import checkpoint
+from embedmill.base.streams import hold_descriptors
 from embedmill.batch.pack import pack
 from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.engine import Engine
@@ -34,6 +36,8 @@ class Embedder:
         self, model: str = DEFAULT_MODEL, *, text: TextTable | None = None, engine: EngineTable | None = None
     ) -> None:
         """Load a model on a provider. Raises ModelError, DeviceError."""
+        hold_descriptors()
+        telemetry.settle((engine or EngineTable()).telemetry)
         bundle = find_bundle(model)
         check_files(bundle)
         self.model = bundle.model(text or TextTable())

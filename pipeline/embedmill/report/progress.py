@@ -10,6 +10,7 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
+from embedmill.base.streams import Console
 from embedmill.report.units import duration, short
 
 # Often enough for a person, seldom enough for the log of a scheduled job.
@@ -30,7 +31,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start at `done_rows`, committed earlier; `stream` None: standard error."""
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = Console(stream if stream is not None else sys.stderr)
         self._total = total_rows
         self._first = float(done_rows)
         self._rows = float(done_rows)

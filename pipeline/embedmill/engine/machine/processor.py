@@ -104,9 +104,10 @@ def sysctl(*arguments: str) -> str:
     """Run sysctl and return the output; empty after a failure."""
     command = ["/usr/sbin/sysctl", *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return done.stdout.decode("utf-8", errors="replace").strip()
 
 
 def _windows_model() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import msgspec
@@ -23,7 +24,9 @@ def detect_in_child(module: str, timeout_s: float) -> Detection:
 def print_detection(detect: Callable[[], Detection]) -> None:
     """Print a detection as one line of JSON."""
     leave_no_trace()
-    print(msgspec.json.encode(detect()).decode(), flush=True)
+    # Bytes, for an encoding of the parent's environment may not have the name of a device.
+    sys.stdout.buffer.write(msgspec.json.encode(detect()) + b"\n")
+    sys.stdout.flush()
 
 
 def _parsed(lines: list[str]) -> Detection:
