@@ -54,8 +54,7 @@ def write_corpora(folder: Path, rows: int) -> None:
 def reading_s(path: Path) -> float:
     """Time survey and reading of all shards, in seconds."""
     config = parse_config({"input": {"paths": [str(path)]}, "columns": {"carry": ["kind"]}}, place="bench")
-    found = discover(config.input)
-    files = getattr(found, "files", found)
+    files = discover(config.input).files
     began = time.perf_counter()
     columns = resolve(files, config)
     with Reader(files, config, columns) as reader:

@@ -116,6 +116,14 @@ class Rejected(Struct, frozen=True, kw_only=True):
     excerpt: str
 
 
+class SetAside(Struct, frozen=True, kw_only=True):
+    """Row, from 0, that ended the process that prepared it."""
+
+    file: int
+    row: int
+    reason: str
+
+
 class Documents(Struct, frozen=True, kw_only=True):
     """Rows of one shard by column, in input order."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
@@ -25,7 +25,7 @@ class Tokenisation:
                 f"`text.chunk_tokens` = {text.chunk_tokens}, but {model.name} takes {model.max_tokens} at most"
             )
         self._tokeniser = Tokeniser.of(model)
-        self._cut: Callable[[list[str]], Passages] = whole
+        self._cut: Callable[[Sequence[str]], Passages] = whole
         if text.chunk_tokens:
             self._cut = Chunker(
                 model.path(model.tokenizer),
@@ -35,12 +35,12 @@ class Tokenisation:
                 lowercase=model.lowercase,
             ).cut
 
-    def tokenise(self, documents: Documents, *, between: Callable[[], None] = lambda: None) -> Tokenised:
-        """Chunk and tokenise documents, identical passages once.
+    def tokenise(self, texts: Sequence[str], *, between: Callable[[], None] = lambda: None) -> Tokenised:
+        """Chunk and tokenise texts, identical passages once.
 
         `between` is called now and then, and what it raises ends the work.
         """
-        passages = self._cut(documents.texts)
+        passages = self._cut(texts)
         hashes = [hashlib.sha256(text.encode()).hexdigest() for text in passages.texts]
         first, number = distinct(hashes)
         tokens = self._tokeniser.encode([passages.texts[row] for row in first], between=between)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import numpy as np
 
 from embedmill import source
 from embedmill.base.config import RunConfig
-from embedmill.base.records import Documents, Shard, Tokenised
+from embedmill.base.records import Documents, InputFile, SetAside, Shard, Tokenised
 from embedmill.base.signals import checkpoint
 from embedmill.batch.prepare import Tokenisation
 from embedmill.batch.tokens import Sample, joined
@@ -26,13 +27,16 @@ _SAMPLE_SHARDS = 3
 class Job:
     """Model, files, columns, shards, text sample and settings."""
 
-    def __init__(self, config: RunConfig) -> None:
-        """Find model and files. Raises ModelError, ConfigError, InputError."""
+    def __init__(self, config: RunConfig, files: list[InputFile] | None = None) -> None:
+        """Find the model, and files unless given. Raises ModelError, ConfigError, InputError."""
         self.config = config
         self.bundle = find_bundle(config.model)
         self.model = self.bundle.model(config.text)
-        discovered = source.discover(config.input)
-        self.files, self.left_out = discovered.files, discovered.left_out
+        found = source.discover(config.input) if files is None else source.Discovered(files, {})
+        self.files, self.left_out = found.files, found.left_out
+        # Of rows that ended a process before; and what notes that a shard is being prepared.
+        self.set_aside: list[SetAside] = []
+        self.attempt: Callable[[Shard], AbstractContextManager[None]] = lambda _: nullcontext()
         self._sampled: dict[int, tuple[list[str], Tokenised]] = {}
 
     @cached_property
@@ -55,7 +59,7 @@ class Job:
 
     def reader(self) -> source.Reader:
         """Open a reader of the job's shards."""
-        return source.Reader(self.files, self.config, self.columns)
+        return source.Reader(self.files, self.config, self.columns, self.set_aside)
 
     def tokenise(self, shard: Shard, documents: Documents, between: Callable[[], None] = lambda: None) -> Tokenised:
         """Tokenise documents of a shard, unless sampled before."""
@@ -63,14 +67,15 @@ class Job:
         texts, tokenised = self._sampled.pop(shard.ordinal, (None, None))
         if tokenised is not None and texts == documents.texts:
             return tokenised
-        return self.tokenisation.tokenise(documents, between=between)
+        return self.tokenisation.tokenise(documents.texts, between=between)
 
     def sampled(self, shards: Sequence[Shard], count: int = _SAMPLE_SHARDS) -> Iterator[tuple[Documents, Tokenised]]:
         """Read and tokenise `count` shards, evenly spread, for `tokenise` too."""
         with self.reader() as reader:
             for shard in spread(shards, count):
-                documents = reader.read(shard)
-                tokenised = self.tokenise(shard, documents, checkpoint)
+                with self.attempt(shard):
+                    documents = reader.read(shard)
+                    tokenised = self.tokenise(shard, documents, checkpoint)
                 self._sampled[shard.ordinal] = documents.texts, tokenised
                 yield documents, tokenised
 

@@ -13,13 +13,14 @@ from embedmill.base.environment import environment, version
 from embedmill.base.errors import TooManyQuarantined
 from embedmill.base.records import FloatArray, Model, Prepared
 from embedmill.base.results import EngineFacts, Manifest, Stages, Totals
+from embedmill.jobs.executors.isolation import fatal_rows
 from embedmill.jobs.executors.local import embedding
 from embedmill.jobs.job import Job
 from embedmill.jobs.report import page_of
 from embedmill.report.progress import Progress
 from embedmill.report.run import RunResult
 from embedmill.sink.fingerprint import fingerprint
-from embedmill.sink.folder import OutputJob, check_conservation, read_manifest, shard_files, total
+from embedmill.sink.folder import OutputJob, check_conservation, read_manifest, read_set_aside, shard_files, total
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.shard import entry_of, output_table, read_ids, shard_bytes
 from embedmill.tune.batches import note_rate
@@ -65,6 +66,11 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> EngineFacts:
     """Embed and commit pending shards."""
     pending = ledger.pending()
+    job.attempt = ledger.attempt
+    job.set_aside = read_set_aside(ledger.folder)
+    if (suspect := ledger.died_at()) is not None and (found := fatal_rows(job, suspect)):
+        job.set_aside += found
+        ledger.set_aside(job.set_aside)
     rows = ledger.planned_rows
     done = rows - sum(shard.rows for shard in pending)
     settings = job.settings(cache(lambda: job.sample(pending)), rows=rows - done)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
-from embedmill.base.records import Entry, InputFile, Rejected, Shard
+from embedmill.base.records import Entry, InputFile, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 from embedmill.base.signals import checkpoint
 
@@ -23,6 +23,9 @@ QUARANTINE = "quarantine"
 LOCK = "_run.lock"
 SCRATCH = "_tmp"
 JOB = "job.json"
+# In the ledger: the shard that is being read and tokenised.
+ATTEMPT = "attempt"
+SET_ASIDE = "set-aside.json"
 # Everything that embedmill may leave in a folder before its first job is recorded.
 _OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
 
@@ -68,6 +71,11 @@ def read_tuning(folder: Path) -> Tuning | None:
         return _decode(folder / TUNING, Tuning)
     except Corrupt:
         return None
+
+
+def read_set_aside(folder: Path) -> list[SetAside]:
+    """Read the rows that ended a process. Raises Corrupt."""
+    return _decode(folder / LEDGER / SET_ASIDE, list[SetAside]) or []
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +14,11 @@ from filelock import FileLock, Timeout
 
 from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
 from embedmill.base.files import local
-from embedmill.base.records import Entry, Rejected, Shard
+from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, Tuning
 from embedmill.sink.fingerprint import first_difference
 from embedmill.sink.folder import (
+    ATTEMPT,
     JOB,
     LEDGER,
     LOCK,
@@ -24,6 +26,7 @@ from embedmill.sink.folder import (
     QUARANTINE,
     REPORT,
     SCRATCH,
+    SET_ASIDE,
     TUNING,
     OutputJob,
     check_conservation,
@@ -106,6 +109,36 @@ class Ledger:
         """Return the shards not committed yet, in order."""
         shards = self.job.shards if self.job is not None else []
         return [shard for shard in shards if shard.ordinal not in self.entries]
+
+    @contextmanager
+    def attempt(self, shard: Shard) -> Iterator[None]:
+        """Note that a shard is being prepared, unless that ends well."""
+        # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
+        note = self.folder / LEDGER / ATTEMPT
+        with contextlib.suppress(OSError):
+            note.write_text(str(shard.ordinal), "ascii")
+        died = False
+        try:
+            yield
+        except MemoryError:
+            died = True
+            raise
+        finally:
+            if not died:
+                with contextlib.suppress(OSError):
+                    note.unlink()
+
+    def set_aside(self, rows: list[SetAside]) -> None:
+        """Record rows that ended a process. Raises OutputError."""
+        self._write(self.folder / LEDGER / SET_ASIDE, msgspec.json.format(msgspec.json.encode(rows)))
+
+    def died_at(self) -> Shard | None:
+        """Return the pending shard that the last process died preparing."""
+        try:
+            ordinal = int((self.folder / LEDGER / ATTEMPT).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+        return next((shard for shard in self.pending() if shard.ordinal == ordinal), None)
 
     def commit(self, entry: Entry, data: memoryview, rejected: Iterable[Rejected]) -> Entry:
         """Commit a shard; return the entry. Raises ConservationError or OutputError."""

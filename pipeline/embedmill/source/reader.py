@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConservationError, InputError
-from embedmill.base.records import Documents, InputFile, Rejected, Shard
+from embedmill.base.records import Documents, InputFile, Piece, Rejected, SetAside, Shard
 from embedmill.source.columns import ResolvedColumns
 from embedmill.source.formats import FORMATS
 from embedmill.source.formats.rows import BLANK, BadRow, Block, OpenFile, excerpt, file_and_row, take
@@ -25,8 +25,16 @@ class Reader(AbstractContextManager["Reader"]):
     `remember` the ids of the shards that are left out.
     """
 
-    def __init__(self, files: Sequence[InputFile], config: RunConfig, columns: ResolvedColumns) -> None:
+    def __init__(
+        self,
+        files: Sequence[InputFile],
+        config: RunConfig,
+        columns: ResolvedColumns,
+        set_aside: Sequence[SetAside] = (),
+    ) -> None:
+        """Open nothing yet; `set_aside` rows count as malformed."""
         self._files = files
+        self._set_aside = {(one.file, one.row): one.reason for one in set_aside}
         self._config = config
         self._columns = columns
         self._seen_ids = SeenIds() if config.rows.duplicate_id != "keep" and columns.id is not None else None
@@ -47,19 +55,21 @@ class Reader(AbstractContextManager["Reader"]):
 
         Raises InputError (a damaged or changed file, a policy of "fail") or ConservationError (missing rows).
         """
-        blocks = [
-            (self._files[piece.file], block)
-            for piece in shard.pieces
-            for block in self._opened(piece.file).blocks(piece)
-        ]
+        blocks = [(self._files[piece.file], block) for piece in shard.pieces for block in self.blocks(piece)]
         # Asked once for the whole shard: many small files would else mean many small lookups.
         ids = [id for _, block in blocks for id in block.ids]
         fresh = iter(self._seen_ids.fresh(ids).tolist() if self._seen_ids is not None else [True] * len(ids))
         collected = _Collected(self._config, self._columns)
         for file, block in blocks:
             mask = list(islice(fresh, len(block.ids)))
-            collected.add(file, block if all(mask) else _without_duplicates(block, mask))
+            collected.add(file, _without(block, _duplicates(block, mask)))
         return collected.documents(shard)
+
+    def blocks(self, piece: Piece) -> Iterator[Block]:
+        """Yield the rows of a piece, as they are in the file. Raises InputError."""
+        for block in self._opened(piece.file).blocks(piece):
+            reasons = ((at, self._set_aside.get((piece.file, row))) for at, row in enumerate(block.rows))
+            yield _without(block, {at: ("malformed", reason) for at, reason in reasons if reason})
 
     def remember(self, ids: Sequence[str]) -> None:
         """Add ids that an earlier run has written."""
@@ -133,10 +143,20 @@ class _Collected:
         )
 
 
-def _without_duplicates(block: Block, fresh: list[bool]) -> Block:
-    """Move good rows that are not fresh to the faults."""
-    good = [at for at, is_fresh in enumerate(fresh) if is_fresh]
-    faults = [_duplicate(block, at) for at, is_fresh in enumerate(fresh) if not is_fresh]
+def _duplicates(block: Block, fresh: Sequence[bool]) -> dict[int, tuple[str, str]]:
+    return {
+        at: ("duplicate_id", f'the id "{block.ids[at]}" occurs before in this input')
+        for at, is_fresh in enumerate(fresh)
+        if not is_fresh
+    }
+
+
+def _without(block: Block, faulty: Mapping[int, tuple[str, str]]) -> Block:
+    """Move good rows to the faults: place in the block to kind, reason."""
+    if not faulty:
+        return block
+    good = [at for at in range(len(block.rows)) if at not in faulty]
+    faults = [BadRow(block.rows[at], *why, block.ids[at], excerpt(block.texts[at])) for at, why in faulty.items()]
     return Block(
         rows=[block.rows[at] for at in good],
         ids=[block.ids[at] for at in good],
@@ -144,11 +164,6 @@ def _without_duplicates(block: Block, fresh: list[bool]) -> Block:
         carried=take(block.carried, good),
         faults=sorted(block.faults + faults, key=lambda fault: fault.row),
     )
-
-
-def _duplicate(block: Block, at: int) -> BadRow:
-    reason = f'the id "{block.ids[at]}" occurs before in this input'
-    return BadRow(block.rows[at], "duplicate_id", reason, block.ids[at], excerpt(block.texts[at]))
 
 
 def _failure(file: InputFile, fault: BadRow) -> InputError:

@@ -56,9 +56,10 @@ def _prepared(
             raise Cancelled
 
     def prepare(shard: Shard) -> Prepared:
-        documents = reader.read(shard)
-        stop_if_closed()
-        tokenised = job.tokenise(shard, documents, stop_if_closed)
+        with job.attempt(shard):
+            documents = reader.read(shard)
+            stop_if_closed()
+            tokenised = job.tokenise(shard, documents, stop_if_closed)
         return packed(shard, documents, tokenised, settings.spec.packing)
 
     def prepare_all() -> Iterator[Prepared]:
