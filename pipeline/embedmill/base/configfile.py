@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,32 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in --set shard.rows=1000")
     *tables, last = key.strip().split(".")
+    kind: Any = RunConfig
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override}: `{table}` is a value, not a table")
-    values[last] = _toml_value(text.strip())
+        kind = _kind_of(kind, table)
+    values[last] = _value(text.strip(), _kind_of(kind, last))
+
+
+def _kind_of(table: Any, key: str) -> Any:
+    """Return the type of a key of a table, Any if unknown."""
+    is_table = isinstance(table, type) and issubclass(table, Table)
+    fields = msgspec.structs.fields(table) if is_table else ()
+    return next((field.type for field in fields if field.name == key), Any)
+
+
+def _value(text: str, kind: Any) -> Any:
+    """Read a value of the command line, as text where only that fits."""
+    value = _toml_value(text)
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        # A column may well be named 2, or true.
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(text, kind)
+    return value
 
 
 def _toml_value(text: str) -> Any:

@@ -25,6 +25,13 @@ DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 _OPENERS: dict[str, Callable[[str], Any]] = {"gzip": gzip.GzipFile, "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
 _LARGEST_WINDOW_LOG = 31
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC = {
+    "gzip": [b"\x1f\x8b"],
+    "bzip2": [b"BZh"],
+    "xz": [b"\xfd7zX"],
+    # Also a frame to be skipped, such as pzstd writes first.
+    "zstd": [_ZSTD_MAGIC, *(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))],
+}
 
 
 def split_ending(name: str) -> tuple[str, str]:
@@ -40,6 +47,10 @@ def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
     """
     if not file.size_bytes:
         raise InputError(f"{file.path}: has no bytes, so it is no {file.compression} file; replace it or leave it out")
+    with Path(file.path).open("rb") as raw:
+        head = raw.read(4)
+    if not any(head.startswith(magic) for magic in _MAGIC[file.compression]):
+        raise InputError(f"{file.path}: holds no {file.compression} data; let its name end as its content is")
     if file.compression == "zstd":
         return zstd.ZstdFile(file.path, options={zstd.DecompressionParameter.window_log_max: zstd_window_log})
     return _OPENERS[file.compression](file.path)

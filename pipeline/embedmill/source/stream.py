@@ -138,11 +138,18 @@ def translated(file: InputFile, limits: LimitsTable = _DEFAULT_LIMITS) -> Iterat
     except (pa.ArrowException, OSError, UnicodeDecodeError, *DAMAGE) as error:
         if isinstance(error, DAMAGE):
             refuse_window(file, limits.zstd_window_log)
-        kind = file.compression or file.format
-        problem = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(
-            f"{file.path}: truncated or damaged ({kind}): {problem}; replace the file or leave it out"
-        ) from error
+        raise InputError(f"{file.path}: {_cause(error, file)}") from error
+
+
+def _cause(error: Exception, file: InputFile) -> str:
+    """Name what is wrong with a file, and the remedy."""
+    kind = file.compression or file.format
+    problem = str(error).partition("\n")[0].rstrip(".")
+    if "crypt" in problem:
+        return f"is encrypted ({problem}); decrypt it first"
+    if isinstance(error, pa.ArrowNotImplementedError) or "Dictionary mismatch" in problem:
+        return f"uses a feature of {kind} that is not read ({problem}); write it anew without that"
+    return f"truncated or damaged ({kind}): {problem}; replace the file or leave it out"
 
 
 def require_unchanged(file: InputFile) -> None:

@@ -207,6 +207,12 @@ def test_the_header_tells_the_delimiter(corpus: Corpus, delimiter: str) -> None:
         read(corpus, content, columns={"text": "body"})
 
 
+@pytest.mark.parametrize("delimiter", SEPARATED)
+def test_excels_line_of_the_separator_is_no_header(corpus: Corpus, delimiter: str) -> None:
+    found = read(corpus, f"\ufeffsep={delimiter}\r\n{SEPARATED[delimiter]}")
+    assert (found.ids, found.rows_read) == (["1"], 1)
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".bz2", ".xz"])
 def test_tsv_is_read_without_quotes_and_csv_with_what_is_set(corpus: Corpus, suffix: str) -> None:
     content = 'id\ttext\n1\t"Unbreakable" is a film\n2\t"opens\n3\t"a ""b"""\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import tracemalloc
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.parquet import encryption
 
 from embedmill.base.errors import InputError
 from embedmill.base.records import Documents
@@ -260,6 +262,22 @@ def test_a_truncated_file_is_an_error_that_names_it(corpus: Corpus, kept: int) -
     with pytest.raises(
         InputError, match=r"a\.parquet: truncated or damaged \(parquet\): .*; replace the file or leave"
     ):
+        corpus.job().read()
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_an_encrypted_file_is_called_encrypted_not_damaged(corpus: Corpus, plaintext_footer: bool) -> None:
+    class Keys(encryption.KmsClient):  # type: ignore[misc]
+        def wrap_key(self, key: bytes, name: str) -> bytes:
+            return base64.b64encode(key)
+
+    keys = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"k": ["text"]}, plaintext_footer=plaintext_footer
+    )
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), keys)
+    corpus.write_table("a.parquet", {"text": ["a"]}, encryption_properties=properties)
+    with pytest.raises(InputError, match=r"a\.parquet: is encrypted \(.*\); decrypt it first"):
         corpus.job().read()
 
 

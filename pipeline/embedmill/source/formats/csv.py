@@ -38,6 +38,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.IGNORECASE)
 _BOOLEANS = {"true": True, "false": False}
 _LINE_ENDS = (b"\n", b"\r\n", b"\r")
+# Excel's own first line; the header tells the same.
+_SEPARATOR = re.compile(rb"sep=.\s*")
 # What MySQL and PostgreSQL write for characters, besides the character itself.
 _ESCAPED = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "Z": "\x1a"}
 # Stands for a null until the fields are split.
@@ -137,7 +139,7 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
                 f"{file.path}: the header has {record.size:,} bytes; close its quotes, or set input.csv_quote"
             )
         # The header is the first record that is not blank.
-        if record not in _LINE_ENDS:
+        if record not in _LINE_ENDS and not _SEPARATOR.fullmatch(record):
             names = _names(file, record, dialect, config, stream.encoding)
             return Header(dialect=dialect, names=names, start=start + len(record) * config.input.csv_header)
         start += len(record)
