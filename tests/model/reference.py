@@ -6,6 +6,7 @@ sentence_transformers/sentence_transformer/modules/pooling.py, version 6.2.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def token_embeddings(folder: Path, ids: Sequence[int]) -> Array:
     weights = {name: array.astype(np.float64) for name, array in load_file(folder / "model.safetensors").items()}
     value = (
         weights["embeddings.word_embeddings.weight"][list(ids)]
-        + weights["embeddings.position_embeddings.weight"][: len(ids)]
+        + weights["embeddings.position_embeddings.weight"][_positions(folder, ids)]
         + weights["embeddings.token_type_embeddings.weight"][0]
     )
     value = _norm(weights, "embeddings.LayerNorm", value)
@@ -57,6 +58,18 @@ def vectors(
     pooled = [np.concatenate([POOL[mode](token_embeddings(folder, ids)) for mode in pooling]) for ids in texts]
     found = np.stack([head(vector) for vector in pooled])
     return found / np.linalg.norm(found, axis=1, keepdims=True) if normalize else found
+
+
+def _positions(folder: Path, ids: Sequence[int]) -> list[int]:
+    """Places in the text; RoBERTa counts from the padding id + 1, and gives padding tokens the padding id."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if config["model_type"] == "bert":
+        return list(range(len(ids)))
+    padding, found = config["pad_token_id"], list[int]()
+    for number, token in enumerate(ids):
+        tokens = sum(before != padding for before in ids[: number + 1])
+        found.append(padding if token == padding else padding + tokens)
+    return found
 
 
 def _attention(weights: dict[str, Array], name: str, value: Array) -> Array:

@@ -20,8 +20,16 @@ from embedmill.model.bert import open_weights
 from embedmill.model.bundle import Flavour
 from tests.model import reference
 from tests.model.reference import Array
+from tests.support.exports import positioned_export
 from tests.support.running import FLAVOURS, TEXTS, TOLERANCE, build, graph_path, run
-from tests.support.tiny_model import HIDDEN, bert_config, write_json, write_tiny_model
+from tests.support.tiny_model import (
+    HIDDEN,
+    ROBERTA_KINDS,
+    bert_config,
+    write_json,
+    write_tiny_model,
+    write_tiny_roberta,
+)
 
 POOLINGS = (["mean"], ["cls"], ["last"], ["max"], ["mean_sqrt_len"], ["cls", "mean"])
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -169,8 +177,84 @@ def test_tensors_named_below_bert_are_found(tiny_model: Path, tmp_path: Path, fl
     np.testing.assert_array_equal(run(build(prefixed, tmp_path / "prefixed"), flavour), plain)
 
 
+@pytest.mark.parametrize("prefix", ["roberta.", "model.", "0.auto_model.", "sentence_encoder.model."])
+def test_tensors_are_found_below_any_prefix(tiny_model: Path, tmp_path: Path, prefix: str) -> None:
+    """With heads, poolers and buffers beside them, as checkpoints have."""
+    prefixed = write_tiny_model(tmp_path / "model")
+    weights = load_file(tiny_model / "model.safetensors")
+    extra: dict[str, np.ndarray[Any, Any]] = {
+        "embeddings.position_ids": np.arange(64)[None],
+        "pooler.dense.weight": np.zeros((32, 32), np.float32),
+    }
+    named: dict[str, np.ndarray[Any, Any]] = {f"{prefix}{name}": array for name, array in weights.items()}
+    named |= {f"{prefix}{name}": array for name, array in extra.items()}
+    save_file({**named, "cls.predictions.bias": np.zeros(3, np.float32)}, prefixed / "model.safetensors")
+    plain = run(build(tiny_model, tmp_path / "plain"), "fused")
+    np.testing.assert_array_equal(run(build(prefixed, tmp_path / "prefixed"), "fused"), plain)
+
+
+def test_the_names_of_tensorflows_layer_norm_are_known(tiny_model: Path, tmp_path: Path) -> None:
+    old = write_tiny_model(tmp_path / "model")
+    weights = load_file(tiny_model / "model.safetensors")
+    names = {name: name.replace("LayerNorm.weight", "LayerNorm.gamma") for name in weights}
+    names = {name: old.replace("LayerNorm.bias", "LayerNorm.beta") for name, old in names.items()}
+    save_file({names[name]: array for name, array in weights.items()}, old / "model.safetensors")
+    plain = run(build(tiny_model, tmp_path / "plain"), "fused")
+    np.testing.assert_array_equal(run(build(old, tmp_path / "old"), "fused"), plain)
+
+
+def test_a_tied_tensor_is_found_under_the_name_that_was_kept(tiny_model: Path, tmp_path: Path) -> None:
+    tied = write_tiny_model(tmp_path / "model")
+    weights = load_file(tiny_model / "model.safetensors")
+    words, decoder = "embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
+    weights[decoder] = weights.pop(words)
+    save_file(weights, tied / "model.safetensors", metadata={"format": "pt", words: decoder})
+    plain = run(build(tiny_model, tmp_path / "plain"), "fused")
+    np.testing.assert_array_equal(run(build(tied, tmp_path / "tied"), "fused"), plain)
+
+
+def test_several_encoders_in_one_file_are_refused(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    both = {f"{prefix}{name}": array for prefix in ("query.", "passage.") for name, array in weights.items()}
+    save_file(both, model / "model.safetensors")
+    with pytest.raises(ModelError, match=r"holds several encoders \(passage\., query\.\); save one of them alone"):
+        build(model, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
+def test_quantised_tensors_are_not_taken_for_floats(tmp_path: Path, kind: type) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    name = "encoder.layer.1.output.dense.weight"
+    weights = load_file(model / "model.safetensors")
+    save_file({**weights, name: weights[name].astype(kind)}, model / "model.safetensors")
+    with pytest.raises(ModelError, match=rf"its tensor '{name}' holds [IU]\d+, so its weights are quantised; add"):
+        build(model, tmp_path / "bundle")
+
+
 @every_flavour
-@pytest.mark.parametrize("precision", [np.float16, ml_dtypes.bfloat16], ids=lambda precision: precision.__name__)
+@pytest.mark.parametrize("kind", ROBERTA_KINDS)
+def test_robertas_positions_are_counted_after_the_padding_id(tmp_path: Path, flavour: Flavour, kind: str) -> None:
+    model = write_tiny_roberta(tmp_path / "model", kind=kind, normalize=False)
+    write_json(model / "config.json", bert_config() | {"model_type": kind, "pad_token_id": 5, "layer_norm_eps": 1e-12})
+    # A text may hold the padding token.
+    texts = [*TEXTS, [2, 5, 9, 30, 5, 5, 8, 3], [5]]
+    found = run(build(model, tmp_path / "bundle"), flavour, texts)
+    expected = reference.vectors(model, texts, pooling=["mean"], normalize=False)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE[flavour])
+
+
+def test_an_export_beside_robertas_weights_is_what_it_was(tmp_path: Path) -> None:
+    """Bundles were made of it before RoBERTa could be built: their outputs are to be continued."""
+    model = write_tiny_roberta(tmp_path / "model")
+    onnx.save_model(positioned_export(64, first=1), model / "model.onnx")
+    assert set(build(model, tmp_path / "bundle").card.graphs) == {"fused", "unfused"}
+
+
+@every_flavour
+@pytest.mark.parametrize(
+    "precision", [np.float16, ml_dtypes.bfloat16, np.float64], ids=lambda precision: precision.__name__
+)
 def test_weights_of_half_precision_become_float32(tmp_path: Path, flavour: Flavour, precision: type) -> None:
     model = write_tiny_model(tmp_path / "model")
     halves: dict[str, np.ndarray[Any, Any]] = {
@@ -183,12 +267,12 @@ def test_weights_of_half_precision_become_float32(tmp_path: Path, flavour: Flavo
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("model_type", "roberta"), ("hidden_act", "relu"), ("position_embedding_type", "relative_key")],
+    [("model_type", "electra"), ("hidden_act", "relu"), ("position_embedding_type", "relative_key")],
 )
 def test_what_is_no_plain_bert_needs_an_export(tmp_path: Path, key: str, value: str) -> None:
     model = write_tiny_model(tmp_path / "model")
     write_json(model / "config.json", {**bert_config(), key: value})
-    with pytest.raises(ModelError, match=rf"model: only BERT .*{value}.* export it to ONNX"):
+    with pytest.raises(ModelError, match=rf"model: only BERT and RoBERTa .*{value}.* export it to ONNX"):
         build(model, tmp_path / "bundle")
 
 

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
-from embedmill.jobs.models import add_reference
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
 from embedmill.model.canaries import read_canaries, write_canaries
+from embedmill.tune.reference import add_reference
 from tests.support.running import build, run
 from tests.support.tiny_model import bert_config, write_json, write_tiny_model, write_tokenizer
 
@@ -83,6 +83,17 @@ def test_the_identity_changes_with(tmp_path: Path, change: Callable[[Path], Any]
 def test_the_identity_changes_with_the_jobs_text_options(tmp_path: Path, text: TextTable) -> None:
     bundle = build(write_tiny_model(tmp_path / "model", prompts=QUERY), tmp_path / "bundle")
     assert bundle.model(text).identity != bundle.model(TextTable()).identity
+
+
+def test_the_identity_tells_roberta_from_bert_and_its_padding(tmp_path: Path) -> None:
+    """The weights may be the same file: positions begin elsewhere, so the vectors are others."""
+    model = write_tiny_model(tmp_path / "model")
+    changes: list[dict[str, Any]] = [{}, {"model_type": "roberta"}, {"model_type": "roberta", "pad_token_id": 4}]
+    found = set()
+    for number, change in enumerate([*changes, {"model_type": "roberta", "num_attention_heads": 2}]):
+        write_json(model / "config.json", bert_config() | change)
+        found.add(identity(model, tmp_path / f"bundle-{number}"))
+    assert len(found) == 4
 
 
 def test_the_identity_changes_with_the_dimension(tiny_model: Path, tmp_path: Path) -> None:
@@ -256,7 +267,7 @@ def test_a_model_folder_without_weights_is_refused(tmp_path: Path) -> None:
         build(model, tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("kind", ["distilbert", "mpnet"])
 def test_another_kind_of_encoder_without_an_export_is_named(tmp_path: Path, kind: str) -> None:
     model = write_tiny_model(tmp_path / "model")
     write_json(model / "config.json", bert_config() | {"model_type": kind})

@@ -163,6 +163,52 @@ def test_missing_weights_beside_an_export_are_named(tmp_path: Path) -> None:
         build(model, tmp_path / "bundle")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            TABLE.tobytes()[:-1],
+            r"has [\d,]+ bytes, and model\.onnx keeps weights up to byte [\d,]+ there: it is cut short",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+            "does not hold the weights .* Git LFS",
+        ),
+        (b"", "does not hold the weights of model.onnx: it is empty"),
+    ],
+    ids=["cut short", "a pointer", "empty"],
+)
+def test_incomplete_weights_beside_an_export_are_named(tmp_path: Path, content: bytes, said: str) -> None:
+    model = write_export(tmp_path / "model", keep_weights_in(export_model(), "model.onnx_data"))
+    (model / "onnx/model.onnx_data").write_bytes(content)
+    with pytest.raises(ModelError, match=rf"model\.onnx_data {said}"):
+        build(model, tmp_path / "bundle")
+
+
+def test_a_file_above_2_gib_is_named(tmp_path: Path) -> None:
+    model = write_export(tmp_path / "model", export_model())
+    with (model / "onnx/model.onnx").open("r+b") as file:
+        file.truncate(2**31)
+    with pytest.raises(
+        ModelError, match=r"model\.onnx is larger than 2 GiB.* export it with its weights in a file beside"
+    ):
+        build(model, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", ["model_quantized.onnx", "model_fp16.onnx", "encoder.onnx"])
+def test_an_export_under_another_name_is_read(tmp_path: Path, name: str) -> None:
+    model = write_export(tmp_path / "model", export_model(), place=f"onnx/{name}")
+    np.testing.assert_allclose(run(build(model, tmp_path / "bundle"), "fused"), mean_of_table(), atol=1e-6)
+
+
+def test_an_export_needs_no_config(tmp_path: Path) -> None:
+    model = write_export(tmp_path / "model", export_model())
+    (model / "config.json").unlink()
+    bundle = build(model, tmp_path / "bundle")
+    assert bundle.card.recipe.max_tokens == 32
+    np.testing.assert_allclose(run(bundle, "fused"), mean_of_table(), atol=1e-6)
+
+
 @pytest.mark.parametrize(("shape", "fixed"), [((1, "sequence"), "batch"), (("batch", 128), "sequence")])
 def test_fixed_shapes_are_refused(tmp_path: Path, shape: tuple[str | int, ...], fixed: str) -> None:
     model = write_export(tmp_path / "model", export_model(shape=shape))
@@ -179,7 +225,7 @@ def test_inputs_of_another_rank_are_refused(tmp_path: Path, shape: tuple[str, ..
 
 def test_ids_of_another_type_are_refused(tmp_path: Path) -> None:
     export = export_model()
-    export.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    export.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
     with pytest.raises(ModelError, match=r"input_ids is not int64 \[batch, sequence\]"):
         build(write_export(tmp_path / "model", export), tmp_path / "bundle")
 

@@ -18,6 +18,8 @@ from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import ModelError
 from embedmill.model.fetch import unpack_wheel
 from tests.model.hub import COMMIT, serve_hub
+from tests.model.test_export import TABLE, export_model, keep_weights_in, write_export
+from tests.model.test_layout import shard
 from tests.support.jobs import finish
 from tests.support.tiny_model import write_tiny_model
 
@@ -86,6 +88,52 @@ def test_a_model_of_the_hub_is_pinned_to_its_commit(tmp_path: Path, revision: st
     card = json.loads(done.stdout)["card"]
     assert (card["name"], card["origin"], card["dim"]) == ("org/tiny", f"hub org/tiny@{COMMIT}", 16)
     assert card["recipe"]["prompts"] == {"query": "q: "}
+
+
+def test_weights_in_several_files_are_fetched(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    shard(model, 3)
+    (model / "checkpoint-7").mkdir()
+    (model / "checkpoint-7/model.safetensors").write_bytes(b"not fetched, or it would be read")
+    with serve_hub(model) as endpoint:
+        done = add_from_hub("org/tiny", endpoint, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("data", ["model_quantized.onnx_data", "model_quantized.onnx.data", "onnx__MatMul_12"])
+def test_an_export_under_another_name_is_fetched_with_its_weights(tmp_path: Path, data: str) -> None:
+    export = keep_weights_in(export_model(), data)
+    model = write_export(tmp_path / "model", export, place="onnx/model_quantized.onnx")
+    (model / "onnx" / data).write_bytes(TABLE.tobytes())
+    (model / "onnx/model_q4.onnx").write_bytes(b"another")
+    (model / "onnx/model_q4.onnx_data").write_bytes(b"another")
+    with serve_hub(model) as endpoint:
+        done = add_from_hub("org/tiny", endpoint, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["pytorch_model.bin"], "SentenceTransformer as m; m('org/tiny').save('FOLDER')"),
+        (["tf_model.h5"], "but tf_model.h5; export the model to ONNX"),
+        ([], "has neither model.safetensors nor model.onnx"),
+    ],
+    ids=str,
+)
+def test_a_repository_without_readable_weights_is_named_before_it_is_fetched(
+    tmp_path: Path, files: list[str], said: str
+) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    for name in files:
+        (model / name).write_bytes(b"weights")
+    with serve_hub(model) as endpoint:
+        done = add_from_hub("org/tiny", endpoint, tmp_path / "home")
+    assert done.returncode == 4, done.stderr
+    error = json.loads(done.stderr.splitlines()[-1])["message"]
+    assert error.startswith("org/tiny@main has neither")
+    assert said in error
 
 
 @pytest.mark.parametrize("place", ["org/other", "org/tiny@v2"], ids=["model", "revision"])

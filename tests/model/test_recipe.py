@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedmill.base.errors import ModelError
+from embedmill.base.errors import ConfigError, ModelError
 from embedmill.model.recipe import Dense, read_recipe
 from tests.support.tiny_model import bert_config, write_json
 
@@ -194,6 +194,62 @@ def test_the_longest_text_is_the_stated_length_within_the_positions(
     tmp_path: Path, files: dict[str, Any], expected: int
 ) -> None:
     assert read_recipe(write_folder(tmp_path, files)).max_tokens == expected
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "camembert", "mpnet", "longformer"])
+@pytest.mark.parametrize(("padding", "expected"), [(1, 512), (None, 512), (0, 513)])
+def test_positions_that_begin_after_the_padding_id_hold_fewer_tokens(
+    tmp_path: Path, kind: str, padding: int | None, expected: int
+) -> None:
+    config = {"model_type": kind, "max_position_embeddings": 514, "pad_token_id": padding}
+    files = {"config.json": bert_config() | config, "sentence_bert_config.json": {"max_seq_length": 514}}
+    assert read_recipe(write_folder(tmp_path, files)).max_tokens == expected
+
+
+def test_a_length_above_the_positions_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    files = {"config.json": bert_config() | config, "sentence_bert_config.json": {"max_seq_length": 514}}
+    read_recipe(write_folder(tmp_path, files))
+    assert "max_seq_length is 514, but the model has positions for 512 tokens" in caplog.text
+
+
+def test_no_position_for_any_token_is_refused(tmp_path: Path) -> None:
+    config = {"model_type": "roberta", "max_position_embeddings": 2, "pad_token_id": 1}
+    with pytest.raises(ModelError, match=r"max_position_embeddings is 2, but the first position is 2; correct it"):
+        read_recipe(write_folder(tmp_path, {"config.json": bert_config() | config}))
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "camembert", "distilbert", "albert", "xlnet"])
+def test_the_length_is_read_from_the_config_of_older_models(tmp_path: Path, kind: str) -> None:
+    files = {"sentence_bert_config.json": None, f"sentence_{kind}_config.json": {"max_seq_length": 100}}
+    assert read_recipe(write_folder(tmp_path, files)).max_tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"pooling": "cls"}, "mean pooling, not normalised"),
+        ({"normalize": True}, "mean pooling, not normalised"),
+        ({"pooling": "mean", "normalize": True}, "mean pooling, not normalised"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_modules_json_are_refused(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"modules\.json states {said}; --pooling and --normalize are for folders"):
+        read_recipe(write_folder(tmp_path, {}), **given)
+
+
+def test_options_that_say_the_same_as_modules_json_are_taken(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {})
+    assert read_recipe(folder, pooling="mean", normalize=False) == read_recipe(folder)
+
+
+def test_a_model_of_an_older_layout_has_its_encoder_in_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"modules.json": [TRANSFORMER | {"path": "0_Transformer"}, POOLING]})
+    (folder / "0_Transformer").mkdir()
+    for name in ("config.json", "sentence_bert_config.json"):
+        (folder / name).rename(folder / "0_Transformer" / name)
+    assert read_recipe(folder).max_tokens == 128
 
 
 def test_a_model_that_states_no_length_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
@@ -23,6 +23,7 @@ LAYERS = 2
 INTERMEDIATE = 64
 POSITIONS = 64
 EPSILON = 1e-12
+ROBERTA_KINDS = ("roberta", "xlm-roberta", "camembert")
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (
@@ -78,6 +79,16 @@ def write_tiny_model(
     if prompts is not None:
         named = {"prompts": dict(prompts), "default_prompt_name": default_prompt}
         write_json(folder / "config_sentence_transformers.json", named)
+    return folder
+
+
+def write_tiny_roberta(folder: Path, *, kind: str = "roberta", **options: Any) -> Path:
+    """The same with RoBERTa's positions, which begin after the padding id 0, so that 64 positions hold 63 tokens."""
+    write_tiny_model(folder, **options)
+    write_json(folder / "config.json", bert_config() | {"model_type": kind, "type_vocab_size": 1})
+    weights = load_file(folder / "model.safetensors")
+    types = "embeddings.token_type_embeddings.weight"
+    save_file({**weights, types: weights[types][:1].copy()}, folder / "model.safetensors")
     return folder
 
 

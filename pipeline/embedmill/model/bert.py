@@ -1,4 +1,4 @@
-"""Build a BERT encoder in ONNX from safetensors without torch.
+"""Build BERT and RoBERTa encoders in ONNX from safetensors.
 
 Two flavours share one weight file: `fused` uses ONNX Runtime's own operators (CPU, CUDA, DirectML), `unfused`
 standard operators only (QNN, WebGPU, OpenVINO). Each computes in float32 or, with `half`, in float16 up to the
@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 from onnx import TensorProto
-from safetensors import SafetensorError, safe_open
 
 from embedmill.base.errors import ModelError
 from embedmill.model.graph import MICROSOFT, GraphWriter
+from embedmill.model.recipe import first_position
+from embedmill.model.tensors import Floats, Tensors, open_tensors
 
 INPUTS = ("input_ids", "attention_mask")
-Floats = npt.NDArray[np.float32]
+# RoBERTa is BERT with other positions; these kinds differ from it in training and tokenizer only.
+KINDS = ("bert", "roberta", "xlm-roberta", "camembert")
+_WORDS = "embeddings.word_embeddings.weight"
+# In files converted from TensorFlow (bert-base-uncased among them).
+_OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 # exp(-1e4) is 0 in float32 and float16 alike, and unlike the smallest float it survives a cast to
 # float16 and 8-bit quantisation (Olive, pull request 1597).
@@ -30,34 +34,43 @@ _MASK_BIAS = -1e4
 
 
 class BertShape(Struct, frozen=True, kw_only=True):
-    """Dimensions in a BERT `config.json`."""
+    """Dimensions in a `config.json`; positions begin at `first_position`."""
 
     hidden: int
     heads: int
     layers: int
-    positions: int
     epsilon: float
+    first_position: int
 
 
 class BertWeights:
-    """Lazy float32 view of BERT tensors in a safetensors file."""
+    """BERT tensors by name, without the prefix of a file."""
 
-    def __init__(self, file: Any, path: Path) -> None:
-        self._file, self._path = file, path
-        self._prefix = "bert." if "bert.embeddings.word_embeddings.weight" in set(file.keys()) else ""
+    def __init__(self, tensors: Tensors) -> None:
+        """Find the prefix. Raises ModelError for several encoders."""
+        self._tensors = tensors
+        prefixes = [name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)]
+        if len(prefixes) > 1:
+            raise ModelError(
+                f"{tensors.place} holds several encoders ({', '.join(sorted(prefixes))}); save one of them alone, or"
+                " export it to ONNX"
+            )
+        self._prefix = prefixes[0] if prefixes else ""
 
     def __getitem__(self, name: str) -> Floats:
-        try:
-            return np.asarray(self._file.get_tensor(self._prefix + name), np.float32)
-        except SafetensorError as error:
-            raise ModelError(f"{self._path} has no tensor {name!r}; it is not a BERT encoder") from error
+        full = self._prefix + name
+        for new, old in _OLD_NAMES.items():
+            if full not in self._tensors and name.endswith(new):
+                full = full.removesuffix(new) + old
+        return self._tensors[full]
 
     def word_embeddings(self, shape: BertShape) -> Floats:
         """Return [vocabulary, hidden]; raise ModelError if `shape.hidden` differs."""
-        table = self["embeddings.word_embeddings.weight"]
+        table = self[_WORDS]
         if table.shape[1] != shape.hidden:
             raise ModelError(
-                f"{self._path} has hidden size {table.shape[1]}, but config.json says {shape.hidden}; fetch it again"
+                f"{self._tensors.place} has hidden size {table.shape[1]}, but config.json says {shape.hidden};"
+                " take both from the same model"
             )
         return table
 
@@ -68,40 +81,37 @@ class BertWeights:
 
 
 @contextmanager
-def open_weights(path: Path) -> Iterator[BertWeights]:
-    """Open a safetensors file; raise ModelError if missing or damaged."""
-    try:
-        opened = safe_open(path, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file ({error}); fetch the model again") from error
-    with opened as file:
-        yield BertWeights(file, path)
+def open_weights(*paths: Path) -> Iterator[BertWeights]:
+    """Open safetensors files; raise ModelError naming an unreadable one."""
+    with open_tensors(paths) as tensors:
+        yield BertWeights(tensors)
 
 
 def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
-    """Read `config.json`; raise ModelError unless a plain BERT encoder."""
+    """Read `config.json`; raise ModelError unless a plain BERT or RoBERTa."""
     kind = config.get("model_type")
     activation = config.get("hidden_act", "gelu")
     positions = config.get("position_embedding_type", "absolute")
-    if (kind, activation, positions) != ("bert", "gelu", "absolute"):
+    if kind not in KINDS or (activation, positions) != ("gelu", "absolute") or config.get("is_decoder"):
         raise ModelError(
-            f"{folder}: only BERT encoders (gelu, absolute positions) are built from safetensors, this is"
-            f" {kind!r} ({activation}, {positions}); export it to ONNX and add the folder with its onnx/model.onnx"
+            f"{folder}: only BERT and RoBERTa encoders (gelu, absolute positions) are built from safetensors, this is"
+            f" {kind!r} ({activation}, {positions}); export it to ONNX (`optimum-cli export onnx --task"
+            f" feature-extraction --model {folder} {folder / 'onnx'}`) and add the folder with its onnx/model.onnx"
         )
     try:
         shape = BertShape(
             hidden=int(config["hidden_size"]),
             heads=int(config["num_attention_heads"]),
             layers=int(config["num_hidden_layers"]),
-            positions=int(config["max_position_embeddings"]),
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            first_position=first_position(config, folder),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error} is missing or not a number") from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
             f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among"
-            f" {shape.heads} num_attention_heads; correct it or fetch the model again"
+            f" {shape.heads} num_attention_heads; correct it"
         )
     return shape
 
@@ -136,14 +146,33 @@ class _Encoder:
         # A single text has token type 0 throughout, so row 0 is added here once.
         position_table = position_table + weights["embeddings.token_type_embeddings.weight"][0]
         word_table = graph.weight("embeddings.words", weights.word_embeddings(self.shape))
-        sequence = graph.op("Gather", graph.op("Shape", "input_ids"), graph.ints(1), axis=0)
-        positions = graph.weight("embeddings.positions", position_table)
-        positions = graph.op("Slice", positions, graph.ints(0), sequence, graph.ints(0))
+        positions = (self.counted if self.shape.first_position else self.leading)(position_table)
         words = graph.op("Gather", word_table, "input_ids", axis=0)
         return self.norm(graph.op("Add", words, self.broadcast(positions, words)), "embeddings.LayerNorm")
 
+    def leading(self, table: Floats) -> str:
+        """Look up BERT's positions, from 0 on: [sequence, hidden]."""
+        graph = self.graph
+        sequence = graph.op("Gather", graph.op("Shape", "input_ids"), graph.ints(1), axis=0)
+        positions = graph.weight("embeddings.positions", table)
+        return graph.op("Slice", positions, graph.ints(0), sequence, graph.ints(0))
+
+    def counted(self, table: Floats) -> str:
+        """Look up RoBERTa's positions: [batch, sequence, hidden].
+
+        Each token has the padding id + the tokens so far, padding not counted, and padding tokens the padding id
+        (transformers: create_position_ids_from_input_ids). A text may hold the padding token, so a slice is not exact.
+        """
+        graph, padding = self.graph, self.shape.first_position - 1
+        # int32, because accelerators compute with few types, and int64 is rarely among them.
+        ids = graph.op("Cast", "input_ids", to=TensorProto.INT32)
+        is_padding = graph.op("Equal", ids, graph.weight("padding", np.array([padding], np.int32)))
+        counts = graph.op("Cast", graph.op("Not", is_padding), to=TensorProto.INT32)
+        numbers = graph.op("Mul", graph.op("CumSum", counts, graph.ints(1)), counts)
+        return graph.op("Gather", graph.weight("embeddings.positions", table[padding:]), numbers, axis=0)
+
     def broadcast(self, positions: str, words: str) -> str:
-        """Prepare [sequence, hidden] for addition to `words` [batch, sequence, hidden]."""
+        """Prepare positions for addition to `words` [batch, sequence, hidden]."""
         return positions
 
     def norm(self, value: str, name: str) -> str:

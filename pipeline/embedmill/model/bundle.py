@@ -42,6 +42,8 @@ class Card(Struct, frozen=True, kw_only=True):
     tokenizer: str
     graphs: dict[Flavour, Graph]
     files: dict[str, str]
+    # What the graphs compute besides the weights' content; empty where that tells all, as for BERT.
+    encoder: str = ""
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
@@ -60,7 +62,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
         max_tokens = config.max_tokens or recipe.max_tokens
         if max_tokens > recipe.max_tokens:
             raise ConfigError(
-                f"`text.max_tokens` = {max_tokens}, but {self.card.name} takes {recipe.max_tokens} at most"
+                f"`text.max_tokens` = {max_tokens}, but {self.card.name} takes {recipe.max_tokens} at most; lower it or"
+                " leave it out (`text.chunk_tokens` cuts longer texts into chunks)"
             )
         return Model(
             name=self.card.name,
@@ -106,6 +109,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
             "dim": self.card.dim,
             "dtype": "float32",
         }
+        if self.card.encoder:
+            parts["encoder"] = self.card.encoder
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx
 from msgspec import Struct
 from onnx import TensorProto, helper
 
 from embedmill.base.errors import ModelError
-from embedmill.model.bert import INPUTS
 from embedmill.model.graph import GraphWriter
 from embedmill.model.head import OUTPUT, DenseWeights, append_head
-from embedmill.model.inspection import load_graph, weight_files
+from embedmill.model.inspection import MOST_BYTES, load_graph, weight_files
+from embedmill.model.interface import fit_inputs, token_embeddings
 from embedmill.model.recipe import Recipe
+from embedmill.model.rows import compute_by_row, scales_by_batch
 
-LOCATIONS = ("model.onnx", "onnx/model.onnx")
-_TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
-
-
-def find_export(folder: Path) -> Path | None:
-    """Return the ONNX file of a model folder, if any."""
-    return next((folder / location for location in LOCATIONS if (folder / location).is_file()), None)
+# Operators of the head have their inputs in this form since (Slice: 10), and the runtime's since 7.
+_LEAST_OPSET = 10
+# Newer versions add records that the runtime does not read, but refuses.
+_NEWEST_IR = 10
 
 
 class ExportCopy(Struct, frozen=True, kw_only=True):
@@ -31,77 +30,37 @@ class ExportCopy(Struct, frozen=True, kw_only=True):
     dim: int
     opset: int
     sources: list[Path]
+    encoder: str  # see `Card`
 
 
 def copy_export(
-    source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None
+    source: Path, target: Path, *, recipe: Recipe, dense: list[DenseWeights], dim: int | None, config: dict[str, Any]
 ) -> ExportCopy:
     """Copy an export to `target` with the head appended.
 
-    Raises ModelError as `load_graph` does, and for missing token embeddings, unknown inputs or fixed shapes.
+    `config` is the model's `config.json`. Raises ModelError as `load_graph` does, and for missing token embeddings,
+    unknown inputs, fixed shapes, and old operators.
     """
     model = load_graph(source)
     weights = [source.parent / location for location in weight_files(model)]
     for file in weights:
         shutil.copyfile(file, target.parent / file.name)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < _LEAST_OPSET:
+        raise ModelError(f"{source} uses operators of opset {opset}; export it again with opset 14 or newer")
+    model.ir_version = min(model.ir_version, _NEWEST_IR)
     graph = GraphWriter(opset=opset, prefix="embedmill_")
-    _fit_inputs(model, graph, source)
-    tokens, hidden = _token_embeddings(model, graph, source)
+    first = fit_inputs(model, source, config)
+    tokens, hidden = token_embeddings(model, graph, source, config)
     width = append_head(graph, tokens, hidden=hidden, recipe=recipe, dense=dense, dim=dim)
     _splice(model, graph, width)
+    if scales_by_batch(model):
+        compute_by_row(model, opset=opset, dim=width)
+    if model.ByteSize() > MOST_BYTES:
+        raise ModelError(f"{source} is almost 2 GiB, so pooling has no room in it; export it with external data")
     onnx.save_model(model, target)
-    return ExportCopy(dim=width, opset=opset, sources=[source, *weights])
-
-
-def _fit_inputs(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> None:
-    """Replace token types by zeros; raise ModelError for unknown inputs."""
-    inputs = {value.name: value for value in model.graph.input}
-    unknown = inputs.keys() - {*INPUTS, "token_type_ids"}
-    if unknown or not inputs.keys() >= set(INPUTS):
-        raise ModelError(
-            f"{source} takes the inputs {sorted(inputs)}; an encoder with input_ids, attention_mask and, at"
-            " most, token_type_ids is expected"
-        )
-    _name_dimensions(model, source)
-    if "token_type_ids" in inputs:
-        model.graph.input.remove(inputs["token_type_ids"])
-        shape = helper.make_node("Shape", ["input_ids"], ["embedmill_shape"])
-        zero = helper.make_tensor("value", TensorProto.INT64, [1], [0])
-        zeros = helper.make_node("ConstantOfShape", ["embedmill_shape"], ["token_type_ids"], value=zero)
-        # ONNX requires topological order.
-        model.graph.node.insert(0, zeros)
-        model.graph.node.insert(0, shape)
-
-
-def _name_dimensions(model: onnx.ModelProto, source: Path) -> None:
-    # A session fixes free dimensions by the names `batch` and `sequence`.
-    names: dict[str, str] = {}
-    for value in model.graph.input:
-        kind = value.type.tensor_type
-        if kind.elem_type != TensorProto.INT64 or len(kind.shape.dim) != 2:
-            raise ModelError(f"{source}: its input {value.name} is not int64 [batch, sequence]; export it again")
-        for dimension, name in zip(kind.shape.dim, ("batch", "sequence"), strict=True):
-            if not dimension.dim_param:
-                raise ModelError(f"{source} has a fixed {name} size; export it with dynamic axes")
-            names[dimension.dim_param] = name
-    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param in names:
-                dimension.dim_param = names[dimension.dim_param]
-
-
-def _token_embeddings(model: onnx.ModelProto, graph: GraphWriter, source: Path) -> tuple[str, int]:
-    """Return the output float32 [batch, sequence, hidden] and `hidden`."""
-    outputs = {value.name: value.type.tensor_type for value in model.graph.output}
-    name = next((name for name in _TOKEN_OUTPUTS if name in outputs), None)
-    if name is None or len(outputs[name].shape.dim) != 3 or not outputs[name].shape.dim[2].dim_value:
-        raise ModelError(
-            f"{source} has the outputs {sorted(outputs)}; one of {', '.join(_TOKEN_OUTPUTS)} with shape"
-            " [batch, sequence, hidden] is needed"
-        )
-    tokens = name if outputs[name].elem_type == TensorProto.FLOAT else graph.cast(name)
-    return tokens, outputs[name].shape.dim[2].dim_value
+    encoder = "" if first is None else f"positions from {first}"
+    return ExportCopy(dim=width, opset=opset, sources=[source, *weights], encoder=encoder)
 
 
 def _splice(model: onnx.ModelProto, graph: GraphWriter, width: int) -> None:

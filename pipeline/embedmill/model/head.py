@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 from onnx import TensorProto
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from embedmill.base.errors import ModelError
 from embedmill.model.graph import GraphWriter
 from embedmill.model.recipe import Pooling, Recipe
+from embedmill.model.tensors import Floats, open_tensors
 
 OUTPUT = "embedmill.embedding"
-Floats = npt.NDArray[np.float32]
+# GatherND has batch_dims since.
+_GATHER_BATCHES = 12
+SAVE_AGAIN = (
+    "save the model with `python -c \"import sentence_transformers as s; s.SentenceTransformer('IN').save('OUT')\"`"
+)
 
 
 class DenseWeights(Struct, frozen=True, kw_only=True):
@@ -63,18 +65,19 @@ def append_head(
 
 
 def read_dense(source: Path, recipe: Recipe) -> list[DenseWeights]:
-    """Read dense layers; raise ModelError for missing or damaged files."""
+    """Read dense layers; raise ModelError for missing or unreadable files."""
     layers = []
     for layer in recipe.dense:
         path = source / layer.path / "model.safetensors"
         if not path.is_file():
-            raise ModelError(f"{path} is missing: the model's Dense layer keeps its weights there; fetch it again")
-        try:
-            tensors = load_file(path)
-            weight = np.ascontiguousarray(tensors["linear.weight"].T, np.float32)
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ModelError(f"{path} has no readable `linear.weight` ({error}); fetch the model again") from error
-        bias = np.asarray(tensors["linear.bias"], np.float32) if "linear.bias" in tensors else None
+            pickled = path.with_name("pytorch_model.bin").is_file()
+            raise ModelError(
+                f"{path} is missing: the model's Dense layer keeps its weights there"
+                + (f"; pytorch_model.bin is a pickle and never opened: {SAVE_AGAIN}" if pickled else ", copy it there")
+            )
+        with open_tensors([path]) as tensors:
+            weight = np.ascontiguousarray(tensors["linear.weight"].T)
+            bias = tensors.get("linear.bias")
         layers.append(DenseWeights(weight=weight, bias=bias, activation=layer.activation))
     return layers
 
@@ -108,6 +111,10 @@ def _cls(graph: GraphWriter, tokens: str, mask: str) -> str:
 
 def _last(graph: GraphWriter, tokens: str, mask: str) -> str:
     # Padding is to the right, so the last real token is at length - 1.
+    if graph.opset < _GATHER_BATCHES:
+        raise ModelError(
+            f"last pooling needs opset {_GATHER_BATCHES}, and this export has {graph.opset}; export it again"
+        )
     length = graph.reduce("ReduceSum", mask, 1, keepdims=True)
     return graph.op("GatherND", tokens, graph.op("Sub", length, graph.ints(1)), batch_dims=1)
 

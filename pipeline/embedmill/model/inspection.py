@@ -11,10 +11,13 @@ from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto
 
 from embedmill.base.errors import ModelError
+from embedmill.model.contents import stand_in
 from embedmill.model.names import is_plain
 
 # Operators of these domains are built into the runtime; any other needs a library, which would run as code.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# The limit of protobuf, which ONNX files are written in.
+MOST_BYTES = 2**31 - 1
 
 
 def load_graph(source: Path) -> onnx.ModelProto:
@@ -23,34 +26,53 @@ def load_graph(source: Path) -> onnx.ModelProto:
     Raises ModelError for an unreadable file, operators of an unknown domain or compiled for some device, and weights
     elsewhere than in plain files of the graph's folder.
     """
-    try:
-        model = onnx.load_model(source, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise ModelError(f"{source} is not a readable ONNX file ({error}); export it again") from error
+    model = _read_graph(source)
     # A function defined in the file may be called: its nodes are checked too.
     functions = {(function.domain, function.name) for function in model.functions}
-    for message in _messages(model):
+    for message in messages_of(model):
         if isinstance(message, onnx.NodeProto) and (message.domain, message.op_type) not in functions:
             _check_operator(message, source)
-    for location in weight_files(model):
-        _check_location(location, source)
+    for location, needed_bytes in _external(model).items():
+        _check_location(location, needed_bytes, source)
     return model
+
+
+def _read_graph(source: Path) -> onnx.ModelProto:
+    try:
+        if (reason := stand_in(source)) is not None:
+            raise ModelError(f"{source} is not a readable ONNX file: {reason}")
+        if source.stat().st_size > MOST_BYTES:
+            raise ModelError(
+                f"{source} is larger than 2 GiB, which no ONNX file can be; export it with its weights in a file"
+                " beside it (external data)"
+            )
+        return onnx.load_model(source, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise ModelError(
+            f"{source} is not a readable ONNX file ({error}): incomplete, or of another kind; compare its size and"
+            " sha256 with the source's"
+        ) from error
 
 
 def weight_files(model: onnx.ModelProto) -> list[str]:
     """List the external weight files of a graph."""
-    return sorted(
-        {
-            entry.value
-            for message in _messages(model)
-            if isinstance(message, TensorProto) and message.data_location == TensorProto.EXTERNAL
-            for entry in message.external_data
-            if entry.key == "location"
-        }
-    )
+    return sorted(_external(model))
 
 
-def _messages(message: Message) -> Iterator[Message]:
+def _external(model: onnx.ModelProto) -> dict[str, int]:
+    """Map external weight files to the bytes needed."""
+    files: dict[str, int] = {}
+    for message in messages_of(model):
+        if isinstance(message, TensorProto) and message.data_location == TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in message.external_data}
+            numbers = [entries.get(key, "0") for key in ("offset", "length")]
+            end = sum(int(number) for number in numbers if number.isdecimal())
+            location = entries.get("location", "")
+            files[location] = max(files.get(location, 0), end)
+    return files
+
+
+def messages_of(message: Message) -> Iterator[Message]:
     """Walk a message: initializers, attributes, subgraphs, functions."""
     stack = [message]
     while stack:
@@ -75,7 +97,7 @@ def _check_operator(node: onnx.NodeProto, source: Path) -> None:
         )
 
 
-def _check_location(location: str, source: Path) -> None:
+def _check_location(location: str, needed_bytes: int, source: Path) -> None:
     if not is_plain(location):
         raise ModelError(f"{source} keeps weights in {location!r}, outside its folder; that is refused")
     file = source.parent / location
@@ -84,7 +106,14 @@ def _check_location(location: str, source: Path) -> None:
             f"{source} keeps weights in {location!r}, a link out of its folder; that is refused, so copy them"
         )
     if not file.is_file():
-        raise ModelError(f"{file} is missing: {source.name} keeps its weights there; fetch the model again")
+        raise ModelError(f"{file} is missing: {source.name} keeps its weights there; copy it to the same folder")
+    if (reason := stand_in(file)) is not None:
+        raise ModelError(f"{file} does not hold the weights of {source.name}: {reason}")
+    if file.stat().st_size < needed_bytes:
+        raise ModelError(
+            f"{file} has {file.stat().st_size:,} bytes, and {source.name} keeps weights up to byte {needed_bytes:,}"
+            " there: it is cut short, or of another export; copy both again"
+        )
 
 
 def _belongs_to(file: Path, folder: Path) -> bool:

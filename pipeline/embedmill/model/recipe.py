@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import math
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from embedmill.base.config import MIB
-from embedmill.base.errors import ModelError
+from embedmill.base.errors import ConfigError, ModelError
+from embedmill.model.contents import load_json, read_json
+from embedmill.model.layout import find_export
 
 Pooling = Literal["mean", "cls", "last", "max", "mean_sqrt_len"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last", "max", "mean_sqrt_len")
+LOG = logging.getLogger("embedmill")
 
 # Names in 1_Pooling/config.json, in the order in which sentence-transformers concatenates several
 # (sentence_transformers/sentence_transformer/modules/pooling.py, 6.2).
@@ -30,13 +33,29 @@ _MODES: dict[str, Pooling] = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
     "lasttoken": "last",
 }
+# Files that sentence-transformers reads the length from: the first that is there (models/Transformer, 6.2).
+_SENTENCE_CONFIGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# Encoders whose first position is the padding id + 1 (transformers 5.24, create_position_ids_from_input_ids):
+# of their position embeddings, so many hold no token. By default the padding id is 1.
+_LATE_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "mpnet",
+    "data2vec-text",
+    "ibert",
+    "lilt",
+    "longformer",
+    "xmod",
+)
 # transformers writes 1e30 where a tokenizer has no limit.
 _NO_LIMIT = 1e9
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 # The feature that a Dense layer of sentence-transformers reads and writes by default.
 _VECTOR = "sentence_embedding"
-# Far more than the config of any model.
-_JSON_BYTES = 16 * MIB
 
 
 class Dense(Struct, frozen=True, kw_only=True):
@@ -64,25 +83,27 @@ class Recipe(Struct, frozen=True, kw_only=True):
 def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool | None = None) -> Recipe:
     """Read the recipe of a model folder.
 
-    `pooling` and `normalize` apply only to a folder without `modules.json`, and then both are required.
-    Raises ModelError naming the file that is missing or has an unsupported value.
+    A folder without `modules.json` needs both `pooling` and `normalize`. Raises ModelError naming the file that is
+    missing or has an unsupported value, ConfigError where an option contradicts `modules.json`.
     """
-    modules = _read_modules(folder)
+    modules, encoder = _read_modules(folder), encoder_folder(folder)
+    config = read_config(encoder)
     if modules is not None:
-        poolings, dense, normalize = _read_head(folder, modules)
+        poolings, dense, normalized = _read_head(folder, modules)
+        _check_options(folder, pooling, poolings, normalize, normalized)
     elif pooling not in POOLINGS or normalize is None:
         raise ModelError(
             f"{folder} has no modules.json, so its pooling is unknown; give both --pooling"
-            f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize"
+            f" ({', '.join(POOLINGS)}) and --normalize or --no-normalize to `embedmill model add {folder}`"
         )
     else:
-        poolings, dense = (pooling,), ()
+        poolings, dense, normalized = (pooling,), (), normalize
     prompts, default_prompt = _read_prompts(folder)
-    sentence_config = _read_json(folder / "sentence_bert_config.json", required=False)
+    sentence_config = next((found for name in _SENTENCE_CONFIGS if (found := _read_optional(encoder / name))), {})
     return Recipe(
         pooling=poolings,
-        normalize=normalize,
-        max_tokens=_max_tokens(folder, sentence_config),
+        normalize=normalized,
+        max_tokens=_max_tokens(encoder, config, sentence_config),
         lowercase=bool(sentence_config.get("do_lower_case", False)),
         prompts=prompts,
         default_prompt=default_prompt,
@@ -90,21 +111,63 @@ def read_recipe(folder: Path, *, pooling: Pooling | None = None, normalize: bool
     )
 
 
+def encoder_folder(folder: Path) -> Path:
+    """Return the folder of the encoder's files."""
+    if (folder / "config.json").exists():
+        return folder
+    # Older models have a folder for each module.
+    modules = _read_modules(folder) or []
+    return folder / next((path for kind, path in modules if kind == "Transformer"), "")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.json`; raise ModelError unless a JSON object."""
-    return _read_json(folder / "config.json", required=True)
+    """Read `config.json`, which only an ONNX export can do without.
+
+    Raises ModelError unless a JSON object.
+    """
+    path = folder / "config.json"
+    return _read_optional(path) if find_export(folder) is not None else read_json(path)
+
+
+def padding_id(config: dict[str, Any], folder: Path) -> int:
+    """Return the token id that fills rows. Raises ModelError."""
+    pad_id = config.get("pad_token_id")
+    if pad_id is None:
+        return int(config.get("model_type") in _LATE_POSITIONS)
+    if not isinstance(pad_id, int) or not 0 <= pad_id < 2**31:
+        raise ModelError(f"{folder / 'config.json'}: pad_token_id is {pad_id!r}, not a token id; correct it")
+    return pad_id
+
+
+def first_position(config: dict[str, Any], folder: Path) -> int:
+    """Return the position of a text's first token. Raises ModelError."""
+    return padding_id(config, folder) + 1 if config.get("model_type") in _LATE_POSITIONS else 0
+
+
+def _check_options(
+    folder: Path, pooling: str | None, poolings: tuple[str, ...], normalize: bool | None, normalized: bool
+) -> None:
+    """Raise ConfigError for options that contradict `modules.json`."""
+    stated = " + ".join(poolings) + (" pooling, normalised" if normalized else " pooling, not normalised")
+    if pooling not in (None, *[poolings[0]] * (len(poolings) == 1)) or normalize not in (None, normalized):
+        raise ConfigError(
+            f"{folder / 'modules.json'} states {stated}; --pooling and --normalize are for folders without it, so leave"
+            " them out"
+        )
 
 
 def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
     """Return (kind, path) per module; None without `modules.json`."""
     path = folder / "modules.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
-    entries = _load_json(path)
+    entries = load_json(path)
     try:
         modules = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in entries]
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not a list of sentence-transformers modules; fetch the model again") from error
+        raise ModelError(
+            f"{path}: not a list of sentence-transformers modules; correct it, or copy it from the source again"
+        ) from error
     for _, location in modules:
         if PurePath(location).is_absolute() or ".." in PurePath(location).parts or "\\" in location:
             raise ModelError(f"{path}: its module in {location!r} lies outside the model's folder; that is refused")
@@ -136,7 +199,7 @@ def _read_head(folder: Path, modules: list[tuple[str, str]]) -> tuple[tuple[Pool
 
 
 def _read_pooling(path: Path) -> tuple[Pooling, ...]:
-    config = _read_json(path, required=True)
+    config = read_json(path)
     if config.get("include_prompt") is False:
         raise ModelError(f"{path}: include_prompt = false (prompt left out of pooling) is not supported")
     stated = config.get("pooling_mode")
@@ -154,7 +217,7 @@ def _read_pooling(path: Path) -> tuple[Pooling, ...]:
 
 
 def _read_dense(folder: Path, path: str) -> Dense:
-    config = _read_json(folder / path / "config.json", required=True)
+    config = read_json(folder / path / "config.json")
     # Tanh is the default of sentence-transformers.
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
     rerouted = {config.get(key) or _VECTOR for key in ("module_input_name", "module_output_name")} != {_VECTOR}
@@ -168,7 +231,7 @@ def _read_dense(folder: Path, path: str) -> Dense:
 
 def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     path = folder / "config_sentence_transformers.json"
-    config = _read_json(path, required=False)
+    config = _read_optional(path)
     named = config.get("prompts") or {}
     if not isinstance(named, dict):
         raise ModelError(f"{path}: its prompts are not a JSON object")
@@ -179,41 +242,37 @@ def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     return prompts, prompts[name] if name is not None else ""
 
 
-def _max_tokens(folder: Path, sentence_config: dict[str, Any]) -> int:
-    """Return max_seq_length, bounded by the number of position embeddings."""
-    tokenizer_config = _read_json(folder / "tokenizer_config.json", required=False)
-    stated = {
-        "max_seq_length": sentence_config.get("max_seq_length"),
-        "max_position_embeddings": read_config(folder).get("max_position_embeddings"),
-    }
-    if stated["max_seq_length"] is None:
+def _max_tokens(folder: Path, config: dict[str, Any], sentence_config: dict[str, Any]) -> int:
+    """Return max_seq_length, bounded by the positions that hold tokens."""
+    wished = sentence_config.get("max_seq_length")
+    tokenizer_config = _read_optional(folder / "tokenizer_config.json")
+    stated = {"max_seq_length": wished, "max_position_embeddings": config.get("max_position_embeddings")}
+    if wished is None:
         stated["model_max_length"] = tokenizer_config.get("model_max_length")
     for name, limit in stated.items():
-        if limit is not None and (not isinstance(limit, int | float) or limit < 1):
-            raise ModelError(f"{folder}: {name} is {limit!r}, not a token count; correct it or fetch the model again")
-    limits = [int(limit) for limit in stated.values() if limit is not None and limit < _NO_LIMIT]
+        if limit is not None and (not isinstance(limit, int | float) or not 1 <= limit < math.inf):
+            raise ModelError(f"{folder}: {name} is {limit!r}, not a token count; correct it")
+    limits = {name: int(limit) for name, limit in stated.items() if limit is not None and limit < _NO_LIMIT}
     if not limits:
         raise ModelError(f"{folder}: no maximum length is stated; add a sentence_bert_config.json with max_seq_length")
-    return min(limits)
+    positions, first = limits.get("max_position_embeddings"), first_position(config, folder)
+    if positions is not None and positions <= first:
+        raise ModelError(
+            f"{folder}: max_position_embeddings is {positions}, but the first position is {first}; correct it"
+        )
+    if positions is not None:
+        limits["max_position_embeddings"] = positions - first
+    longest = min(limits.values())
+    if wished is not None and longest < wished < _NO_LIMIT:
+        LOG.warning(
+            "%s: max_seq_length is %d, but the model has positions for %d tokens; texts are cut there",
+            folder,
+            wished,
+            longest,
+        )
+    return longest
 
 
-def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
-    if not required and not path.exists():
-        return {}
-    values = _load_json(path)
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} is not a JSON object; fetch the model again")
-    return values
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        # A pipe or device could block or never end.
-        if not path.is_file():
-            reason = "is not a regular file" if path.exists() else "is missing; the model folder is incomplete"
-            raise ModelError(f"{path} {reason}, fetch it again")
-        if path.stat().st_size > _JSON_BYTES:
-            raise ModelError(f"{path} is larger than {_JSON_BYTES:,} bytes, too large for a config; fetch it again")
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error}); fetch the model again") from error
+def _read_optional(path: Path) -> dict[str, Any]:
+    # A link to a file that is not there counts as present: the file should be there.
+    return read_json(path) if path.exists() or path.is_symlink() else {}
