@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from tests.support.exports import write_positioned
 from tests.support.jobs import embedmill, make_rows, write_jsonl
 from tests.support.tiny_model import write_tiny_model
 
@@ -67,3 +69,14 @@ def test_a_failed_addition_leaves_nothing(tmp_path: Path, capsys: pytest.Capture
     (model / "tokenizer.json").unlink()
     assert embedmill("model", "add", model) == 4
     assert list((tmp_path / "home" / "models").iterdir()) == []
+
+
+def test_a_run_cuts_texts_at_what_a_graph_of_514_positions_takes(tmp_path: Path) -> None:
+    """Like RoBERTa's, whose config states 514 and which takes 512: the first long text ended the run."""
+    model = write_positioned(tmp_path / "model", 514, max_tokens=514)
+    rows = [{"id": str(words), "text": "river " * words} for words in (3, 510, 511, 600)]
+    source, output = write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "out"
+    assert embedmill("run", "--model", model, "--input", source, "--output", output, "--quiet") == 0
+    table = pq.read_table(output / "part-00000.parquet")
+    assert table["n_tokens"].to_pylist() == [5, 512, 512, 512]
+    assert table["truncated"].to_pylist() == [False, False, True, True]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from embedmill.base.config import DEFAULT_MODEL, TextTable
-from embedmill.base.errors import ModelError, OutputError, PipelineError
+from embedmill.base.errors import ConfigError, ModelError, OutputError, PipelineError
+from embedmill.base.files.digest import sha256_of
 from embedmill.jobs.models import add_model, find_bundle, list_bundles
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, Bundle, check_files
+from tests.support.exports import positioned_export, write_positioned
 from tests.support.running import build
 from tests.support.tiny_model import write_json, write_tiny_model
 
@@ -233,3 +237,49 @@ def test_two_processes_may_build_the_same_model_at_once(tiny_model: Path, empty_
     assert [process.returncode for process in pair] == [0, 0], said
     assert said[0][0] == said[1][0]
     check_files(find_bundle(str(tiny_model)))
+
+
+def test_an_onnx_file_is_added_by_its_place(tmp_path: Path, empty_home: Path) -> None:
+    """Whatever the rule would choose."""
+    model = write_positioned(tmp_path / "model", 64)
+    (model / "onnx").mkdir()
+    onnx.save_model(positioned_export(50), model / "onnx/model_fp16.onnx")
+    named, chosen = add_model(str(model / "onnx/model_fp16.onnx")), add_model(str(model))
+    assert (named.card.name, chosen.card.name) == ("model-model_fp16", "model")
+    assert named.card.weights == sha256_of([model / "onnx/model_fp16.onnx"]) != chosen.card.weights
+
+
+def test_the_choice_of_an_export_is_told(tmp_path: Path, empty_home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    model = write_positioned(tmp_path / "model", 64)
+    (model / "onnx").mkdir()
+    for name in ("model_q4.onnx", "model_fp16.onnx"):
+        shutil.copyfile(model / "model.onnx", model / "onnx" / name)
+    (model / "model.onnx").unlink()
+    add_model(str(model))
+    assert "has no model.onnx; taking model_fp16.onnx, the most exact of its exports by name" in caplog.text
+
+
+def test_a_folder_with_an_export_and_no_config_is_found(tmp_path: Path, empty_home: Path) -> None:
+    model = write_positioned(tmp_path / "model", 64)
+    (model / "config.json").unlink()
+    assert find_bundle(str(model)).card.recipe.max_tokens == 32
+
+
+def test_a_model_of_an_older_layout_is_found(tiny_model: Path, tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    modules = json.loads((model / "modules.json").read_text("utf-8"))
+    modules[0]["path"] = "0_Transformer"
+    write_json(model / "modules.json", modules)
+    (model / "0_Transformer").mkdir()
+    for name in ("config.json", "sentence_bert_config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).rename(model / "0_Transformer" / name)
+    found, plain = find_bundle(str(model)), find_bundle(str(tiny_model))
+    assert found.model(TextTable()).identity == plain.model(TextTable()).identity
+
+
+def test_options_for_the_default_model_are_not_dropped(empty_home: Path, tiny_default: list[Path]) -> None:
+    bundle = add_model(DEFAULT_MODEL, name="short", dim=8)
+    assert (bundle.card.name, bundle.card.dim) == ("short", 8)
+    with pytest.raises(ConfigError, match="states mean pooling, normalised"):
+        add_model(DEFAULT_MODEL, pooling="cls")

@@ -24,11 +24,11 @@ from embedmill.base.configfile import parse_config
 from embedmill.base.records import FloatArray
 from embedmill.cli import main
 from embedmill.jobs.embed import Embedder
-from embedmill.jobs.models import add_reference
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD
 from embedmill.sink.folder import read_entries
 from embedmill.sink.ledger import Ledger
+from embedmill.tune.reference import add_reference
 from tests.support.tiny_model import WORDS
 
 Row = Mapping[str, Any]

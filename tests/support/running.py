@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from embedmill.jobs.models import add_reference
 from embedmill.model.build import build_bundle
 from embedmill.model.bundle import Bundle, Flavour
+from embedmill.tune.reference import add_reference
 
 FLAVOURS: tuple[Flavour, ...] = ("fused", "unfused", "fused-fp16", "unfused-fp16")
 # Against float64 through two layers.

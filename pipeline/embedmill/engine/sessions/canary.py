@@ -17,6 +17,8 @@ DoubleArray = npt.NDArray[np.float64]
 
 # Where shapes are free, so many canaries of about one length run together: more would mostly compute padding.
 _ROWS = 2
+# Of a reference session's vectors in a batch to the same texts alone.
+LEAST_COSINE = CPU.precisions["fp32"].floor
 
 
 def canary_cosine(run: Callable[[Tokens, Batch], FloatArray], canaries: Canaries, bucket: Bucket | None) -> float:
@@ -33,10 +35,18 @@ def canary_cosine(run: Callable[[Tokens, Batch], FloatArray], canaries: Canaries
     return float(np.min(np.concatenate(cosines)))
 
 
+def reference_session(model: Model) -> Session:
+    """Open a model's float32 graph on the CPU. Raises DeviceError."""
+    return Session(plan_session(model, CPU, "fp32", threads=usable_cores()), CPU, pad_id=model.pad_id)
+
+
 def reference_vectors(model: Model, tokens: Tokens) -> FloatArray:
     """Compute texts on the CPU, each alone: float32 [texts, dim]."""
-    plan = plan_session(model, CPU, "fp32", threads=usable_cores())
-    session = Session(plan, CPU, pad_id=model.pad_id)
+    return vectors_alone(reference_session(model), tokens)
+
+
+def vectors_alone(session: Session, tokens: Tokens) -> FloatArray:
+    """Compute texts one by one: float32 [texts, dim]. Raises DeviceError."""
     # Alone, so that no padding and no other text can touch a vector.
     batches = [Batch(rows=np.array([row]), size=1, sequence=int(length)) for row, length in enumerate(tokens.lengths)]
     return np.concatenate([session.run(tokens, batch) for batch in batches])
