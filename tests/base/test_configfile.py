@@ -187,3 +187,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {json.dumps(entry)}" for key, entry in value.items()) + "}"
     return json.dumps(value)
+
+
+@pytest.mark.parametrize("name", ["2", "true", "1e5", "2020-01-01", '"2"'])
+def test_a_column_may_have_a_name_that_is_a_value_elsewhere(name: str) -> None:
+    assert load_config(None, [f"columns.text={name}"]).columns.text == name.strip('"')
+    assert load_config(None, [f"columns.id={name}"]).columns.id == name.strip('"')

@@ -69,14 +69,14 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _kind_of(table: Any, key: str) -> Any:
-    """Return the type of a key of a table, Any if unknown."""
+    """Return the type of a table's key."""
     is_table = isinstance(table, type) and issubclass(table, Table)
     fields = msgspec.structs.fields(table) if is_table else ()
     return next((field.type for field in fields if field.name == key), Any)
 
 
 def _value(text: str, kind: Any) -> Any:
-    """Read a value of the command line, as text where only that fits."""
+    """Parse a command-line value, as text where only that fits."""
     value = _toml_value(text)
     try:
         msgspec.convert(value, kind)

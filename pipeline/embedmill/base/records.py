@@ -117,7 +117,7 @@ class Rejected(Struct, frozen=True, kw_only=True):
 
 
 class SetAside(Struct, frozen=True, kw_only=True):
-    """Row, from 0, that ended the process that prepared it."""
+    """Row, counted from 0, that ended a process."""
 
     file: int
     row: int

@@ -28,7 +28,7 @@ class Job:
     """Model, files, columns, shards, text sample and settings."""
 
     def __init__(self, config: RunConfig, files: list[InputFile] | None = None) -> None:
-        """Find the model, and files unless given. Raises ModelError, ConfigError, InputError."""
+        """Find model and files. Raises ModelError, ConfigError, InputError."""
         self.config = config
         self.bundle = find_bundle(config.model)
         self.model = self.bundle.model(config.text)

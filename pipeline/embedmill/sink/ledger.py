@@ -112,7 +112,7 @@ class Ledger:
 
     @contextmanager
     def attempt(self, shard: Shard) -> Iterator[None]:
-        """Note that a shard is being prepared, unless that ends well."""
+        """Note the preparation of a shard until its end."""
         # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         note = self.folder / LEDGER / ATTEMPT
         with contextlib.suppress(OSError):

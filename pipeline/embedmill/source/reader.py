@@ -66,7 +66,7 @@ class Reader(AbstractContextManager["Reader"]):
         return collected.documents(shard)
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
-        """Yield the rows of a piece, as they are in the file. Raises InputError."""
+        """Yield the rows of a piece. Raises InputError."""
         for block in self._opened(piece.file).blocks(piece):
             reasons = ((at, self._set_aside.get((piece.file, row))) for at, row in enumerate(block.rows))
             yield _without(block, {at: ("malformed", reason) for at, reason in reasons if reason})
@@ -152,7 +152,7 @@ def _duplicates(block: Block, fresh: Sequence[bool]) -> dict[int, tuple[str, str
 
 
 def _without(block: Block, faulty: Mapping[int, tuple[str, str]]) -> Block:
-    """Move good rows to the faults: place in the block to kind, reason."""
+    """Move good rows to the faults, with kind and reason."""
     if not faulty:
         return block
     good = [at for at in range(len(block.rows)) if at not in faulty]

@@ -1,4 +1,4 @@
-"""Isolation of rows that end the process that reads and tokenises them."""
+"""Isolation of rows whose preparation ends the process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Task(Struct, frozen=True):
 
 
 def fatal_rows(job: Job, shard: Shard) -> list[SetAside]:
-    """Find rows that end a process, in child processes, row by row.
+    """Find fatal rows of a shard in child processes.
 
     Raises InputError where a file cannot even be read.
     """
