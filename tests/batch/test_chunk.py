@@ -30,7 +30,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cut(tokenizer: Path, texts: list[str], chunk_tokens: int, overlap: int = 0, prompt: str = "") -> Passages:
-    return Chunker(tokenizer, chunk_tokens=chunk_tokens, overlap=overlap, prompt=prompt).cut(texts)
+    return Chunker(tokenizer, chunk_tokens=chunk_tokens, overlap=overlap, prompt=prompt).cut(texts)[0]
 
 
 def tokens_of(tokenizer: Path, text: str) -> list[tuple[int, int]]:
@@ -162,7 +162,7 @@ def test_a_text_longer_than_one_call_to_the_tokenizer_is_covered_once(tokenizer:
 def test_tokens_are_counted_in_lower_case_where_the_model_lowers(tmp_path: Path) -> None:
     cased = write_tokenizer(tmp_path / "tokenizer.json", lowercase=False)
     chunker = Chunker(cased, chunk_tokens=3 + SPECIALS, overlap=0, lowercase=True)
-    assert chunker.cut(["XYZ THE RIVER"]).texts == ["XYZ", "THE RIVER"]
+    assert chunker.cut(["XYZ THE RIVER"])[0].texts == ["XYZ", "THE RIVER"]
 
 
 def test_a_prompt_and_the_special_tokens_take_room_in_the_window(tokenizer: Path) -> None:

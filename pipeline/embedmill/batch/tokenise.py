@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +13,14 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from embedmill.base.errors import ModelError
 from embedmill.base.records import Model, Tokens
 
-# Texts per call into Rust: an Encoding is some 100 bytes per token, so this bounds memory.
+# Texts and characters per call into Rust. An Encoding takes up to 600 bytes per character (emoji as bytes), so this
+# bounds memory.
 _SLICE_TEXTS = 256
+SLICE_CHARACTERS = 1 << 18
 # A text longer than this many characters per allowed token is first tried by its beginning.
-_CHARACTERS_PER_TOKEN = 32
+_CHARACTERS_PER_TOKEN = 16
+# A window is full where this many tokens follow it: a cut changes tokens close to it, not those before.
+_MARGIN_TOKENS = 64
 # Where every tokenizer splits. Other white space is not safe: BERT's removes form feeds, and the words join.
 _SPACES = " \n\t\r"
 
@@ -33,37 +38,70 @@ class Tokeniser:
         """Load a file; `max_tokens` counts special tokens. Raises ModelError."""
         self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._tokenizer.enable_truncation(max_tokens)
-        self._max_tokens = max_tokens
         self._prompt = prompt
+        self._first_characters = len(prompt) + _CHARACTERS_PER_TOKEN * (max_tokens + _MARGIN_TOKENS)
+        self._most_characters = len(prompt) + most_characters(max_tokens)
 
     def encode(self, texts: Sequence[str], *, between: Callable[[], None] = lambda: None) -> Tokens:
         """Encode n texts, with prompt and special tokens.
 
+        A text that does not fill its window within `most_characters` counts as truncated there.
         `between` is called every few hundred texts; what it raises ends the work.
         """
-        parts: list[list[int]] = []
+        ids = [np.empty(0, np.int32)]
+        lengths: list[int] = []
         truncated: list[bool] = []
-        for first in range(0, len(texts), _SLICE_TEXTS):
+        for parts in slices(map(self._first_part, texts), SLICE_CHARACTERS):
             between()
-            for encoding in self._encode_slice(texts[first : first + _SLICE_TEXTS]):
-                parts.append(encoding.ids)
-                truncated.append(bool(encoding.overflowing))
-        offsets = np.zeros(len(parts) + 1, np.int64)
-        np.cumsum([len(part) for part in parts], out=offsets[1:])
-        ids = np.fromiter((token for part in parts for token in part), np.int32, count=int(offsets[-1]))
-        return Tokens(ids=ids, offsets=offsets, truncated=np.array(truncated, np.bool_))
+            encodings = self._tokenizer.encode_batch_fast(parts)
+            for place, encoding in enumerate(encodings):
+                text = texts[len(lengths)]
+                encodings[place], looked_at = self._filled(encoding, parts[place], text, between)
+                lengths.append(len(encodings[place]))
+                truncated.append(looked_at < len(self._prompt) + len(text) or bool(encodings[place].overflowing))
+            ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32))
+        return Tokens(
+            ids=np.concatenate(ids),
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            truncated=np.array(truncated, np.bool_),
+        )
 
-    def _encode_slice(self, texts: Sequence[str]) -> list[Encoding]:
-        whole = [self._prompt + text for text in texts]
-        limit = self._max_tokens * _CHARACTERS_PER_TOKEN
-        encodings = self._tokenizer.encode_batch_fast([beginning(text, limit) for text in whole])
-        for number, text in enumerate(whole):
-            # The beginning of a text was not enough to fill the window: try more.
-            while len(text) > limit and not encodings[number].overflowing:
-                limit *= 4
-                encodings[number] = self._tokenizer.encode_batch_fast([beginning(text, limit)])[0]
-            limit = self._max_tokens * _CHARACTERS_PER_TOKEN
-        return list(encodings)
+    def _first_part(self, text: str) -> str:
+        return self._part(text, self._first_characters)
+
+    def _part(self, text: str, characters: int) -> str:
+        """Return the beginning of prompt and text."""
+        return beginning(self._prompt + text[: self._most_characters], characters, self._most_characters)
+
+    def _filled(self, encoding: Encoding, part: str, text: str, between: Callable[[], None]) -> tuple[Encoding, int]:
+        """Encode more of a text until its window is full; with the characters looked at."""
+        characters = self._first_characters
+        most = min(len(self._prompt) + len(text), self._most_characters)
+        while characters < self._most_characters and len(part) < most and not _is_full(encoding):
+            between()
+            characters = min(4 * characters, self._most_characters)
+            part = self._part(text, characters)
+            encoding = self._tokenizer.encode_batch_fast([part])[0]
+        return encoding, len(part)
+
+
+def most_characters(max_tokens: int) -> int:
+    """Return the characters of a text that are looked at, at most."""
+    return max(SLICE_CHARACTERS, 2 * _CHARACTERS_PER_TOKEN * max_tokens)
+
+
+def slices(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Group texts into calls of at most `characters`, or one longer text."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and (len(group) == _SLICE_TEXTS or size + len(text) > characters):
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    if group:
+        yield group
 
 
 def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
@@ -83,12 +121,17 @@ def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
     return tokenizer
 
 
-def beginning(text: str, limit: int) -> str:
-    """Cut `text` at last white space before `limit` characters.
+def beginning(text: str, limit: int, most: int) -> str:
+    """Cut `text` at the last white space before `limit` characters.
 
-    Without white space, all of it. Its tokens are those of the whole text, for tokenizers split at white space first.
+    Where the half before `limit` has none, at `most`. Its tokens are those of the whole text, but for some close to
+    the cut.
     """
     if len(text) <= limit:
         return text
-    cut = max(text.rfind(space, 0, limit) for space in _SPACES)
-    return text[: max(cut, 0)].rstrip(_SPACES) or text
+    cut = max(text.rfind(space, limit // 2, limit) for space in _SPACES)
+    return text[: max(cut, 0)].rstrip(_SPACES) or text[:most]
+
+
+def _is_full(encoding: Encoding) -> bool:
+    return sum(map(len, encoding.overflowing)) >= _MARGIN_TOKENS
