@@ -14,9 +14,11 @@ from tokenizers import Tokenizer
 from embedmill.base.records import Passages, Tokens
 from embedmill.batch.chunk import Chunker
 from embedmill.batch.tokenise import Tokeniser, load_tokenizer
+from embedmill.model.bundle import TOKENIZER, Bundle
 from tests.support.tokenizer_kinds import KINDS, write_tokenizers
 
-KIND = st.sampled_from(sorted(KINDS))
+DEFAULT = "the default model's"
+KIND = st.sampled_from([*KINDS, DEFAULT])
 BASE64 = "aGVsbG8gd29ybGQQmFzZTY0IGlzIGxvbmcYWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo"
 PIECES = st.sampled_from(
     [
@@ -34,8 +36,8 @@ PROMPT = st.sampled_from(["", "query: ", "the ri", "x", "e", "query:\n", "a" * 5
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return write_tokenizers(tmp_path_factory.mktemp("tokenizers"))
+def paths(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str, Path]:
+    return write_tokenizers(tmp_path_factory.mktemp("tokenizers")) | {DEFAULT: bundle.folder / TOKENIZER}
 
 
 @cache
@@ -110,7 +112,7 @@ def test_with_an_overlap_every_character_is_in_some_chunk_and_each_chunk_brings_
 def test_a_truncated_text_has_the_tokens_of_the_whole(
     paths: dict[str, Path], kind: str, text: str, repeats: int, max_tokens: int, prompt: str
 ) -> None:
-    whole = Tokenizer.from_file(str(paths[kind]))
+    whole = load_tokenizer(paths[kind])
     whole.enable_truncation(max_tokens)
     expected = whole.encode(prompt + text * repeats)
     tokens = Tokeniser(paths[kind], max_tokens=max_tokens, prompt=prompt).encode([text * repeats])
@@ -127,7 +129,7 @@ def test_a_truncated_text_has_the_tokens_of_the_whole(
 def test_a_text_longer_than_what_is_looked_at_has_the_tokens_of_the_whole(
     paths: dict[str, Path], kind: str, text: str
 ) -> None:
-    whole = Tokenizer.from_file(str(paths[kind]))
+    whole = load_tokenizer(paths[kind])
     whole.enable_truncation(32)
     tokens = Tokeniser(paths[kind], max_tokens=32).encode([text])
     assert ids_of(tokens) == [whole.encode(text).ids]

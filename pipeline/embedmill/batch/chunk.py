@@ -47,9 +47,9 @@ class Chunker:
             )
 
     def cut(self, texts: Sequence[str], *, between: Callable[[], None] = lambda: None) -> tuple[Passages, Tokens]:
-        """Cut n texts into chunks, at least one per text, and encode these.
+        """Cut n texts into chunks, and encode the chunks.
 
-        A chunk is truncated only where one character has more tokens than the window.
+        A text has at least one chunk. A chunk is truncated only where one character has more tokens than the window.
         `between` is called now and then; what it raises ends the work.
         """
         cuts = [chunks for group in slices(texts, _GROUP_CHARACTERS) for chunks in self._cut_group(group, between)]
@@ -102,7 +102,7 @@ class Chunker:
             )
 
     def _offsets(self, pieces: Iterable[str], between: Callable[[], None]) -> Iterator[list[tuple[int, int]]]:
-        """Yield (start, stop) characters of each piece's tokens, without special tokens."""
+        """Yield (start, stop) characters of the tokens, by piece."""
         for part in slices(pieces, SLICE_CHARACTERS):
             between()
             for encoding in self._tokenizer.encode_batch(part, add_special_tokens=False):

@@ -55,7 +55,7 @@ class Tokenisation:
 
 
 def _distinct(texts: list[str]) -> tuple[list[str], list[int], IntArray]:
-    """Return text hashes, first rows of distinct texts, and numbers by row."""
+    """Return hashes, first rows of distinct texts, and numbers."""
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     first, number = distinct(hashes)
     return hashes, first.tolist(), number

@@ -19,8 +19,8 @@ _SLICE_TEXTS = 256
 SLICE_CHARACTERS = 1 << 18
 # A text longer than this many characters per allowed token is first tried by its beginning.
 _CHARACTERS_PER_TOKEN = 16
-# A window is full where this many tokens follow it: a cut changes tokens close to it, not those before.
-_MARGIN_TOKENS = 64
+# A window is full where this many tokens follow. A cut changes those of one word: 100 at most in WordPiece.
+_MARGIN_TOKENS = 128
 # Where every tokenizer splits. Other white space is not safe: BERT's removes form feeds, and the words join.
 _SPACES = " \n\t\r"
 
@@ -74,7 +74,10 @@ class Tokeniser:
         return beginning(self._prompt + text[: self._most_characters], characters, self._most_characters)
 
     def _filled(self, encoding: Encoding, part: str, text: str, between: Callable[[], None]) -> tuple[Encoding, int]:
-        """Encode more of a text until its window is full; with the characters looked at."""
+        """Encode more of a text until the window is full.
+
+        Returns the number of characters too.
+        """
         characters = self._first_characters
         most = min(len(self._prompt) + len(text), self._most_characters)
         while characters < self._most_characters and len(part) < most and not _is_full(encoding):
@@ -86,12 +89,12 @@ class Tokeniser:
 
 
 def most_characters(max_tokens: int) -> int:
-    """Return the characters of a text that are looked at, at most."""
+    """Return the most characters to tokenise of a text."""
     return max(SLICE_CHARACTERS, 2 * _CHARACTERS_PER_TOKEN * max_tokens)
 
 
 def slices(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
-    """Group texts into calls of at most `characters`, or one longer text."""
+    """Group texts by `characters`; a longer text is alone."""
     group: list[str] = []
     size = 0
     for text in texts:

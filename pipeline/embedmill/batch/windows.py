@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Characters of a chunk, with white space behind it."""
+    """Characters of a chunk, with white space behind."""
 
     start: int
     stop: int
@@ -40,7 +40,7 @@ class Windows:
     """Windows over one text, each as long as may be."""
 
     def __init__(self, text: str, plan: Plan, *, room: int, overlap: int, characters: int) -> None:
-        """Take at most `room` tokens of the plan, and `characters`, per window."""
+        """Allow `room` tokens of the plan and `characters` per window."""
         self._text = text
         self._edges, self._counts, self._words = plan
         self._room = room
@@ -53,14 +53,17 @@ class Windows:
         self._excess = 1
 
     def propose(self) -> list[tuple[int, int]]:
-        """Return (start, stop) of the next chunks to try; none at the end."""
+        """Return (start, stop) of chunks to try next.
+
+        The list is empty at the end of the text.
+        """
         self._tried = list(islice(self._following(), self._ahead))
         return [self._span(window) for window in self._tried]
 
     def settle(self, fits: Sequence[bool]) -> int:
-        """Accept proposed chunks up to one too long, which is shortened next.
+        """Accept proposed chunks up to the first too long one.
 
-        Returns how many are accepted. A single character is accepted though it is too long.
+        That one is shortened and proposed next. Returns how many are accepted. A single character always is.
         """
         for number, (window, fit) in enumerate(zip(self._tried, fits, strict=True)):
             if not fit and (shorter := self._shorter(window)):
@@ -82,7 +85,10 @@ class Windows:
         return self._from(self._overlapped(window), window.stop)
 
     def _from(self, start: int, before: int) -> Window | None:
-        """Return the longest window from `start`, up to a word if one begins after `before`; None at the end."""
+        """Return the longest window from `start`; None at the end.
+
+        The stop is at a word if one begins after `before`.
+        """
         start, before = self._solid(start), self._solid(before)
         if before == len(self._text):
             return None
@@ -97,12 +103,12 @@ class Windows:
         return Window(start, self._word_start(stop, above=before), before)
 
     def _solid(self, position: int) -> int:
-        """Return the first place from `position` on that is no white space, or the end."""
+        """Skip white space from `position` on."""
         found = _SOLID.search(self._text, position)
         return found.start() if found else len(self._text)
 
     def _overlapped(self, window: Window) -> int:
-        """Return the start of the next window, at a word if one begins in this one."""
+        """Return the start of the next window, preferably a word's."""
         if not self._overlap:
             return window.stop
         tokens = self._counts[self._edges.searchsorted(window.stop)] - self._overlap
@@ -130,7 +136,7 @@ class Windows:
         return Window(start, start + (stop - start) // 2, before) if stop - start > 1 else None
 
     def _later(self, start: int, before: int) -> int:
-        """Return a later start, at a word if one begins up to `before`."""
+        """Return a later start, preferably a word's, up to `before`."""
         edge = min(self._edge_after(start, tokens=self._excess), before)
         word = int(self._words[self._words.searchsorted(edge)])
         return word if word <= before else edge
@@ -141,7 +147,7 @@ class Windows:
         return word if word > above else edge
 
     def _edge_of(self, tokens: int) -> int:
-        """Return the last edge with at most so many tokens before."""
+        """Return the last edge after at most `tokens` tokens."""
         return int(self._edges[max(int(self._counts.searchsorted(tokens, "right")) - 1, 0)])
 
     def _edge_after(self, position: int, *, tokens: int = 1) -> int:
@@ -154,13 +160,16 @@ class Windows:
         return window.start == 0 and window.stop == len(self._text)
 
     def _span(self, window: Window) -> tuple[int, int]:
-        """Return (start, stop) of the chunk: a text that fits is left as it is."""
+        """Return (start, stop) of the chunk; a whole text unstripped."""
         start, stop, _ = window
         return (start, stop) if self._is_whole(window) else (start, start + len(self._text[start:stop].rstrip()))
 
 
 def plan(pieces: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> Plan:
-    """Plan the cuts of a text from its pieces, each with the (start, stop) of its tokens."""
+    """Plan the cuts of a text.
+
+    `pieces` are parts of the text, each with the (start, stop) of its tokens.
+    """
     parts = [Plan(*(np.zeros(1, np.int64),) * 3)]
     characters = tokens = 0
     for piece, spans in pieces:
@@ -178,7 +187,10 @@ def plan(pieces: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> Plan:
 
 
 def _edges(piece: str, spans: IntArray) -> Plan:
-    """Return the edges of one piece; `spans` is int64 [tokens, 2]."""
+    """Return the plan of one piece.
+
+    `spans` is int64 [tokens, 2].
+    """
     # Several tokens may share a character, as the bytes of an emoji do, or have none.
     starts, stops = np.maximum.accumulate(spans, axis=0).T
     starts = np.minimum(starts, len(piece) - 1)
