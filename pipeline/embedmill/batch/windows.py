@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,8 @@ class Windows:
                 # A text with one chunk too long may have more: few are tried ahead.
                 self._ahead, self._excess = 1, 2 * self._excess
                 return number
-            self._next, self._excess = self._after(window), 1
+            self._excess = 1
+        self._next = self._after(self._tried[-1])
         self._ahead += _WINDOWS
         return len(fits)
 
@@ -175,7 +176,8 @@ def plan(pieces: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> Plan:
     for piece, spans in pieces:
         # A piece without tokens may be cut all the same, for control characters may fill megabytes.
         spans = spans or [(0, len(piece))]
-        edges, counts, words = _edges(piece, np.array(spans, np.int64))
+        flat = np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans))
+        edges, counts, words = _edges(piece, flat.reshape(-1, 2))
         parts.append(Plan(edges + characters, counts + tokens, words + characters))
         characters += len(piece)
         tokens += len(spans)
