@@ -42,7 +42,7 @@ def first_difference(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, 
             if list(old.items()) != list(new.items()):
                 return field, f"`input.files`: {_file_difference(old, new)}"
         elif field == "rules" and old != new:
-            return field, "it was begun by another version of embedmill, which reads input by other rules"
+            return field, "it was begun by another version of embedmill, which reads or cuts texts by other rules"
         elif old != new:
             return field, f"`{field}` was {old!r} and is now {new!r}"
     return None
