@@ -112,7 +112,7 @@ class Ledger:
 
     @contextmanager
     def attempt(self, shard: Shard) -> Iterator[None]:
-        """Note the preparation of a shard until its end."""
+        """Note an attempt at a shard until the end."""
         # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         note = self.folder / LEDGER / ATTEMPT
         with contextlib.suppress(OSError):

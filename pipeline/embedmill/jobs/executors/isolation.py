@@ -1,4 +1,4 @@
-"""Isolation of rows whose preparation ends the process."""
+"""Isolation of fatal rows in child processes."""
 
 from __future__ import annotations
 
