@@ -53,7 +53,8 @@ class Disk:
                 self._nodes.append(_Node(folder=name == "mkdir"))
                 names[last] = len(self._nodes) - 1
             case "unlink" | "rmdir":
-                del names[last]
+                # The note of an attempt is written in another thread, past the watch, and need not be safe.
+                names.pop(last, None)
             case "link" | "replace" | "rename":
                 into, as_name = self._place(target)
                 into[as_name] = names[last] if name == "link" else names.pop(last)

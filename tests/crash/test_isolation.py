@@ -16,6 +16,7 @@ import pytest
 from embedmill.base.errors import InputError
 from embedmill.jobs.executors.isolation import fatal_rows
 from embedmill.jobs.job import Job
+from embedmill.sink.folder import OutputJob
 from embedmill.sink.ledger import Ledger
 from tests.support.jobs import make_config, make_rows, quarantined_in, words_of, write_jsonl
 from tests.support.tiny_model import write_tiny_model
@@ -90,13 +91,17 @@ def test_a_file_that_cannot_be_read_at_all_is_named(tmp_path: Path, tiny_model: 
         fatal_rows(job, shards[0])
 
 
-def test_what_ends_in_good_order_leaves_no_note(tmp_path: Path, tiny_model: Path) -> None:
-    config = make_config(tiny_model, write_jsonl(tmp_path / "a.jsonl", make_rows(20)), tmp_path / "out")
-    job = Job(config)
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, InputError, MemoryError])
+def test_only_death_and_want_of_memory_leave_a_note(
+    tmp_path: Path, tiny_model: Path, error: type[BaseException] | None
+) -> None:
+    job = Job(make_config(tiny_model, write_jsonl(tmp_path / "a.jsonl", make_rows(20)), tmp_path / "out"))
     with Ledger(tmp_path / "out") as ledger:
-        (shard,) = job.plan()
-        for error in (None, KeyboardInterrupt, InputError, MemoryError):
-            with contextlib.suppress(BaseException), ledger.attempt(shard):
-                if error is not None:
-                    raise error
-            assert (tmp_path / "out" / "_ledger" / "attempt").exists() == (error is MemoryError)
+        ledger.begin(OutputJob(fingerprint={}, files=job.files, shards=job.plan()))
+        (shard,) = ledger.pending()
+        with contextlib.suppress(BaseException), ledger.attempt(shard):
+            assert ledger.died_at() == shard
+            if error is not None:
+                raise error
+        assert ledger.died_at() == (shard if error is MemoryError else None)
+    assert (tmp_path / "out" / "_ledger" / "attempt").exists() == (error is MemoryError)

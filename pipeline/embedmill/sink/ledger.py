@@ -70,6 +70,10 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
+        note = self.folder / LEDGER / ATTEMPT
+        with contextlib.suppress(OSError):
+            if not note.stat().st_size:
+                note.unlink()
         for name in (LEDGER, SCRATCH, QUARANTINE):
             # rmdir fails on a folder with files, which stays.
             with contextlib.suppress(OSError):
@@ -114,10 +118,8 @@ class Ledger:
     def attempt(self, shard: Shard) -> Iterator[None]:
         """Note an attempt at a shard until the end."""
         # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
-        note = self.folder / LEDGER / ATTEMPT
-        with contextlib.suppress(OSError):
-            note.write_text(str(shard.ordinal), "ascii")
-        died = False
+        note, died = self.folder / LEDGER / ATTEMPT, False
+        _write_note(note, str(shard.ordinal))
         try:
             yield
         except MemoryError:
@@ -125,8 +127,7 @@ class Ledger:
             raise
         finally:
             if not died:
-                with contextlib.suppress(OSError):
-                    note.unlink()
+                _write_note(note, "")
 
     def set_aside(self, rows: list[SetAside]) -> None:
         """Record rows that ended a process. Raises OutputError."""
@@ -215,3 +216,8 @@ class Ledger:
         for path in [*(self.folder / SCRATCH).iterdir(), *parts]:
             if path not in committed:
                 local.remove(path, kept=_KEPT)
+
+
+def _write_note(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError):
+        path.write_text(text, "ascii")
