@@ -120,7 +120,7 @@ def _unusable(cause: str, error: DeviceError, bundle: Bundle, remedy: str = "") 
     """Make a ModelError, unless memory ran out."""
     if isinstance(error, OutOfMemory):
         return error
-    # A session adds that a run can be resumed, which does not help here.
+    # A session adds words on runs, which do not help here.
     words = first_line(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
     # The bundle's folder is a temporary one.
     return ModelError(f"{cause}: {words.replace(str(bundle.folder / '_')[:-1], '')}{remedy}")

@@ -107,7 +107,7 @@ class Session:
                 output = self._bound(inputs) if self._provider.ort.bound else self._session.run(None, inputs)[0]
                 took = time.perf_counter() - began
         except RUNTIME_ERRORS as error:
-            raise runtime_failure(self._provider, error, f"failed on {what}", "; the run can be resumed") from error
+            raise runtime_failure(self._provider, error, f"failed on {what}", running=True) from error
         with self._count:
             self.busy_s += took
         return output, took
@@ -144,7 +144,7 @@ def pad(tokens: Tokens, batch: Batch, pad_id: int) -> tuple[np.ndarray, np.ndarr
 
 
 def runtime_failure(
-    provider: Provider, error: Exception, action: str, hint: str = "", *, cause: str = ""
+    provider: Provider, error: Exception, action: str, *, cause: str = "", running: bool = False
 ) -> DeviceError:
     """Translate a runtime error, with remedies for known codes."""
     faults = (*provider.ort.faults, *FAULTS)
@@ -152,6 +152,13 @@ def runtime_failure(
     if isinstance(error, MemoryError):
         meaning = "out of memory"
     remedy = "" if meaning is None else f" ({_REMEDIES[meaning]})"
+    # What is not understood depends on the batch, as far as one can tell.
+    hint = (
+        "the run can be resumed"
+        if meaning is not None
+        else "a resume would fail alike: try another --provider or model"
+    )
+    hint = f"; {hint}" if running else ""
     return _KINDS.get(meaning, DeviceError)(f"{provider.name} {action}: {cause or first_line(error) + remedy}{hint}")
 
 
