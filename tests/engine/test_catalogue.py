@@ -26,9 +26,7 @@ CPU_WORDS = {
     "engine/machine/adapters/adapter.py": {"cpu"},
     "engine/machine/adapters/dxgi.py": {"cpu"},
     "engine/machine/adapters/vulkan.py": {"cpu"},
-    "engine/devices.py": {"cpu"},
     "engine/sessions/session.py": {"cpu"},
-    "engine/memory/attach.py": {"cpu"},
 }
 # Vectors that others are held against come from the CPU.
 ENTRIES_USED = {"engine/sessions/canary.py": {"cpu"}, "jobs/bench.py": {"cpu"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import onnxruntime as ort
 from msgspec import Struct
@@ -78,7 +78,7 @@ def _matches(device: Device, wanted: str) -> bool:
     word = wanted.strip().lower()
     if word in ("discrete", "integrated"):
         return device.kind == "gpu" and device.discrete is (word == "discrete")
-    if word in ("cpu", "gpu", "npu"):
+    if word in get_args(DeviceKind):
         return device.kind == word
     return word in (str(device.index), device.luid.lower()) or (not word.isdigit() and word in device.name.lower())
 

@@ -91,7 +91,7 @@ def _wishes(model: Model, engine: EngineTable, machine: Machine, providers: Sequ
         )
     # A named device is a GPU or NPU; the reference has none.
     first = msgspec.structs.replace(engine, provider=CPU.name, precision="fp32", device=None)
-    return [first, *(one for one in found if one.provider != CPU.name)]
+    return [first, *(one for one in found if one.provider != first.provider)]
 
 
 def _measure(

@@ -13,6 +13,7 @@ Architecture = Literal["x86_64", "arm64"]
 DeviceKind = Literal["cpu", "gpu", "npu"]
 Precision = Literal["fp32", "fp16"]
 Meaning = Literal["out of memory", "device lost", "driver too old"]
+MemoryKind = Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
 
 
 class Distribution(Struct, frozen=True, kw_only=True):
@@ -152,9 +153,14 @@ class Provider(Struct, frozen=True, kw_only=True):
     precisions: dict[Precision, GraphChoice]
     shapes: Exact | Ladder
     runs: Literal["cores", "one", "adapter"]
-    memory: Literal["host", "nvml", "amdgpu", "dxgi", "vendor", "unknown"]
+    memory: MemoryKind
     note: str = ""
     wsl: str = ""
+
+    def memory_of(self, kind: DeviceKind | None) -> MemoryKind:
+        """Return the memory that a kind of device uses."""
+        # A provider for several kinds of devices (OpenVINO) uses system memory when it runs on the processor.
+        return "host" if kind == "cpu" else self.memory
 
     @property
     def ort(self) -> OnnxRuntime:

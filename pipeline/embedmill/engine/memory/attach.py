@@ -27,9 +27,7 @@ def has_own_memory(target: Target) -> bool:
 
 
 def _source(target: Target) -> MemorySource:
-    # A provider for several kinds of devices (OpenVINO) uses system memory when it runs on the processor.
-    on_processor = target.device is not None and target.device.kind == "cpu"
-    return "host" if on_processor else target.provider.memory
+    return target.provider.memory_of(None if target.device is None else target.device.kind)
 
 
 def device_facts(provider: Provider, device: Device | None) -> DeviceFacts:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import Bucket, Packing
 
-Session: TypeAlias = tuple[str, int, Bucket | None]
+SessionKey: TypeAlias = tuple[str, int, Bucket | None]
 
 
 class Mode(Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class Knobs(Struct, frozen=True, kw_only=True):
     bucket: Bucket | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> SessionKey:
         """Key of the session: precision, threads and bucket."""
         return self.mode.precision, self.mode.threads, self.bucket
 
