@@ -13,8 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from embedmill.base import telemetry
-from embedmill.base.config import DEFAULT_MODEL, RunConfig
-from embedmill.base.configfile import load_config
 from embedmill.base.errors import (
     ConfigError,
     ConservationError,
@@ -32,8 +30,11 @@ from embedmill.base.errors import (
 from embedmill.base.signals import keyboard_interrupts
 from embedmill.base.streams import hold_descriptors
 
-# Annotations only: importing the package must not import NumPy or ONNX Runtime.
+# Annotations only: importing the package must not import NumPy or ONNX Runtime, and the command line handles signals
+# before the rest is loaded.
 if TYPE_CHECKING:
+    from embedmill.base.config import RunConfig
+    from embedmill.base.configfile import load_config
     from embedmill.base.records import FloatArray
     from embedmill.jobs.embed import Embedder
     from embedmill.report.run import RunResult
@@ -80,21 +81,29 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
 
 @keyboard_interrupts()
 def embed(
-    texts: Sequence[str], *, model: str = DEFAULT_MODEL, prompt: str | None = None, provider: str = "auto"
+    texts: Sequence[str], *, model: str | None = None, prompt: str | None = None, provider: str = "auto"
 ) -> FloatArray:
     """Embed n texts in order: float32 [n, dim].
 
-    `prompt` is put before every text (None: the model's own default). The model is loaded for this
-    call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
+    `model` None is the default one of `RunConfig`. `prompt` is put before every text (None: the model's own default).
+    The model is loaded for this call; use `Embedder` for many. Raises InputError, ModelError or DeviceError.
     """
+    from embedmill.base.config import DEFAULT_MODEL
     from embedmill.jobs import embed
 
-    return embed.embed(texts, model=model, prompt=prompt, provider=provider)
+    return embed.embed(texts, model=DEFAULT_MODEL if model is None else model, prompt=prompt, provider=provider)
 
 
-# Classes load on first use, for NumPy, PyArrow and ONNX Runtime are slow to import.
+_LAZY = {
+    "Embedder": "embedmill.jobs.embed",
+    "RunConfig": "embedmill.base.config",
+    "RunResult": "embedmill.report.run",
+    "load_config": "embedmill.base.configfile",
+}
+
+
+# They load on first use: NumPy, PyArrow and ONNX Runtime are slow to import, and msgspec takes 50 ms.
 def __getattr__(name: str) -> Any:
-    modules = {"Embedder": "embedmill.jobs.embed", "RunResult": "embedmill.report.run"}
-    if name not in modules:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(modules[name]), name)
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,6 +1,6 @@
 """Entry point of `python -m embedmill`."""
 
-from embedmill.cli.main import entry_point
+from embedmill.cli.entry import entry_point
 
 if __name__ == "__main__":
     entry_point()

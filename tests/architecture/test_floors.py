@@ -194,6 +194,10 @@ def test_start_up_is_quick_because_heavy_libraries_stay_out(module: str) -> None
     assert loaded_by(module, heavy) == "[]"
 
 
+def test_the_command_line_handles_signals_before_it_loads_libraries() -> None:
+    assert loaded_by("embedmill.cli.entry", ("click", "msgspec", "json")) == "[]"
+
+
 def test_a_run_does_not_load_what_only_a_bundle_or_a_bench_needs() -> None:
     assert loaded_by("embedmill.jobs.run", ("onnx", "huggingface_hub")) == "[]"
 

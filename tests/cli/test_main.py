@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -268,3 +269,24 @@ class TestReport:
     def test_a_report_needs_a_finished_output(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("report", tmp_path) == 6
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_libraries_load_ends_the_command_like_a_later_one(signum: signal.Signals) -> None:
+    script = f"""
+import signal, sys
+from embedmill.cli.entry import entry_point
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            signal.raise_signal({int(signum)})
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["embedmill", "plan"]
+entry_point()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 128 + signum
+    assert done.stderr.startswith(f"Stopped: stopped by {signum.name}")

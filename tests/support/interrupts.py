@@ -23,7 +23,7 @@ from tests.base.process.test_worker import children
 
 _PACKAGE = str(Path(embedmill.__file__).parent)
 # Where handlers are installed and exit codes settled: a signal is the interpreter's before, and does nothing after.
-_HANDLING = ("base/signals.py", "cli/main.py")
+_HANDLING = ("base/signals.py", "cli/entry.py", "cli/main.py")
 # The instruction that enters a `with` block in CPython 3.11 to 3.13.
 _ENTERING = "BEFORE_WITH"
 

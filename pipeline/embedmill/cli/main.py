@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,6 +16,7 @@ from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
 from embedmill.base.signals import StopSignals, checkpoint
 from embedmill.base.streams import Console, hold_descriptors
+from embedmill.cli.entry import stop_signals
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
 
@@ -151,16 +150,18 @@ def report_command(folder: Path, as_json: bool) -> None:
 cli.add_command(model_group)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and print errors; return the exit code."""
+def main(arguments: Sequence[str] | None = None, stop: StopSignals | None = None) -> int:
+    """Run a command and print errors; return the exit code.
+
+    `stop` are handlers that are installed already.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     hold_descriptors()
     with redirect_stdout(Console(sys.stdout, needed=True)), redirect_stderr(Console(sys.stderr)):
-        return _exit_code_of(given)
+        return _exit_code_of(given, stop or stop_signals())
 
 
-def _exit_code_of(given: list[str]) -> int:
-    stop = StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
+def _exit_code_of(given: list[str], stop: StopSignals) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
@@ -172,31 +173,6 @@ def _exit_code_of(given: list[str]) -> int:
         stop.settled = True
         # A noted signal explains any error after it: a child that the terminal interrupts too ends with one of its own.
         return _exit_code(stop.noted or error, as_json="--json" in given)
-
-
-def _stopped(signum: signal.Signals) -> Stopped:
-    return Stopped(
-        f"stopped by {signum.name}; everything committed is kept, the same command goes on from there", signum=signum
-    )
-
-
-def entry_point() -> None:
-    """Run the `embedmill` command and exit."""
-    _run_in_utf8()
-    code = main()
-    # Not sys.exit, which would wait for threads that are still in native code.
-    os._exit(code)
-
-
-def _run_in_utf8() -> None:
-    """Start again in UTF-8 mode, unless file names are UTF-8."""
-    # Native libraries take paths as UTF-8 only. The console keeps its encoding.
-    if os.name == "nt" or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
-        return
-    if sys.stdout is not None:
-        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.environ["PYTHONUTF8"] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _exit_code(error: BaseException, *, as_json: bool) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from embedmill.base.process.worker import Worker, WorkerEnded
 
 MODULE = "tests.base.process.workers"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -85,6 +88,33 @@ def test_what_a_killed_process_left_in_its_temporary_folder_is_removed(frames: q
         assert left.is_dir()
         worker.end()
     assert not left.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("doing", ["file", "wait"])
+def test_the_temporary_folder_goes_with_a_parent_that_is_killed(tmp_path: Path, doing: str) -> None:
+    program = f"""
+import time
+from embedmill.base.process.worker import Worker
+
+worker = Worker("{MODULE}", "ready")
+worker.listen(lambda frame: print((frame or b"").decode(), flush=True))
+worker.send(b"file")
+worker.send(b"{doing}")
+time.sleep(600)
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    (tmp_path / "of-somebody-else").mkdir()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        left = Path(parent.stdout.readline().decode().strip())
+        assert left.parent.parent == tmp_path
+        parent.kill()
+    end_s = time.monotonic() + 30
+    while left.parent.exists() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["of-somebody-else"]
 
 
 def test_no_process_at_all_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

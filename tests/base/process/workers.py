@@ -27,6 +27,8 @@ def reply(question: bytes) -> bytes:
         os.write(1, b"the driver says hello\n")
     elif word == "file":
         return tempfile.mkdtemp().encode()
+    elif word == "wait":
+        time.sleep(0.5)
     elif word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif word == "fail":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Self
 
 from embedmill.base import home
@@ -18,6 +20,7 @@ from embedmill.base.process.child import command_of, end_child, ending, leave_no
 _GRACE_S = 5.0
 # A frame is its length, little-endian, then so many bytes.
 _LENGTH_BYTES = 4
+_SCRATCH = "embedmill-worker-"
 
 
 class WorkerEnded(Exception):
@@ -31,7 +34,7 @@ class Worker:
         """Start `main(*arguments)`; only `listen` reads. Raises WorkerEnded."""
         place = home.temporary_folder()
         # A process that is killed, or whose driver crashes, cannot remove its temporary files: its parent does.
-        self._scratch = tempfile.TemporaryDirectory(prefix="embedmill-worker-", dir=place, ignore_cleanup_errors=True)
+        self._scratch = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=place, ignore_cleanup_errors=True)
         self._errors = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
         command, pipe = command_of(module, *arguments), subprocess.PIPE
         environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)
@@ -113,12 +116,25 @@ class ParentPipe:
 
     def questions(self) -> Iterator[bytes]:
         """Read frames until the parent closes the pipe."""
-        return _frames(sys.stdin.buffer)
+        yield from _frames(sys.stdin.buffer)
+        _remove_scratch()
 
     def say(self, frame: bytes) -> None:
-        """Send a frame; thread-safe."""
-        with self._saying:
-            _write(self._out, frame)
+        """Send a frame; thread-safe. Raises OSError after the parent's end."""
+        try:
+            with self._saying:
+                _write(self._out, frame)
+        except OSError:
+            _remove_scratch()
+            raise
+
+
+def _remove_scratch() -> None:
+    """Remove the temporary folder after the parent has ended."""
+    # A parent that lives kills the process first; one that was killed itself removes nothing.
+    folder = Path(os.environ.get("TMPDIR", ""))
+    if folder.name.startswith(_SCRATCH):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(pipe: IO[bytes], frame: bytes) -> None:
