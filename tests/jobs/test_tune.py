@@ -102,6 +102,12 @@ def no_sample() -> Sample:
     pytest.fail("texts were read to tune with")
 
 
+def without_pairs(space: Space, lengths: IntArray, limits: Limits, observe: Callable[[Trial], Observation]) -> Pick:
+    """A tuning that has no time left for one pair."""
+    found = find_pick(space, lengths, limits, observe)
+    return structs.replace(found, verdict="not compared", tokens_per_s=0.0, seconds=0.8 * limits.time_s)
+
+
 class TestRun:
     def test_a_long_run_tunes_and_the_next_one_uses_what_was_found(self, machine: Machine) -> None:
         found = settled()
@@ -300,6 +306,40 @@ class TestKept:
         found = settled().tuning
         assert found is not None
         return structs.replace(found, rates=[share * found.tokens_per_s for share in shares])
+
+    def test_where_nothing_was_compared_the_first_run_sets_the_rate(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tune_module, "find_pick", without_pairs)
+        found = settled()
+        machine.trials.clear()
+        for tokens in (100_000, 90_000, 110_000, 50_000, 50_000):
+            assert found.spec.packing.budget_tokens == 512
+            assert machine.trials == []
+            note_rate(found, tokens=tokens, busy_s=100)
+            found = settled()
+        assert machine.trials != []
+
+    def test_a_record_whose_rate_is_unknown_has_not_drifted(self, machine: Machine) -> None:
+        assert not drifted(structs.replace(self.with_rates([1.0, 1.1]), tokens_per_s=0.0))
+
+    def test_where_nothing_was_compared_a_run_with_more_time_tunes_once_more(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The default has 40,000 tokens/s: a fiftieth of this run is 12 s, of the longer one more than all 27 s.
+        short = 600 * 40_000 // 8
+        machine.best = 2048
+        machine.slope = 0.0
+        monkeypatch.setattr(tune_module, "find_pick", without_pairs)
+        note_rate(settled(rows=short), tokens=2_000_000, busy_s=100)
+        machine.trials.clear()
+        assert settled(rows=short).tuning is not None
+        assert machine.trials == []
+        machine.slope = 0.3
+        monkeypatch.setattr(tune_module, "find_pick", find_pick)
+        found = settled().tuning
+        assert found is not None
+        assert (found.verdict, found.packing.budget_tokens) == ("faster", 2048)
 
     def test_a_short_run_leaves_no_rate(self, machine: Machine) -> None:
         found = settled()

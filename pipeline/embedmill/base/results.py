@@ -107,7 +107,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     threads: int
     in_flight: int
     packing: Packing
-    tokens_per_s: float  # useful tokens that they should embed per second
+    tokens_per_s: float  # useful tokens that they should embed per second; 0.0: not compared, and no run noted a rate
     peak_bytes: int | None  # that they should need at the most; None where memory is unknown
     ceiling_bytes: int | None  # that no trial was to pass; None where memory is unknown
     unproven: tuple[Bucket, ...]  # of the settings, not run themselves; larger ones were

@@ -19,7 +19,8 @@ _CEILING_SHOWN = 8
 _WITHOUT_GAIN = {
     "default": "the default is the best found",
     "default failed": "not compared with the default, which cannot run below the memory ceiling or failed",
-    "not compared": "no time to compare the best found with the default: keeping the default",
+    "not compared": "no time to compare the best found with the default: keeping the default"
+    " (`embedmill tune --time` gives more)",
 }
 Figure: TypeAlias = Callable[[TrialFacts], float]
 

@@ -20,7 +20,7 @@ from embedmill.engine.runners.start import runner_for
 from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 from embedmill.tune.job import TuningJob, tunings_folder
-from embedmill.tune.kept import holds
+from embedmill.tune.kept import holds, undecided
 from embedmill.tune.space import is_open, offers, space_of
 
 LOG = logging.getLogger("embedmill")
@@ -63,9 +63,11 @@ def settings_for(
     if tuning is not None and not offers(job.space, tuning):
         LOG.warning("%s holds settings that no tuning here finds; the file is ignored and made anew", job.path)
         tuning = None
+    expected = sampled.tokens_of(rows)
+    if tuning is not None and undecided(tuning, _allowed_s(job, expected, tuning.tokens_per_s)):
+        tuning = None
     if tuning is not None and holds(tuning, job.ceiling_bytes):
         return _tuned(default, tuning, job.path)
-    expected = sampled.tokens_of(rows)
     tuning = _tune_briefly(job, expected) if expected >= _WORTH_TOKENS else None
     if tuning is None:
         return default
@@ -84,7 +86,9 @@ def note_rate(settings: Settings, *, tokens: int, busy_s: float) -> None:
     if settings.tuning is None or settings.kept is None or busy_s < _RATE_S * streams:
         return
     rates = [*settings.tuning.rates, tokens * streams / busy_s][-_RUNS_KEPT:]
-    write_record(settings.kept, structs.replace(settings.tuning, rates=rates))
+    # The rate of a default that was not compared is that of its first run.
+    found = settings.tuning.tokens_per_s or rates[-1]
+    write_record(settings.kept, structs.replace(settings.tuning, tokens_per_s=found, rates=rates))
 
 
 def _tuned(default: Settings, tuning: Tuning, kept: Path) -> Settings:
@@ -101,11 +105,16 @@ def _tuned(default: Settings, tuning: Tuning, kept: Path) -> Settings:
     return Settings(spec=spec, tuning=tuning, kept=kept)
 
 
+def _allowed_s(job: TuningJob, expected_tokens: int, tokens_per_s: float) -> float:
+    """Return the seconds of a run's tuning; 0.0: unknown."""
+    return min(job.time_s, _SHARE * expected_tokens / tokens_per_s) if tokens_per_s else 0.0
+
+
 def _tune_briefly(job: TuningJob, expected_tokens: int) -> Tuning | None:
     """Tune for a small part of the run, if possible."""
     with job.measurer() as measurer:
         rate = job.tokens_per_s(measurer)
-        time_s = min(job.time_s, _SHARE * expected_tokens / rate) if rate else 0.0
+        time_s = _allowed_s(job, expected_tokens, rate)
         if time_s < _LEAST_PART * job.time_s:
             return None
         LOG.info("tuning for %.0f s: the run may take %.0f min", time_s, expected_tokens / rate / 60)

@@ -10,6 +10,8 @@ _DRIFT = 1.33
 # So much more memory than at the time allows sizes that were not tried, unless the memory at the time would have held
 # the pick so many times.
 _MORE, _ROOMY = 2, 4
+# With so many times the seconds, a tuning that ended before the first pair is tried once more.
+_LONGER = 1.5
 # With less of the processor than this, trials measure other programs rather than batches.
 _UNDISTURBED = 0.8
 
@@ -29,8 +31,14 @@ def holds(tuning: Tuning, ceiling_bytes: int | None) -> bool:
 
 def drifted(tuning: Tuning) -> bool:
     """Return whether two runs missed the rate alike."""
-    shares = [rate / max(tuning.tokens_per_s, 1e-9) for rate in tuning.rates[-2:]]
+    # Unknown where the default was never compared, until the first run notes its own.
+    shares = [rate / tuning.tokens_per_s for rate in tuning.rates[-2:] if tuning.tokens_per_s]
     return len(shares) == 2 and (max(shares) < 1 / _DRIFT or min(shares) > _DRIFT)
+
+
+def undecided(tuning: Tuning, time_s: float) -> bool:
+    """Return whether `time_s` leaves time for the missing pairs."""
+    return tuning.verdict == "not compared" and time_s > _LONGER * tuning.seconds
 
 
 def outgrown(tuning: Tuning, ceiling_bytes: int | None) -> bool:
