@@ -118,6 +118,13 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "io": ("source/",),
     "codecs": ("source/",),
     "csv": ("source/",),
+    "urllib.parse": ("source/partitions.py",),
+    "bz2": ("source/compression.py",),
+    "gzip": ("source/compression.py",),
+    "lzma": ("source/compression.py",),
+    "zlib": ("source/compression.py",),
+    "backports.zstd": ("source/compression.py",),
+    "compression.zstd": ("source/compression.py",),
     "zipfile": ("model/fetch.py",),
     "tomllib": ("base/configfile.py",),
     # What is told, and to whom.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from embedmill.base.config import RunConfig
 from embedmill.base.configfile import load_config, parse_config
@@ -181,6 +184,39 @@ def test_a_wrong_override_is_refused(overrides: list[str], message: str) -> None
 def test_the_place_of_a_wrong_value_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^the service's request: `model`: expected `str`"):
         parse_config({"model": 5}, place="the service's request")
+
+
+DEFAULT = Path(__file__).parents[2] / "configs/default.toml"
+# A key in a comment, as `# id = "id"`.
+COMMENTED = re.compile(r"^# (\w+ = .+)$", re.MULTILINE)
+
+
+def test_the_default_file_has_every_key() -> None:
+    shown = tomllib.loads(COMMENTED.sub(r"\1", DEFAULT.read_text("utf-8")))
+    assert keys_of(shown) == keys_of(to_builtins(RunConfig()))
+
+
+def test_the_default_file_says_where_a_value_is_not_the_default() -> None:
+    shown = to_builtins(load_config(DEFAULT))
+    defaults = to_builtins(RunConfig())
+    assert {
+        f"{table}.{key}"
+        for table, keys in shown.items()
+        if isinstance(keys, dict)
+        for key, value in keys.items()
+        if value != defaults[table][key]
+    } == {"input.paths", "columns.carry", "output.path"}
+
+
+def test_keys_in_comments_of_the_default_file_can_be_used() -> None:
+    for table, keys in tomllib.loads(COMMENTED.sub(r"\1", DEFAULT.read_text("utf-8"))).items():
+        for key, value in keys.items() if isinstance(keys, dict) else ():
+            assert load_config(None, [f"{table}.{key}={_toml(value)}"])
+
+
+def keys_of(values: dict[str, Any]) -> dict[str, set[str]]:
+    """The keys by table; those of a table that is a value itself are its user's."""
+    return {name: set(value) if isinstance(value, dict) else set() for name, value in values.items()}
 
 
 def _toml(value: Any) -> str:
