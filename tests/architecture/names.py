@@ -50,6 +50,8 @@ class Source:
         self.file, self.lines, self.tree = file, text.splitlines(), ast.parse(text)
         self.module = ".".join(["embedmill", *file.removesuffix(".py").removesuffix("/__init__").split("/")])
         self.spots = list(_spots(self.tree))
+        # What the top-level names of the file were assigned.
+        self.values: dict[str, ast.expr] = {}
         self._aliases: dict[str, tuple[str, bool]] = {}
         imports = [name for spot in self.spots for name in self._imports(spot)]
         for node in self.tree.body:
@@ -98,6 +100,7 @@ class Source:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             value = self.dotted(node.value)
             for target in assigned(node):
+                self.values[target] = node.value
                 self._aliases.setdefault(target, (f"{self.module}.{target}" if UNKNOWN in value else value, False))
 
     def _uses(self, spot: Spot) -> Iterator[Name]:
@@ -113,9 +116,10 @@ class Source:
             yield Name(dotted, node, False, lazy, typed)
         elif isinstance(node, ast.Call | ast.Subscript) and dotted != UNKNOWN:
             yield Name(dotted, node, True, lazy, typed)
-        elif isinstance(node, ast.Constant) and str(node.value).startswith("embedmill.") and is_module(str(node.value)):
-            # A module named as text is loaded by whoever gets the text: often another process.
-            yield Name(str(node.value), node, True, lazy, for_types)
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("embedmill."):
+            # A module named as text, or the room in an f-string, is loaded by whoever gets it: often another process.
+            named = str(node.value).rstrip(".")
+            yield from [Name(named, node, True, lazy, for_types)] if is_module(named) else []
 
 
 def is_module(name: str) -> bool:

@@ -18,6 +18,9 @@ from tests.architecture.names import HOUSE, Source, assigned
 PROVIDER_NAMES = {name for provider in PROVIDERS for name in (provider.name, provider.ort.name)}
 WORDS = PROVIDER_NAMES | FORMATS.keys() | {ending for one in FORMATS.values() for ending in one.ENDINGS}
 MAY_COMPARE = ("source/formats/", "engine/catalogue/")
+# Methods of texts, tables and patterns whose first argument may be a name.
+ASKING = {"startswith", "endswith", "removeprefix", "removesuffix", "get", "pop", "index", "count", "find"}
+ASKING |= {"match", "fullmatch", "search", "fnmatch"}
 LITERALS = (ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Dict)
 
 # The tuner's search and the packer take values and give values.
@@ -32,12 +35,13 @@ IMPURE |= {
 
 
 def constants(source: Source) -> Iterator[tuple[str, set[str]]]:
-    """Yield the constants of a file that hold literals, and the texts in them."""
-    for node in source.tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            value = node.value.args[0] if isinstance(node.value, ast.Call) and node.value.args else node.value
+    """Yield names that are assigned literals anywhere in a file, and the texts in those."""
+    for spot in source.spots:
+        if isinstance(spot.node, ast.Assign | ast.AnnAssign) and spot.node.value is not None:
+            value = spot.node.value
+            value = value.args[0] if isinstance(value, ast.Call) and value.args else value
             if isinstance(value, LITERALS):
-                yield from ((f"{source.module}.{name}", texts(value)) for name in assigned(node))
+                yield from ((name, texts(value)) for name in assigned(spot.node))
 
 
 def texts(node: ast.AST) -> set[str]:
@@ -46,7 +50,7 @@ def texts(node: ast.AST) -> set[str]:
     return {leaf for leaf in leaves if isinstance(leaf, str)}
 
 
-CONSTANTS = dict(constant for source in SOURCES for constant in constants(source))
+CONSTANTS = {f"{source.module}.{name}": held for source in SOURCES for name, held in constants(source)}
 
 
 def named_decisions(source: Source) -> Iterator[str]:
@@ -57,11 +61,16 @@ def named_decisions(source: Source) -> Iterator[str]:
             held = texts(node)
             for leaf in ast.walk(node):
                 dotted = source.dotted(leaf)
-                held |= own.get(dotted, set()) | CONSTANTS.get(dotted, set())
+                held |= CONSTANTS.get(dotted, set()) | own.get(last_part(leaf), set())
                 # `CPU.name` of an entry of the catalogue.
                 held |= WORDS if re.fullmatch(r"embedmill\.engine\.catalogue\..*\.name", dotted) else set()
             if any(is_name(text, spot.node) for text in held):
                 yield source.place(spot.node)
+
+
+def last_part(node: ast.AST) -> str:
+    """Return the last name of an expression: `CPU` of `CPU` and `A.CPU`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def deciding(node: ast.AST, source: Source) -> list[ast.expr]:
@@ -73,9 +82,9 @@ def deciding(node: ast.AST, source: Source) -> list[ast.expr]:
             return [value]
         case ast.Subscript(value=table, slice=key) if not source.dotted(table).startswith("typing."):
             return [key]
-        case ast.Call(func=ast.Attribute(attr="startswith" | "endswith" | "get" | "removesuffix"), args=[first, *_]):
-            return [first]
-        case ast.Dict(keys=keys):
+        case ast.Call(func=ast.Attribute(value=asked, attr=method), args=[first, *_]) if method in ASKING:
+            return [first, asked] if isinstance(asked, LITERALS) else [first]
+        case ast.Dict(keys=keys) | ast.MatchMapping(keys=keys):
             return [key for key in keys if key is not None]
     return []
 
@@ -87,7 +96,7 @@ def is_name(text: str, node: ast.AST) -> bool:
             return any(name.startswith(text) for name in WORDS if text.strip("."))
         case ast.Call(func=ast.Attribute(attr="endswith")):
             return any(name.endswith(text) for name in WORDS if text.strip("."))
-    return text in WORDS
+    return text.strip("*") in WORDS
 
 
 def types(source: Source) -> Iterator[str]:
@@ -106,7 +115,8 @@ def is_variable(node: ast.Assign | ast.AnnAssign, source: Source) -> bool:
 
 def impure(source: Source) -> Iterator[str]:
     """What the tuner's search and the packer have of the world."""
-    seeded = {id(spot.node.func) for spot in source.spots if isinstance(spot.node, ast.Call) and spot.node.args}
+    calls = (spot.node for spot in source.spots if isinstance(spot.node, ast.Call))
+    seeded = {id(call.func) for call in calls if call.args and ast.unparse(call.args[0]) != "None"}
     for name in source.names if source.file.startswith(PURE) else ():
         allowed = any(name.is_in(module) for module in PURE_IMPORTS) or not name.imports
         random = name.is_in("numpy.random.default_rng") and (name.imports or id(name.node) in seeded)
@@ -165,6 +175,11 @@ def test_a_second_thing_of_a_name_is_caught(text: str) -> None:
         '{"cpu": True}.get(name)',
         'rates["cpu"]',
         'rates.get("cpu")',
+        're.fullmatch("cpu", name)',
+        'path.match("*.csv")',
+        '["cpu", "cuda"].index(name)',
+        'def f(name):\n    wanted = "cpu"\n    return name == wanted',
+        'class A:\n    CPU = "cpu"\nname == A.CPU',
         'file.format == "csv"',
         'path.suffix == ".csv"',
         'path.name.endswith(".parquet")',
@@ -193,6 +208,7 @@ def test_a_name_that_decides_nothing_is_allowed(text: str) -> None:
         "from pathlib import Path",
         "open('a')",
         "import numpy as np\nnp.random.default_rng()",
+        "import numpy as np\nnp.random.default_rng(None)",
         "import numpy as np\nnp.random.normal()",
         "from numpy.random import normal",
         "import numpy as np\nnp.fromfile('a')",

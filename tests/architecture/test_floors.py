@@ -118,6 +118,7 @@ def test_the_house_keeps_the_rule(rule: Rule) -> None:
         (upward, "batch/pack.py", 'import runpy\nrunpy.run_module("embedmill")'),
         (upward, "batch/pack.py", 'import sys\nX = sys.modules["embedmill.jobs.run"]'),
         (upward, "source/plan.py", 'run_child("embedmill.jobs.run", timeout_s=1)'),
+        (upward, "source/plan.py", 'run_child(f"embedmill.jobs.{name}", timeout_s=1)'),
         (upward, "source/plan.py", 'FAR = "embedmill.engine.runners.host"\nWorker(FAR)'),
         (upward_in_engine, "engine/target.py", "from embedmill.engine.runners import start"),
         (upward_in_engine, "engine/target.py", "from embedmill import engine\nX = engine.runners.start"),

@@ -33,6 +33,8 @@ def swallowing(source: Source) -> Iterator[str]:
     for spot in source.spots:
         match spot.node:
             case ast.ExceptHandler(type=kind, body=body):
+                # A tuple, also one that has a name.
+                kind = source.values.get(kind.id, kind) if isinstance(kind, ast.Name) else kind
                 kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
                 raised = isinstance(body[-1], ast.Raise) and body[-1].exc is None
             case ast.Call(func=called, args=kinds) if source.dotted(called) == "contextlib.suppress":
@@ -56,6 +58,7 @@ def test_no_except_is_broad_but_the_listed_ones() -> None:
         "try:\n    pass\nexcept (ValueError, BaseException):\n    pass",
         "import builtins\ntry:\n    pass\nexcept builtins.Exception:\n    pass",
         "Any = Exception\ntry:\n    pass\nexcept Any as error:\n    raise ValueError from error",
+        "ALL = (OSError, Exception)\ntry:\n    pass\nexcept ALL:\n    pass",
         "import contextlib\nwith contextlib.suppress(Exception):\n    pass",
         "from contextlib import suppress as ignore\nwith ignore(OSError, BaseException):\n    pass",
     ],
