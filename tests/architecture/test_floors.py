@@ -6,7 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -178,8 +178,18 @@ def test_every_place_of_the_engine_has_a_floor() -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    needs = {source.module: set(needed(source)) - {source.module} for source in SOURCES}
-    assert set(TopologicalSorter(needs).static_order()) >= needs.keys()
+    assert set(in_order(SOURCES)) >= {source.module for source in SOURCES}
+
+
+def test_a_circle_is_caught() -> None:
+    with pytest.raises(CycleError):
+        in_order([*SOURCES, Source("base/errors.py", "from embedmill.base.home import home_folder")])
+
+
+def in_order(sources: list[Source]) -> list[str]:
+    """Return the modules in an order of import. Raises CycleError."""
+    needs = {source.module: set(needed(source)) - {source.module} for source in sources}
+    return list(TopologicalSorter(needs).static_order())
 
 
 def needed(source: Source) -> Iterator[str]:
