@@ -18,6 +18,8 @@ from tests.architecture.names import HOUSE, Source, assigned
 PROVIDER_NAMES = {name for provider in PROVIDERS for name in (provider.name, provider.ort.name)}
 WORDS = PROVIDER_NAMES | FORMATS.keys() | {ending for one in FORMATS.values() for ending in one.ENDINGS}
 MAY_COMPARE = ("source/formats/", "engine/catalogue/")
+# Words that mean something else in a file: a model's configuration is no input.
+OTHERWISE = {"model/contents.py": {".json"}}
 # Methods of texts, tables and patterns whose first argument may be a name.
 ASKING = {"startswith", "endswith", "removeprefix", "removesuffix", "get", "pop", "index", "count", "find"}
 ASKING |= {"match", "fullmatch", "search", "fnmatch"}
@@ -64,7 +66,7 @@ def named_decisions(source: Source) -> Iterator[str]:
                 held |= CONSTANTS.get(dotted, set()) | own.get(last_part(leaf), set())
                 # `CPU.name` of an entry of the catalogue.
                 held |= WORDS if re.fullmatch(r"embedmill\.engine\.catalogue\..*\.name", dotted) else set()
-            if any(is_name(text, spot.node) for text in held):
+            if any(is_name(text, spot.node) for text in held - OTHERWISE.get(source.file, set())):
                 yield source.place(spot.node)
 
 

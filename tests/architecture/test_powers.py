@@ -122,7 +122,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "os.R_OK": ("base/home.py", "engine/machine/"),
     "os.W_OK": ("base/home.py", "engine/machine/"),
     "stat": ("base/home.py", "source/"),
-    "glob": ("source/",),
+    "glob": ("source/", "model/fetch.py"),
     "fnmatch": ("source/",),
     "io": ("base/streams.py", "source/"),
     "codecs": ("source/",),

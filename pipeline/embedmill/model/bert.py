@@ -17,9 +17,10 @@ from msgspec import Struct
 from onnx import TensorProto
 
 from embedmill.base.errors import ModelError
+from embedmill.base.records import FloatArray
 from embedmill.model.graph import MICROSOFT, GraphWriter
 from embedmill.model.recipe import first_position
-from embedmill.model.tensors import Floats, Tensors, open_tensors
+from embedmill.model.tensors import Tensors, open_tensors
 
 INPUTS = ("input_ids", "attention_mask")
 # RoBERTa is BERT with other positions; these kinds differ from it in training and tokenizer only.
@@ -57,14 +58,14 @@ class BertWeights:
             )
         self._prefix = prefixes[0] if prefixes else ""
 
-    def __getitem__(self, name: str) -> Floats:
+    def __getitem__(self, name: str) -> FloatArray:
         full = self._prefix + name
         for new, old in _OLD_NAMES.items():
             if full not in self._tensors and name.endswith(new):
                 full = full.removesuffix(new) + old
         return self._tensors[full]
 
-    def word_embeddings(self, shape: BertShape) -> Floats:
+    def word_embeddings(self, shape: BertShape) -> FloatArray:
         """Return [vocabulary, hidden]; raise ModelError if `shape.hidden` differs."""
         table = self[_WORDS]
         if table.shape[1] != shape.hidden:
@@ -74,7 +75,7 @@ class BertWeights:
             )
         return table
 
-    def linear(self, name: str) -> tuple[Floats, Floats]:
+    def linear(self, name: str) -> tuple[FloatArray, FloatArray]:
         """Return weight [in, out] and bias [out] of a layer."""
         # torch stores linear weights as [out, in].
         return np.ascontiguousarray(self[f"{name}.weight"].T), self[f"{name}.bias"]
@@ -150,14 +151,14 @@ class _Encoder:
         words = graph.op("Gather", word_table, "input_ids", axis=0)
         return self.norm(graph.op("Add", words, self.broadcast(positions, words)), "embeddings.LayerNorm")
 
-    def leading(self, table: Floats) -> str:
+    def leading(self, table: FloatArray) -> str:
         """Look up BERT's positions, from 0 on: [sequence, hidden]."""
         graph = self.graph
         sequence = graph.op("Gather", graph.op("Shape", "input_ids"), graph.ints(1), axis=0)
         positions = graph.weight("embeddings.positions", table)
         return graph.op("Slice", positions, graph.ints(0), sequence, graph.ints(0))
 
-    def counted(self, table: Floats) -> str:
+    def counted(self, table: FloatArray) -> str:
         """Look up RoBERTa's positions: [batch, sequence, hidden].
 
         Each token has the padding id + the tokens so far, padding not counted, and padding tokens the padding id
@@ -184,7 +185,7 @@ class _Encoder:
     def dense(self, value: str, name: str) -> str:
         return self.graph.linear(value, name, *self.weights.linear(name))
 
-    def packed_qkv(self, name: str) -> tuple[Floats, Floats]:
+    def packed_qkv(self, name: str) -> tuple[FloatArray, FloatArray]:
         """Return weight [hidden, 3 hidden] and bias [3 hidden]."""
         layers = [self.weights.linear(f"{name}.{part}") for part in ("query", "key", "value")]
         return np.concatenate([weight for weight, _ in layers], axis=1), np.concatenate([bias for _, bias in layers])

@@ -10,9 +10,10 @@ from msgspec import Struct
 from onnx import TensorProto
 
 from embedmill.base.errors import ModelError
+from embedmill.base.records import FloatArray
 from embedmill.model.graph import GraphWriter
 from embedmill.model.recipe import Pooling, Recipe
-from embedmill.model.tensors import Floats, open_tensors
+from embedmill.model.tensors import open_tensors
 
 OUTPUT = "embedmill.embedding"
 # GatherND has batch_dims since.
@@ -25,8 +26,8 @@ SAVE_AGAIN = (
 class DenseWeights(Struct, frozen=True, kw_only=True):
     """Dense layer: float32 `weight` [in, out], `bias` [out], ONNX activation."""
 
-    weight: Floats
-    bias: Floats | None
+    weight: FloatArray
+    bias: FloatArray | None
     activation: str
 
 

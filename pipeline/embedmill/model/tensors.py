@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from embedmill.base.errors import ModelError
+from embedmill.base.records import FloatArray
 from embedmill.model.contents import stand_in
-
-Floats = npt.NDArray[np.float32]
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -34,7 +32,7 @@ class Tensors:
     def __contains__(self, name: str) -> bool:
         return name in self._found or self._shared.get(name) in self._found
 
-    def __getitem__(self, name: str) -> Floats:
+    def __getitem__(self, name: str) -> FloatArray:
         """Return a tensor as float32. Raises ModelError for integers."""
         stored = name if name in self._found else self._shared.get(name, name)
         if stored not in self._found:
@@ -48,7 +46,7 @@ class Tensors:
             )
         return np.asarray(file.get_tensor(stored), np.float32)
 
-    def get(self, name: str) -> Floats | None:
+    def get(self, name: str) -> FloatArray | None:
         """Return a tensor as float32, if there. Raises ModelError."""
         return self[name] if name in self else None  # noqa: SIM401 (this is get)
 
