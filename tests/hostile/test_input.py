@@ -90,7 +90,11 @@ class TestInput:
 
     @pytest.mark.parametrize(
         ("data", "told"),
-        [(gzip.compress(b"{}", mtime=0), "gzip"), ("ü".encode("utf-16"), "UTF-16"), (b"\x28\xb5\x2f\xfd123", "zstd")],
+        [
+            (gzip.compress(b"{}", mtime=0), "gzip"),
+            ("twenty letters".encode("utf-16-le"), "UTF-16"),
+            (b"\x28\xb5\x2f\xfd123", "zstd"),
+        ],
     )
     def test_a_file_of_another_kind_than_its_name_says_is_named(self, cli: Cli, data: bytes, told: str) -> None:
         (cli.folder / "a.jsonl").write_bytes(data)

@@ -16,16 +16,16 @@ from tests.support.jobs import (
 
 HALF = b'{"id": 9, "text": "sto'
 BAD_LINES = {
-    "half a line": (HALF, "the line looks cut off"),
+    "half a line": (HALF, "the row looks cut off"),
     "half a line in the middle": (HALF + b'\n{"id": 10, "text": "river"}\n', "not valid JSON"),
-    "invalid UTF-8": (b'{"id": 9, "text": "\xff"}\n', "not valid UTF-8 (byte 20 of the line)"),
+    "invalid UTF-8": (b'{"id": 9, "text": "\xff"}\n', "not valid UTF-8 (byte 20 of the row)"),
     "a lone surrogate": (b'{"id": 9, "text": "\\ud800"}\n', "surrogate"),
     "a number": (b'{"id": 9, "text": 5}\n', '"text" is a number; expected a string'),
     "an object": (b'{"id": 9, "text": {}}\n', '"text" is an object; expected a string'),
     "a null": (b'{"id": 9, "text": null}\n', '"text" is null'),
     "an empty text": (b'{"id": 9, "text": ""}\n', '"text" is empty'),
-    "no object": (b"[1]\n", "the line is a list; expected a JSON object"),
-    "an id of the wrong type": (b'{"id": 1.5, "text": "stone"}\n', '"id" is a number; expected a string or an integer'),
+    "no object": (b"[1]\n", "the row is a list; expected a JSON object"),
+    "an id of the wrong type": (b'{"id": [1], "text": "stone"}\n', '"id" is a list; expected an id'),
     "a duplicate id": (b'{"id": "row-3", "text": "stone"}\n', 'the id "row-3" occurs before in this input'),
     "too deep": (b'{"id": 9, "text": ' + b"[" * 100_000 + b"\n", "nested too deeply"),
 }
@@ -54,7 +54,7 @@ class TestRows:
         policies = ("null_text", "empty_text", "wrong_type", "malformed", "too_long", "duplicate_id")
         words = [word for policy in policies for word in ("--set", f"rows.{policy}=fail")]
         line = cli.refused(3, *cli.words(*words))
-        assert line.startswith(f"InputError: {cli.source}, line 11: ")
+        assert line.startswith(f"InputError: {cli.source}, row 11: ")
         assert BAD_LINES[kind][1] in line
 
     def test_bad_rows_that_are_allowed_are_told_and_are_no_error(
