@@ -58,7 +58,7 @@ def cut(
     return *chunker.cut(texts), window
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=KIND,
     texts=st.lists(TEXT, min_size=1, max_size=3),
@@ -79,7 +79,7 @@ def test_a_chunk_has_the_tokens_that_the_model_gets_and_fits(
         assert truncated or own == ids
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(kind=KIND, texts=st.lists(TEXT, min_size=1, max_size=3), room=st.integers(1, 40), lowercase=st.booleans())
 def test_without_overlap_only_white_space_lies_outside_of_the_chunks(
     paths: dict[str, Path], kind: str, texts: list[str], room: int, lowercase: bool
@@ -94,7 +94,7 @@ def test_without_overlap_only_white_space_lies_outside_of_the_chunks(
         assert all(start <= stop and not text[start:stop].strip() for start, stop in outside)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(kind=KIND, text=TEXT, room=st.integers(1, 40), overlap=st.integers(0, 39), prompt=PROMPT)
 def test_with_an_overlap_every_character_is_in_some_chunk_and_each_chunk_brings_new_ones(
     paths: dict[str, Path], kind: str, text: str, room: int, overlap: int, prompt: str
@@ -107,7 +107,7 @@ def test_with_an_overlap_every_character_is_in_some_chunk_and_each_chunk_brings_
     assert all(one[0] < after[0] and one[1] < after[1] for one, after in pairwise(spans))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(kind=KIND, text=TEXT, repeats=st.integers(1, 200), max_tokens=st.integers(6, 12), prompt=PROMPT)
 def test_a_truncated_text_has_the_tokens_of_the_whole(
     paths: dict[str, Path], kind: str, text: str, repeats: int, max_tokens: int, prompt: str
@@ -120,6 +120,7 @@ def test_a_truncated_text_has_the_tokens_of_the_whole(
     assert tokens.truncated.tolist() == [bool(expected.overflowing)]
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "text",

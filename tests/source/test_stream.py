@@ -103,6 +103,37 @@ def test_a_packed_file_of_no_bytes_is_an_error(corpus: Corpus, suffix: str) -> N
         pass
 
 
+@pytest.mark.parametrize("suffix", [".bz2", ".xz"])
+def test_padding_between_members_is_skipped_and_anything_else_is_damage(corpus: Corpus, suffix: str) -> None:
+    path = corpus.folder / f"a.jsonl{suffix}"
+    path.write_bytes(packed(DATA, suffix) + bytes(300_004) + packed(DATA[:9], suffix) + bytes(4))
+    with opened(path) as stream:
+        assert stream.read(10**6) == DATA + DATA[:9]
+    for behind in (b"x", b"\0\0\0\0more", b"Y" + packed(DATA, suffix)[1:]):
+        path.write_bytes(packed(DATA, suffix) + behind)
+        with opened(path) as stream, pytest.raises(InputError, match="truncated or damaged"):
+            stream.read(10**6)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
+def test_any_beginning_of_a_packed_file_is_damage_or_nothing_else(corpus: Corpus, suffix: str) -> None:
+    whole = packed(DATA, suffix)
+    path = corpus.folder / f"a.jsonl{suffix}"
+    for kept in range(1, min(len(whole), 60)):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(InputError, match=r"truncated or damaged|holds no"), opened(path) as stream:
+            stream.read(10**6)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF_16", "utf-32", "punycode", "idna", "undefined"])
+@pytest.mark.parametrize("content", ["id,text\n1,a\n", "x", "idé\n"])
+def test_an_encoding_that_cannot_be_read_is_refused(corpus: Corpus, encoding: str, content: str) -> None:
+    path = corpus.write("a.csv", content)
+    message = r"a\.csv: there is no byte order mark; set input.encoding|`input.encoding` is"
+    with pytest.raises((InputError, ConfigError), match=message), opened(path, input={"encoding": encoding}) as stream:
+        stream.read(10)
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 def test_a_name_that_is_not_true_is_told_as_that(corpus: Corpus, suffix: str) -> None:
     path = corpus.folder / f"a.jsonl{suffix}"
@@ -175,7 +206,7 @@ def test_what_is_no_text_encoding_is_a_config_error(corpus: Corpus, name: str) -
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (gzip.compress(b"x"), "holds gzip data, not JSONL in UTF-8; let its name end in .gz"),
+        (gzip.compress(b"x", mtime=0), "holds gzip data, not JSONL in UTF-8; let its name end in .gz"),
         (packed(b"x", ".zst"), "holds zstd data"),
         (packed(b"x", ".bz2"), "holds bzip2 data"),
         (packed(b"x", ".xz"), "holds xz data"),

@@ -115,5 +115,5 @@ def _common(file: InputFile, ours: pa.Field, theirs: pa.Field) -> pa.Field:
             pass
     raise InputError(
         f"{file.path}: the carried column {name!r} is {theirs.type} here, but {ours.type} in an earlier file; convert"
-        " one, or set its type in `columns.types` if it is text"
+        " one, or, of JSON and CSV, set its type in `columns.types`"
     )

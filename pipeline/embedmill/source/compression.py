@@ -22,7 +22,8 @@ else:
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 # Raised for damaged and truncated data, besides OSError.
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
-_OPENERS: dict[str, Callable[[str], Any]] = {"gzip": gzip.GzipFile, "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
+_BLOCK_BYTES = 1 << 18
 _LARGEST_WINDOW_LOG = 31
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _MAGIC = {
@@ -53,7 +54,50 @@ def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
         raise InputError(f"{file.path}: holds no {file.compression} data; let its name end as its content is")
     if file.compression == "zstd":
         return zstd.ZstdFile(file.path, options={zstd.DecompressionParameter.window_log_max: zstd_window_log})
-    return _OPENERS[file.compression](file.path)
+    if file.compression == "gzip":
+        return gzip.GzipFile(file.path)
+    return Members(file.path, _DECOMPRESSORS[file.compression])
+
+
+class Members:
+    """Reader of concatenated compressed members.
+
+    Zeros between and behind them are padding. The standard library's own files stop without a word where something
+    else follows a member.
+    """
+
+    def __init__(self, path: str, make: Callable[[], Any]) -> None:
+        self._file = Path(path).open("rb")  # noqa: SIM115
+        self._make = make
+        self._member = make()
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes; raise `DAMAGE`."""
+        while True:
+            if self._member.eof:
+                rest = self._member.unused_data.lstrip(b"\0")
+                while not rest and (block := self._file.read(_BLOCK_BYTES)):
+                    rest = block.lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._member = self._make()
+                data = self._member.decompress(rest, size)
+            else:
+                block = self._file.read(_BLOCK_BYTES) if self._member.needs_input else b""
+                if self._member.needs_input and not block:
+                    raise EOFError("the file ends before its last member does")
+                data = self._member.decompress(block, size)
+            if data:
+                return bytes(data)
+
+    def seek(self, position: int) -> None:
+        """Go back to the beginning, the only `position`."""
+        self._file.seek(position)
+        self._member = self._make()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def refuse_window(file: InputFile, zstd_window_log: int) -> None:
@@ -74,6 +118,7 @@ def refuse_window(file: InputFile, zstd_window_log: int) -> None:
 def _window_bytes(header: bytes) -> int:
     """Read the window size of a zstd frame."""
     # RFC 8878, 3.1.1.1.
+    header = header.ljust(18, b"\0")
     descriptor, header = header[4], header[5:]
     if not descriptor & 0x20:
         exponent, mantissa = header[0] >> 3, header[0] & 7

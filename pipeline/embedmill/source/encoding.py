@@ -7,7 +7,7 @@ import io
 from typing import IO
 
 from embedmill.base.config import MIB
-from embedmill.base.errors import ConfigError
+from embedmill.base.errors import ConfigError, InputError
 
 UTF8 = "utf-8"
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
@@ -31,13 +31,17 @@ codecs.register_error(_ERRORS, _fault)
 
 
 def encoding_of(head: bytes, wanted: str) -> str:
-    """Find an encoding by the first bytes. Raises ConfigError."""
+    """Find an encoding by the first bytes. Raises ConfigError, InputError."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
+    if wanted.lower().replace("_", "-") in ("utf-16", "utf-32", "utf16", "utf32", "u16", "u32"):
+        raise InputError(f'there is no byte order mark; set input.encoding = "{wanted}-le" or "{wanted}-be"')
     try:
         # Codecs such as rot13 and base64 are no encodings of text, which only decoding tells.
         b"x".decode(name := UTF8 if wanted == "auto" else wanted, "replace")
+        # Others take no treatment of errors.
+        codecs.getincrementaldecoder(name)(_ERRORS).decode(b"x", True)
         return codecs.lookup(name).name
     except (LookupError, ValueError) as error:
         raise ConfigError(

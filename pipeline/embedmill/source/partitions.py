@@ -23,5 +23,13 @@ def partitioned(path: str, name: str) -> str:
 def partition_values(name: str) -> dict[str, str | None]:
     """Return partition columns in a file's name."""
     found = (_SEGMENT.fullmatch(folder) for folder in name.split("/")[:-1])
-    pairs = (map(unquote, match.groups()) for match in found if match)
+    pairs = (map(_unquoted, match.groups()) for match in found if match)
     return {key: None if value == _NULL else value for key, value in pairs}
+
+
+def _unquoted(text: str) -> str:
+    # What is no UTF-8 stays as it is, so that two values stay two.
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text

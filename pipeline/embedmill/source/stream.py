@@ -98,6 +98,13 @@ class ByteStream:
                 " raise limits.expansion if that is meant"
             )
 
+    def _encoding(self, head: bytes) -> str:
+        try:
+            # An empty file is in any encoding.
+            return encoding_of(head, self._wanted) if head else UTF8
+        except InputError as error:
+            raise InputError(f"{self._file.path}: {error}") from error
+
     def _open(self) -> None:
         self.position = 0
         with translated(self._file, self._limits):
@@ -110,7 +117,7 @@ class ByteStream:
             try:
                 head = self._raw.read(_HEAD_BYTES)
                 self._raw.seek(0)
-                self.encoding = encoding_of(head, self._wanted)
+                self.encoding = self._encoding(head)
                 if self.encoding == UTF8:
                     refuse_foreign(head, self._file)
                 else:
@@ -167,4 +174,5 @@ def refuse_foreign(head: bytes, file: InputFile) -> None:
     """Raise InputError for first bytes of another file type."""
     for pattern, content, remedy in _FOREIGN:
         if re.match(pattern, head, re.DOTALL):
+            remedy = "unpack it" if file.compression else remedy
             raise InputError(f"{file.path}: holds {content}, not {file.format.upper()} in UTF-8; {remedy}")

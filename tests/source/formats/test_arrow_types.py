@@ -254,6 +254,8 @@ def test_int96_with_nanoseconds_keeps_them_or_is_refused(corpus: Corpus) -> None
         (pa.array([1], pa.time64("ns")), ["00:00:00.000000001"]),
         (pa.array([1], pa.timestamp("ms", TZ)), ["1970-01-01 00:00:00.001Z"]),
         (pa.array([1], pa.duration("ms")), ["1"]),
+        (pa.array([2**31 - 1, 0], pa.date32()), ["2147483647", "1970-01-01"]),
+        (pa.array([2**62, 0], pa.timestamp("us")), [str(2**62), "1970-01-01 00:00:00.000000"]),
         (pa.array(["x", "y"], pa.string_view()), ["x", "y"]),
         (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
     ],

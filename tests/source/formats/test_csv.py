@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import Documents
 from embedmill.source.formats.boundaries import CsvCutter, Dialect
-from embedmill.source.formats.csv import split_record
+from embedmill.source.formats.csv_dialect import split_record
 from tests.support.corpora import Corpus
 
 NAME_IT = "if the file has another encoding, set input.encoding, such as cp1252"
@@ -141,6 +141,7 @@ def test_carried_columns_are_strings_unless_a_type_is_set(corpus: Corpus) -> Non
         ("float64", "1,5"),
         ("float64", "1_0.5"),
         ("float64", "one"),
+        ("float64", "-1e400"),
         ("bool", "1"),
         ("bool", "yes"),
     ],
@@ -291,6 +292,48 @@ def test_a_row_that_does_not_decode_names_the_option_that_helps(corpus: Corpus) 
 def test_characters_of_a_dialect_must_differ(corpus: Corpus, table: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=rf"`input\.{message}` is"):
         read(corpus, "id,text\n1,a\n", input=table)
+
+
+LONE = "a lone carriage return, which some read as the end of a row, stands in a field without quotes"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_lone_return_ends_rows_only_where_the_header_ends_so(corpus: Corpus, end: str) -> None:
+    found = read(
+        corpus, end.join(["id,text,note", '1,a,"n"', "2,b,x\ry", '3,"c\rd",', ""]), columns={"carry": ["note"]}
+    )
+    assert (found.ids, found.texts) == (["1", "3"], ["a", "c\rd"])
+    assert reasons(found) == [(2, LONE)]
+    one = read(corpus, end.join(["text", "hello\rworld", "b", ""]), "b.csv")
+    assert (one.texts, reasons(one)) == (["b"], [(1, LONE)])
+    assert read(corpus, "text\rhello\rworld\r", "c.csv").texts == ["hello", "world"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_in_fields_are_read_as_mysql_escapes_them(corpus: Corpus, end: str) -> None:
+    # Of a line end in a text MySQL escapes the first character of what ends its lines.
+    inside = "a\\\r\nb" if end == "\r\n" else "a\r\\\nb"
+    content = end.join([f"1\t{inside}", "2\tc", ""])
+    options = {"csv_escape": "\\", "csv_header": False}
+    found = read(corpus, content, "a.tsv", input=options, columns={"names": ["id", "text"]})
+    assert (found.texts, found.rejected) == (["a\r\nb", "c"], [])
+
+
+def test_names_of_another_count_than_the_fields_are_told(corpus: Corpus) -> None:
+    with pytest.raises(InputError, match=r"the first row has 2 fields, and `columns.names` names 3"):
+        read(corpus, "1,a\n", input={"csv_header": False}, columns={"names": ["id", "text", "k"]})
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_partitions_have_the_type_that_is_set(corpus: Corpus, name: str) -> None:
+    for year in ("2024", "%FF"):
+        if name == "a.parquet":
+            corpus.write_table(f"year={year}/{name}", {"text": ["t"]})
+        else:
+            corpus.write(f"year={year}/{name}", "text\nt\n" if name == "a.csv" else '{"text": "t"}\n')
+    typed = {"carry": ["year"], "types": {"year": "int64"}}
+    assert corpus.job("year=2024", columns=typed).read().carried["year"].to_pylist() == [2024]
+    assert corpus.job("year=%FF", columns={"carry": ["year"]}).read().carried["year"].to_pylist() == ["%FF"]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])

@@ -85,7 +85,7 @@ def test_rows_of_an_array_are_read_by_position_from_anywhere(corpus: Corpus) -> 
             ["a"],
             [f"the row is {kind}; expected a JSON object" for kind in ("a number", "a string", "null")],
         ),
-        ('[\n{"text": "a"}]\n[{"text": "b"}, {"text": "c"}]', ["c"], ["not valid JSON: trailing characters (byte 14)"]),
+        ('[{"text": "a"}, {"text": "b"}];', ["a"], ["something follows the end of the array"]),
         ('[{"text": "a"}, {"text": NaN}]', ["a"], ['"text" is a number; expected a string']),
     ],
 )
@@ -95,6 +95,16 @@ def test_what_is_broken_in_an_array_is_one_row(
     corpus.write("a.json", content)
     read = corpus.job().read()
     assert (read.texts, [row.reason for row in read.rejected]) == (texts, reasons)
+
+
+@pytest.mark.parametrize("between", ["", "\n", " \n "])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_arrays_one_after_another_lose_nothing_at_the_seams(corpus: Corpus, between: str, indent: int | None) -> None:
+    arrays = [json.dumps([{"text": f"{part}{n}"} for n in range(3)], indent=indent) for part in "abc"]
+    corpus.write("a.json", between.join(arrays))
+    read = corpus.job().read()
+    assert read.texts == [f"{part}{n}" for part in "abc" for n in range(3)]
+    assert (read.rows_read, read.rejected) == (9, [])
 
 
 @pytest.mark.parametrize("content", ["[]", " [ ] \n", "[\n]"])
@@ -141,6 +151,13 @@ def test_pythons_constants_are_numbers(corpus: Corpus) -> None:
 NESTED = '{"_id": {"$oid": "60f"}, "message": {"text": "t", "lang": "en", "a.b": {"c": 1}}, "message.kind": "k"}\n'
 
 
+def test_minus_zero_and_numbers_beyond_doubles(corpus: Corpus) -> None:
+    corpus.write("a.jsonl", '{"text": "t", "n": -0}\n{"text": "t", "n": 1e400}\n')
+    read = corpus.job(columns={"carry": ["n"], "types": {"n": "float64"}}).read()
+    assert [str(n) for n in read.carried["n"].to_pylist()] == ["-0.0"]
+    assert len(read.rejected) == 1
+
+
 def test_dotted_names_are_paths_unless_a_key_has_that_name(corpus: Corpus) -> None:
     corpus.write("a.jsonl", NESTED + '{"message": {"text": null}, "_id": 5}\n{"message": [], "_id": {"$oid": "x"}}\n')
     carry = ["message.lang", "message.a.b.c", "message.kind", "message.none.x"]
@@ -158,7 +175,16 @@ def test_dotted_names_are_paths_unless_a_key_has_that_name(corpus: Corpus) -> No
 
 @pytest.mark.parametrize(
     ("id", "text"),
-    [("1.0", "1"), ("1.5", "1.5"), ("-0.25", "-0.25"), ("1e3", "1000"), ("true", "true"), ("12e20", "1.2e+21")],
+    [
+        ("1.0", "1"),
+        ("1.5", "1.5"),
+        ("-0.25", "-0.25"),
+        ("1e3", "1000"),
+        ("true", "true"),
+        ("12e20", "12e20"),
+        ("12345678901234567.0", "12345678901234567.0"),
+        ("1e400", "1e400"),
+    ],
 )
 def test_any_scalar_is_an_id(corpus: Corpus, id: str, text: str) -> None:
     corpus.write("a.jsonl", f'{{"id": {id}, "text": "t"}}\n')

@@ -68,8 +68,8 @@ def plain_type(type: Any) -> Any:
 def plain(column: Any) -> Any:
     """Cast a column to `plain_type`."""
     if _types.is_dictionary(column.type):
-        # Arrow cannot decode a dictionary of views.
-        column = pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary))
+        # Arrow cannot decode a dictionary of views, and refuses to cast one with invalid UTF-8.
+        return _with_plain_values(column).dictionary_decode()
     return column if (type := plain_type(column.type)) == column.type else column.cast(type)
 
 
@@ -118,10 +118,7 @@ def strings(column: Any) -> list[Cell]:
 def without_long(column: Any, limit_bytes: int) -> tuple[Any, dict[int, Oversize]]:
     """Replace values above `limit_bytes` with null; return both, by place."""
     # Views have no offsets to measure by; a dictionary stays one, for its values may be repeated without end.
-    if _types.is_dictionary(column.type):
-        column = pa.DictionaryArray.from_arrays(column.indices, plain(column.dictionary))
-    else:
-        column = plain(column)
+    column = _with_plain_values(column) if _types.is_dictionary(column.type) else plain(column)
     if column.nbytes <= limit_bytes or _types.is_null(column.type):
         return column, {}
     if not _types.is_dictionary(column.type):
@@ -130,7 +127,7 @@ def without_long(column: Any, limit_bytes: int) -> tuple[Any, dict[int, Oversize
     values = _long_values(column.dictionary, limit_bytes)
     found = {at: values[index] for at, index in enumerate(column.indices.to_pylist()) if index in values}
     indices = pc.if_else(_mask(found, len(column)), None, column.indices)
-    return pa.DictionaryArray.from_arrays(indices, column.dictionary), found
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary, safe=False), found
 
 
 def invalid_rows(table: pa.Table) -> dict[int, str]:
@@ -185,9 +182,17 @@ def _decoded(value: bytes | None) -> Cell:
 def _is_valid(column: Any) -> bool:
     try:
         column.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
+    except pa.ArrowInvalid as error:
+        # Times of over a day and decimals of more digits than declared are not valid either, but unchanged.
+        return "UTF8" not in str(error)
     return True
+
+
+def _with_plain_values(column: Any) -> Any:
+    values = plain(column.dictionary)
+    same = values.type == column.dictionary.type
+    # Not safe: the check would refuse all rows for one value that is not UTF-8.
+    return column if same else pa.DictionaryArray.from_arrays(column.indices, values, safe=False)
 
 
 def _path(parent: Any, name: str) -> list[int]:
@@ -220,8 +225,12 @@ def _number_texts(column: Any) -> list[Cell]:
 def _time_texts(column: Any) -> list[Cell]:
     # As text of UTC: a cast in a time zone needs its rules, which Windows lacks.
     zoned = _types.is_timestamp(column.type) and column.type.tz is not None
-    texts = (column.cast(pa.timestamp(column.type.unit)) if zoned else column).cast(pa.string()).to_pylist()
-    return [text and text + "Z" for text in texts] if zoned else texts
+    plain_times = column.cast(pa.timestamp(column.type.unit)) if zoned else column
+    end = "Z" if zoned else ""
+    numbers = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64()).to_pylist()
+    pairs = zip(plain_times.cast(pa.string()).to_pylist(), numbers, strict=True)
+    # Of a time that no calendar has, the number.
+    return [None if text is None else str(number) if text[0] == "<" else text + end for text, number in pairs]
 
 
 def _each(read: Callable[[Any], str]) -> Callable[[Any], list[Cell]]:

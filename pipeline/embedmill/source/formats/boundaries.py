@@ -31,6 +31,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     delimiter: str
     quote: str
     escape: str
+    lone_returns: bool = True  # end lines
 
 
 class Oversize(Struct, frozen=True):
@@ -94,7 +95,8 @@ class CsvCutter:
     """
 
     def __init__(self, dialect: Dialect, start: int) -> None:
-        self._field_ends = np.array([ord(dialect.delimiter), LF, CR], np.uint8)
+        self._lone_returns = dialect.lone_returns
+        self._field_ends = np.array([ord(dialect.delimiter), LF, *[CR] * dialect.lone_returns], np.uint8)
         self._quote = ord(dialect.quote) if dialect.quote else None
         self._escapes = Escapes(ord(dialect.escape)) if dialect.escape else None
         # Must be the start of a record.
@@ -103,13 +105,14 @@ class CsvCutter:
         self._quoted = False
         self._just_closed = False
         self._return_pending = False
+        self._feed_pending = False
 
     def ends(self, block: bytes) -> IntArray:
         """See Cutter."""
         if not block:
             return np.empty(0, np.int64)
         data = np.frombuffer(block, np.uint8)
-        escaped = self._escapes.after(data) if self._escapes else np.empty(0, np.int64)
+        escaped = self._escaped(data)
         toggles = self._quote_toggles(data, escaped)
         lines = self._line_ends(data, escaped)
         # A line end after an odd number of toggles lies inside quotes, and ends no record.
@@ -119,14 +122,30 @@ class CsvCutter:
         self._just_closed = not self._quoted and len(toggles) > 0 and bool(toggles[-1] == len(data) - 1)
         last_is_escaped = len(escaped) > 0 and bool(escaped[-1] == len(data) - 1)
         # Whether a return at the block's end is a line end of its own depends on the next byte.
-        self._return_pending = bool(data[-1] == CR) and not self._quoted and not last_is_escaped
+        ends_in_return = self._lone_returns and bool(data[-1] == CR)
+        self._return_pending = ends_in_return and not self._quoted and not last_is_escaped
         self._ended_field = bool(np.isin(data[-1], self._field_ends)) and not last_is_escaped
         self._position += len(block)
+        return found
+
+    def _escaped(self, data: npt.NDArray[np.uint8]) -> IntArray:
+        """Return positions of escaped bytes, line ends in full."""
+        if self._escapes is None:
+            return np.empty(0, np.int64)
+        escaped = self._escapes.after(data)
+        feeds = escaped[data[escaped] == CR] + 1
+        if self._feed_pending:
+            feeds = np.concatenate([[0], feeds])
+        self._feed_pending = bool(len(feeds)) and int(feeds[-1]) == len(data)
+        feeds = feeds[:-1] if self._feed_pending else feeds
+        found: IntArray = np.union1d(escaped, feeds[data[feeds] == LF])
         return found
 
     def _line_ends(self, data: npt.NDArray[np.uint8], escaped: IntArray) -> IntArray:
         """Return where lines end in a block, quoted or not."""
         lines = np.flatnonzero(data == LF)
+        if not self._lone_returns:
+            return _without(lines, escaped)
         returns = np.flatnonzero(data[:-1] == CR)
         lone = returns[data[returns + 1] != LF]
         if self._return_pending and data[0] != LF:
@@ -169,8 +188,8 @@ class CsvCutter:
 class JsonCutter:
     """Cutter of a JSON array's elements, or of concatenated objects.
 
-    An element ends after its comma, and an object before the next one. The last ends with the file: what closes the
-    array is part of it.
+    An element ends after its comma, or after what opens another array; an object before the next one. The last ends
+    with the file: what closes the array is part of it.
     """
 
     def __init__(self, start: int, *, in_array: bool) -> None:
@@ -192,7 +211,8 @@ class JsonCutter:
         depths = self._depth + np.cumsum(steps)
         found: IntArray
         if self._in_array:
-            found = marks[(data[marks] == COMMA) & (depths == 1)] + (self._position + 1)
+            # Also where another array begins.
+            found = marks[((data[marks] == COMMA) | (steps == 1)) & (depths == 1)] + (self._position + 1)
         else:
             found = marks[(steps == 1) & (depths == 1)] + self._position
             found = found[found > self._start]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -11,47 +11,25 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from msgspec import Struct
 
 from embedmill.base.config import CarriedType, RunConfig
-from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import InputFile, Span
-from embedmill.source.columns import INT64, ResolvedColumns, require, required, resolved, text_carried
-from embedmill.source.compression import split_ending
+from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carried
 from embedmill.source.encoding import not_decoded
-from embedmill.source.formats.boundaries import CsvCutter, Dialect, Oversize, records
+from embedmill.source.formats.boundaries import CsvCutter, Dialect
+from embedmill.source.formats.csv_dialect import LINE_ENDS, Fields, Header, read_header, split_record
 from embedmill.source.formats.rows import BLANK, Parser, RowError
 from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
 
-Fields = list[str | None]
-
 ENDINGS: tuple[str, ...] = (".csv", ".tsv")
 COMPRESSIBLE = True
-# The csv module keeps its limit in a C long, of 32 bits on Windows.
-FIELD_LIMIT = 2**31 - 1
 
-_DELIMITERS = (",", ";", "\t", "|")
 # 19 digits hold any int64; int() raises above 4,300.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.IGNORECASE)
 _BOOLEANS = {"true": True, "false": False}
-_LINE_ENDS = (b"\n", b"\r\n", b"\r")
-# Excel's own first line; the header tells the same.
-_SEPARATOR = re.compile(rb"sep=.\s*")
-# What MySQL and PostgreSQL write for characters, besides the character itself.
-_ESCAPED = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "Z": "\x1a"}
-# Stands for a null until the fields are split.
-_NULL = "\0\0N"
-
-
-class Header(Struct, frozen=True, kw_only=True):
-    """Beginning of a CSV file."""
-
-    dialect: Dialect
-    names: list[str]  # of the fields; none where the file has no record
-    start: int  # byte of the first row
 
 
 def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
@@ -84,83 +62,6 @@ def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> T
     return TextFile(file, config, stream, cutter=partial(CsvCutter, header.dialect), parser=parser)
 
 
-def read_header(stream: ByteStream, file: InputFile, config: RunConfig, id: str | None) -> Header:
-    """Find dialect and columns. Raises ConfigError, InputError without the columns."""
-    # The csv module's own limit of 128 KiB per field is one for the whole process: lifted, never lowered.
-    csv.field_size_limit(max(csv.field_size_limit(), min(config.limits.record_bytes, FIELD_LIMIT)))
-    needed = required(config.columns, id)
-    found: list[tuple[Header, list[str]]] = []
-    for dialect in _dialects(file, config):
-        header = _header(stream, file, config, dialect)
-        names = [*header.names, *(key for key in partition_values(file.name) if key not in header.names)]
-        if not header.names or all(names.count(name) == 1 for name, _ in needed):
-            return header
-        found.append((header, names))
-    # No delimiter gives the columns: the one that gives the most is most likely meant.
-    header, names = max(found, key=lambda one: len(one[1]))
-    require(file, names, needed, where="" if config.input.csv_header else " (without a header: see `columns.names`)")
-    return header
-
-
-def _dialects(file: InputFile, config: RunConfig) -> list[Dialect]:
-    """List possible dialects, likeliest first."""
-    is_tsv = split_ending(file.path)[0] == ".tsv"
-    given = config.input
-    quote = given.csv_quote if given.csv_quote is not None else "" if is_tsv else '"'
-    delimiters = ("\t",) if is_tsv else (given.csv_delimiter,) if given.csv_delimiter else _DELIMITERS
-    found = [Dialect(delimiter=one, quote=quote, escape=given.csv_escape) for one in delimiters]
-    _check_characters(found[0])
-    return found
-
-
-def _check_characters(dialect: Dialect) -> None:
-    given = {
-        "csv_delimiter": dialect.delimiter,
-        "csv_quote": dialect.quote,
-        "csv_escape": dialect.escape,
-    }
-    used = [character for character in given.values() if character]
-    for key, character in given.items():
-        if character and (not character.isascii() or character in "\r\n\0" or used.count(character) > 1):
-            raise ConfigError(
-                f"`input.{key}` is {character!r}; set an ASCII character that is no line end, and that stands for one"
-                " thing only: delimiter, quote or escape"
-            )
-
-
-def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dialect) -> Header:
-    """Read the header by a dialect, or number fields."""
-    stream.seek(0)
-    start = len(codecs.BOM_UTF8) if stream.read(3) == codecs.BOM_UTF8 else 0
-    stream.seek(start)
-    for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
-        if isinstance(record, Oversize):
-            raise InputError(
-                f"{file.path}: the header has {record.size:,} bytes; close its quotes, or set input.csv_quote"
-            )
-        # The header is the first record that is not blank.
-        if record not in _LINE_ENDS and not _SEPARATOR.fullmatch(record):
-            names = _names(file, record, dialect, config, stream.encoding)
-            return Header(dialect=dialect, names=names, start=start + len(record) * config.input.csv_header)
-        start += len(record)
-    return Header(dialect=dialect, names=[], start=start)
-
-
-def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, encoding: str) -> list[str]:
-    try:
-        fields = split_record(record.decode(), dialect)
-    except UnicodeDecodeError as error:
-        reason = not_decoded(encoding, error.start + 1, "header")
-        raise InputError(f"{file.path}: the header is {reason}") from error
-    except csv.Error:
-        # Another delimiter may fit; as one field the header shows what is there.
-        fields = [record.decode().rstrip("\r\n")]
-    if config.input.csv_header:
-        return [field or "" for field in fields]
-    numbers = [str(number) for number in range(1, len(fields) + 1)]
-    return list(config.columns.names) if len(config.columns.names) == len(fields) else numbers
-
-
 class CsvParser(Parser[Fields]):
     """Parser of records."""
 
@@ -177,7 +78,7 @@ class CsvParser(Parser[Fields]):
 
     def split(self, record: bytes, row: int) -> Fields:
         """See Parser."""
-        if record in _LINE_ENDS:
+        if record in LINE_ENDS:
             raise RowError(BLANK, "the row is blank")
         try:
             fields = split_record(record.decode(), self._dialect)
@@ -211,34 +112,6 @@ class CsvParser(Parser[Fields]):
         return [_cell(fields[self._at[name]], name, types.get(name, "string")) for name in self._columns.carried.names]
 
 
-def split_record(record: str, dialect: Dialect) -> Fields:
-    r"""Split a record; raise csv.Error where ambiguous.
-
-    After a backslash as escape, letters mean what MySQL and PostgreSQL mean by them, and a field `\N` is None.
-    """
-    escape, quote = dialect.escape, dialect.quote
-    has_letters = escape == "\\" and escape in record
-    lines = csv.reader(
-        (re.sub(r"\\(.)", _literal, record, flags=re.DOTALL) if has_letters else record,),
-        delimiter=dialect.delimiter,
-        quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        escapechar=escape or None,
-        # Text after a closing quote, or a quote without end, is an error.
-        strict=True,
-    )
-    fields: list[str] = next(lines)
-    if not has_letters:
-        return [*fields]
-    return [None if field == _NULL else field.replace(_NULL, "N") for field in fields]
-
-
-def _literal(escaped: re.Match[str]) -> str:
-    """Escape a letter's meaning in place of the letter."""
-    letter = escaped[1]
-    return _NULL if letter == "N" else f"\\{_ESCAPED.get(letter, letter)}"
-
-
 def _broken(problem: str, dialect: Dialect) -> str:
     """Describe a csv.Error."""
     none = "if the file does not quote its fields, set input.csv_quote to an empty string"
@@ -246,6 +119,8 @@ def _broken(problem: str, dialect: Dialect) -> str:
         if not dialect.quote:
             return "an escape at the end of the row has nothing to escape"
         return f"a quote that opens in this row is never closed; {none}"
+    if "new-line character" in problem:
+        return "a lone carriage return, which some read as the end of a row, stands in a field without quotes"
     if "expected after" in problem:
         return f"text follows a closing quote, so the row may be two; {none}"
     return f"not valid CSV: {problem}"
@@ -258,10 +133,18 @@ def _an_integer(field: str) -> int | None:
     return value if value in INT64 else None
 
 
+def _a_number(field: str) -> float | None:
+    if not _NUMBER.fullmatch(field):
+        return None
+    value = float(field)
+    # A number beyond doubles is not infinity.
+    return value if math.isfinite(value) or field.lstrip("+-")[0] in "iInN" else None
+
+
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "string": (str, "a string"),
     "int64": (_an_integer, "a 64-bit integer"),
-    "float64": (lambda field: float(field) if _NUMBER.fullmatch(field) else None, "a number"),
+    "float64": (_a_number, "a number"),
     "bool": (lambda field: _BOOLEANS.get(field.lower()), "true or false"),
 }
 

@@ -34,6 +34,7 @@ _HEAD_BYTES = MIB // 4
 _string = msgspec.json.Decoder(str)
 _value = msgspec.json.Decoder(msgspec.Raw)
 _INTEGER = re.compile(rb"-?[0-9]+")
+_OBJECTS = re.compile(rb"\[\s*\{")
 _CONSTANTS = {b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
 
 
@@ -100,8 +101,8 @@ def layout_of(stream: ByteStream, limit_bytes: int) -> Layout:
         body += more
     start = stream.position - len(body)
     line, _, rest = body.partition(b"\n")
-    # A list per line is no array: each is a bad row.
-    if body.startswith(b"[") and not (rest.strip() and _is_list(line)):
+    # A list of values per line is no array of objects: each is a bad row.
+    if body.startswith(b"[") and (_OBJECTS.match(body) or not (rest.strip() and _is_list(line))):
         return Layout(cutter=partial(JsonCutter, in_array=True), start=start + 1, is_array=True)
     if body.startswith(b"{") and not _is_object(line) and _begins_with_object(body):
         return Layout(cutter=partial(JsonCutter, in_array=False), start=start, is_array=False)
@@ -133,7 +134,7 @@ def _is_list(data: bytes) -> bool:
 
 def _objects(file: InputFile, config: RunConfig) -> Iterator[Object]:
     """Yield a file's rows, bad ones as empty objects."""
-    partitions = _partitions(file)
+    partitions = _partitions(file, config)
     with closing(ByteStream(file, config)) as stream:
         layout = layout_of(stream, config.limits.record_bytes)
         stream.seek(layout.start)
@@ -144,8 +145,15 @@ def _objects(file: InputFile, config: RunConfig) -> Iterator[Object]:
                 yield partitions
 
 
-def _partitions(file: InputFile) -> Object:
-    return {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in partition_values(file.name).items()}
+def _partitions(file: InputFile, config: RunConfig) -> Object:
+    # What is to be a number is one, without quotes.
+    types = config.columns.types
+    return {
+        key: msgspec.Raw(
+            value.encode() if value and types.get(key, "string") != "string" else msgspec.json.encode(value)
+        )
+        for key, value in partition_values(file.name).items()
+    }
 
 
 def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
@@ -159,12 +167,15 @@ def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
 
 def _element(record: bytes) -> bytes:
     """Strip what follows an element of an array."""
-    element = record.strip()
-    if not element.endswith((b",", b"]")):
-        raise RowError("malformed", CUT_OFF)
+    # Another array may begin behind it.
+    element = re.sub(rb"\]\s*\[$", b"]", record.strip())
     if element == b",":
         raise RowError("malformed", "not valid JSON: there is nothing before the comma")
-    return element[:-1]
+    if element.endswith((b",", b"]")):
+        return element[:-1]
+    if re.search(rb"\}\s*\]", element):
+        raise RowError("malformed", "something follows the end of the array")
+    raise RowError("malformed", CUT_OFF)
 
 
 class JsonParser(Parser[Object]):
@@ -176,7 +187,7 @@ class JsonParser(Parser[Object]):
         super().__init__(file, config, columns)
         self._layout = layout
         self._encoding = encoding
-        self._partitions = _partitions(file)
+        self._partitions = _partitions(file, config)
 
     def split(self, record: bytes, row: int) -> Object:
         """See Parser."""
@@ -191,7 +202,7 @@ class JsonParser(Parser[Object]):
         if _INTEGER.fullmatch(data) or data in (b"true", b"false"):
             return data.decode()
         if data.removeprefix(b"-")[:1].isdigit():
-            return number_text(float(data))
+            return number_text(float(data), data.decode())
         what = "absent" if not data else "empty" if data.startswith(b'"') else kind(data)
         raise RowError("wrong_type", f'"{name}" is {what}; expected an id')
 
@@ -224,7 +235,7 @@ def _text(data: bytes, name: str) -> str:
 
 
 def _float(data: bytes, name: str) -> float:
-    return _CONSTANTS[data] if data in _CONSTANTS else _number.decode(data)
+    return _CONSTANTS[data] if data in _CONSTANTS else -0.0 if data == b"-0" else _number.decode(data)
 
 
 _integer = msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])])

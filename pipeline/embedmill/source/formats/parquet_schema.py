@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
-from embedmill.source.columns import ResolvedColumns, missing, required
+from embedmill.source.columns import ResolvedColumns, missing, required, text_carried
 from embedmill.source.formats.arrow import column_at, is_scalar, is_text, plain, plain_type, type_at
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import require_unchanged, translated
@@ -53,7 +53,10 @@ def carried_schema(file: InputFile, schema: pa.Schema, config: RunConfig) -> pa.
                 f"{file.path}: the column {name!r} is {type}, which cannot be carried ({error}); convert it, or leave"
                 " it out of columns.carry"
             ) from error
-    return pa.schema([(name, plain_type(type)) for name, type in types])
+    # Columns of the path are text, and typed like it.
+    typed = text_carried(config)
+    inside = {name for name, _ in types if type_at(schema, name) is not None}
+    return pa.schema([(name, plain_type(type) if name in inside else typed.field(name).type) for name, type in types])
 
 
 def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns: ResolvedColumns) -> None:

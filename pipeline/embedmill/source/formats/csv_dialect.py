@@ -1,0 +1,158 @@
+"""CSV dialects: detection, headers, records."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+
+from msgspec import Struct, structs
+
+from embedmill.base.config import RunConfig
+from embedmill.base.errors import ConfigError, InputError
+from embedmill.base.records import InputFile
+from embedmill.source.columns import require, required
+from embedmill.source.compression import split_ending
+from embedmill.source.encoding import not_decoded
+from embedmill.source.formats.boundaries import LF, CsvCutter, Dialect, Oversize, records
+from embedmill.source.partitions import partition_values
+from embedmill.source.stream import ByteStream
+
+Fields = list[str | None]
+LINE_ENDS = (b"\n", b"\r\n", b"\r")
+# The csv module keeps its limit in a C long, of 32 bits on Windows.
+FIELD_LIMIT = 2**31 - 1
+_HEAD_BYTES = 1 << 18
+_DELIMITERS = (",", ";", "\t", "|")
+# Excel's own first line; the header tells the same.
+_SEPARATOR = re.compile(rb"sep=.\s*")
+# What MySQL and PostgreSQL write for characters, besides the character itself.
+_ESCAPED = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "Z": "\x1a"}
+_ESCAPES = re.compile(r"\\(\r\n|.)|\r(?!\n?\Z)", re.DOTALL)
+# Stands for a null until the fields are split.
+_NULL = "\0\0N"
+
+
+class Header(Struct, frozen=True, kw_only=True):
+    """Beginning of a CSV file."""
+
+    dialect: Dialect
+    names: list[str]  # of the fields; none where the file has no record
+    start: int  # byte of the first row
+
+
+def read_header(stream: ByteStream, file: InputFile, config: RunConfig, id: str | None) -> Header:
+    """Find dialect and columns. Raises ConfigError, InputError without the columns."""
+    # The csv module's own limit of 128 KiB per field is one for the whole process: lifted, never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), min(config.limits.record_bytes, FIELD_LIMIT)))
+    needed = required(config.columns, id)
+    found: list[tuple[Header, list[str]]] = []
+    for dialect in _dialects(file, config):
+        header = _header(stream, file, config, dialect)
+        names = [*header.names, *(key for key in partition_values(file.name) if key not in header.names)]
+        if not header.names or all(names.count(name) == 1 for name, _ in needed):
+            return header
+        found.append((header, names))
+    # No delimiter gives the columns: the one that gives the most is most likely meant.
+    header, names = max(found, key=lambda one: len(one[1]))
+    if config.columns.names:
+        raise InputError(
+            f"{file.path}: the first row has {len(header.names)} fields, and `columns.names` names"
+            f" {len(config.columns.names)}; name all, or set input.csv_delimiter"
+        )
+    require(file, names, needed, where="" if config.input.csv_header else " (without a header: see `columns.names`)")
+    return header
+
+
+def _dialects(file: InputFile, config: RunConfig) -> list[Dialect]:
+    """List possible dialects, likeliest first."""
+    is_tsv = split_ending(file.path)[0] == ".tsv"
+    given = config.input
+    quote = given.csv_quote if given.csv_quote is not None else "" if is_tsv else '"'
+    delimiters = ("\t",) if is_tsv else (given.csv_delimiter,) if given.csv_delimiter else _DELIMITERS
+    found = [Dialect(delimiter=one, quote=quote, escape=given.csv_escape) for one in delimiters]
+    _check_characters(found[0])
+    return found
+
+
+def _check_characters(dialect: Dialect) -> None:
+    given = {
+        "csv_delimiter": dialect.delimiter,
+        "csv_quote": dialect.quote,
+        "csv_escape": dialect.escape,
+    }
+    used = [character for character in given.values() if character]
+    for key, character in given.items():
+        if character and (not character.isascii() or character in "\r\n\0" or used.count(character) > 1):
+            raise ConfigError(
+                f"`input.{key}` is {character!r}; set an ASCII character that is no line end, and that stands for one"
+                " thing only: delimiter, quote or escape"
+            )
+
+
+def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dialect) -> Header:
+    """Read the header by a dialect, or number fields."""
+    stream.seek(0)
+    start = len(codecs.BOM_UTF8) if stream.read(3) == codecs.BOM_UTF8 else 0
+    stream.seek(start)
+    block = stream.read(_HEAD_BYTES)
+    # In a file whose rows end otherwise, a lone return is not the end of one.
+    feeds = any(block[end - 1] == LF for end in CsvCutter(dialect, 0).ends(block).tolist())
+    dialect = structs.replace(dialect, lone_returns=not feeds)
+    stream.seek(start)
+    for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
+        if isinstance(record, Oversize):
+            raise InputError(
+                f"{file.path}: the header has {record.size:,} bytes; close its quotes, or set input.csv_quote"
+            )
+        # The header is the first record that is not blank.
+        if record not in LINE_ENDS and not _SEPARATOR.fullmatch(record):
+            names = _names(file, record, dialect, config, stream.encoding)
+            return Header(dialect=dialect, names=names, start=start + len(record) * config.input.csv_header)
+        start += len(record)
+    return Header(dialect=dialect, names=[], start=start)
+
+
+def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, encoding: str) -> list[str]:
+    try:
+        fields = split_record(record.decode(), dialect)
+    except UnicodeDecodeError as error:
+        reason = not_decoded(encoding, error.start + 1, "header")
+        raise InputError(f"{file.path}: the header is {reason}") from error
+    except csv.Error:
+        # Another delimiter may fit; as one field the header shows what is there.
+        fields = [record.decode().rstrip("\r\n")]
+    if config.input.csv_header:
+        return [field or "" for field in fields]
+    numbers = [str(number) for number in range(1, len(fields) + 1)]
+    return list(config.columns.names) if len(config.columns.names) == len(fields) else numbers
+
+
+def split_record(record: str, dialect: Dialect) -> Fields:
+    r"""Split a record; raise csv.Error where ambiguous.
+
+    After a backslash as escape, letters mean what MySQL and PostgreSQL mean by them, and a field `\N` is None.
+    """
+    escape, quote = dialect.escape, dialect.quote
+    has_letters = escape == "\\" and escape in record
+    lines = csv.reader(
+        (_ESCAPES.sub(_literal, record) if has_letters else record,),
+        delimiter=dialect.delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        escapechar=escape or None,
+        # Text after a closing quote, or a quote without end, is an error.
+        strict=True,
+    )
+    fields: list[str] = next(lines)
+    if not has_letters:
+        return [*fields]
+    return [None if field == _NULL else field.replace(_NULL, "N") for field in fields]
+
+
+def _literal(escaped: re.Match[str]) -> str:
+    """Escape a letter's meaning in place of the letter."""
+    letter = escaped[1] or "\r"
+    if letter == "\r\n":
+        return "\\\r\\\n"
+    return _NULL if letter == "N" else f"\\{_ESCAPED.get(letter, letter)}"
