@@ -206,7 +206,7 @@ def test_what_is_no_text_encoding_is_a_config_error(corpus: Corpus, name: str) -
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (gzip.compress(b"x", mtime=0), "holds gzip data, not JSONL in UTF-8; let its name end in .gz"),
+        (gzip.compress(b"x", mtime=0), "holds gzip data, not JSONL; let its name end in .gz"),
         (packed(b"x", ".zst"), "holds zstd data"),
         (packed(b"x", ".bz2"), "holds bzip2 data"),
         (packed(b"x", ".xz"), "holds xz data"),

@@ -175,4 +175,4 @@ def refuse_foreign(head: bytes, file: InputFile) -> None:
     for pattern, content, remedy in _FOREIGN:
         if re.match(pattern, head, re.DOTALL):
             remedy = "unpack it" if file.compression else remedy
-            raise InputError(f"{file.path}: holds {content}, not {file.format.upper()} in UTF-8; {remedy}")
+            raise InputError(f"{file.path}: holds {content}, not {file.format.upper()}; {remedy}")

@@ -265,6 +265,21 @@ def test_a_truncated_file_is_an_error_that_names_it(corpus: Corpus, kept: int) -
         corpus.job().read()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n', "holds no Parquet data; let its name end as its content is"),
+        (b"ARROW1\0\0", "holds no Parquet data"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS.*`git lfs pull`"),
+        (b"PK\x03\x04zip", "holds a ZIP archive, not PARQUET; unpack it"),
+    ],
+)
+def test_another_content_under_the_name_is_not_called_damage(corpus: Corpus, content: bytes, message: str) -> None:
+    (corpus.folder / "a.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.parquet: .*{message}"):
+        corpus.job().spans()
+
+
 @pytest.mark.parametrize("plaintext_footer", [True, False])
 def test_an_encrypted_file_is_called_encrypted_not_damaged(corpus: Corpus, plaintext_footer: bool) -> None:
     class Keys(encryption.KmsClient):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +16,17 @@ from embedmill.base.records import InputFile
 from embedmill.source.columns import ResolvedColumns, missing, required, text_carried
 from embedmill.source.formats.arrow import column_at, is_scalar, is_text, plain, plain_type, type_at
 from embedmill.source.partitions import partition_values
-from embedmill.source.stream import require_unchanged, translated
+from embedmill.source.stream import refuse_foreign, require_unchanged, translated
+
+_MAGIC = (b"PAR1", b"PARE")
+_HEAD_BYTES = 64
 
 
 def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Any:
     """Open a Parquet file; raise InputError for unfit columns."""
     with translated(file):
         require_unchanged(file)
+        _require_parquet(file)
         unit = int96_unit(file, tuple(columns.needed))
         parquet = _opened(file, coerce_int96_timestamp_unit=unit)
         if has_rows(parquet.metadata):
@@ -32,8 +37,10 @@ def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -
 def read_schema(file: InputFile, config: RunConfig) -> pa.Schema | None:
     """Return a file's schema, None without rows. Raises InputError."""
     names = tuple(name for name, _ in required(config.columns, config.columns.id))
-    with translated(file), _opened(file, coerce_int96_timestamp_unit=int96_unit(file, names)) as parquet:
-        return parquet.schema_arrow if has_rows(parquet.metadata) else None
+    with translated(file):
+        _require_parquet(file)
+        with _opened(file, coerce_int96_timestamp_unit=int96_unit(file, names)) as parquet:
+            return parquet.schema_arrow if has_rows(parquet.metadata) else None
 
 
 def has_rows(metadata: Any) -> bool:
@@ -137,6 +144,16 @@ def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> i
 def _opened(file: InputFile, **options: Any) -> Any:
     # Without pre_buffer, which would read a whole row group ahead, whatever its size.
     return pq.ParquetFile(file.path, pre_buffer=False, buffer_size=MIB, page_checksum_verification=True, **options)
+
+
+def _require_parquet(file: InputFile) -> None:
+    with Path(file.path).open("rb") as opened:
+        head = opened.read(_HEAD_BYTES)
+    # Of an encrypted footer, PARE.
+    if len(head) < len(_MAGIC[0]) or head.startswith(_MAGIC):
+        return
+    refuse_foreign(head, file)
+    raise InputError(f"{file.path}: holds no Parquet data; let its name end as its content is")
 
 
 def _type(file: InputFile, schema: pa.Schema, name: str, setting: str) -> Any:
