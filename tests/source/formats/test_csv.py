@@ -319,6 +319,11 @@ def test_line_ends_in_fields_are_read_as_mysql_escapes_them(corpus: Corpus, end:
     assert (found.texts, found.rejected) == (["a\r\nb", "c"], [])
 
 
+def test_the_last_line_of_postgresql_is_no_row(corpus: Corpus) -> None:
+    found = read(corpus, "id\ttext\n1\ta\n\\.\n", "a.tsv", input={"csv_escape": "\\"})
+    assert (found.texts, found.rejected, found.rows_skipped) == (["a"], [], 1)
+
+
 def test_names_of_another_count_than_the_fields_are_told(corpus: Corpus) -> None:
     with pytest.raises(InputError, match=r"the first row has 2 fields, and `columns.names` names 3"):
         read(corpus, "1,a\n", input={"csv_header": False}, columns={"names": ["id", "text", "k"]})

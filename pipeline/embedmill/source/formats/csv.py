@@ -17,7 +17,7 @@ from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carried
 from embedmill.source.encoding import not_decoded
 from embedmill.source.formats.boundaries import CsvCutter, Dialect
-from embedmill.source.formats.csv_dialect import LINE_ENDS, Fields, Header, read_header, split_record
+from embedmill.source.formats.csv_dialect import END_OF_DATA, LINE_ENDS, Fields, Header, read_header, split_record
 from embedmill.source.formats.rows import BLANK, Parser, RowError
 from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.partitions import partition_values
@@ -78,7 +78,7 @@ class CsvParser(Parser[Fields]):
 
     def split(self, record: bytes, row: int) -> Fields:
         """See Parser."""
-        if record in LINE_ENDS:
+        if record in LINE_ENDS or (self._dialect.escape == "\\" and record.strip() == END_OF_DATA):
             raise RowError(BLANK, "the row is blank")
         try:
             fields = split_record(record.decode(), self._dialect)

@@ -20,6 +20,8 @@ from embedmill.source.stream import ByteStream
 
 Fields = list[str | None]
 LINE_ENDS = (b"\n", b"\r\n", b"\r")
+# PostgreSQL's last line.
+END_OF_DATA = b"\\."
 # The csv module keeps its limit in a C long, of 32 bits on Windows.
 FIELD_LIMIT = 2**31 - 1
 _HEAD_BYTES = 1 << 18
