@@ -41,7 +41,7 @@ crash: $(VENV)/.developing ## kill runs at random instants and compare what they
 crash-nightly: $(VENV)/.developing ## the same with 3,000 kills at random instants (half an hour)
 	@EMBEDMILL_KILLS=3000 $(PY) -m pytest -m crash
 
-hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, each in a process with little memory and time
+hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, in little memory and time; other tests that take long
 	@$(PY) -m pytest -m hostile
 
 soak: $(VENV)/.developing ## a million short rows: memory, open files and rate stay as they are: make soak [ROWS=100000]

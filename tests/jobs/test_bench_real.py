@@ -58,6 +58,7 @@ class TestForReal:
         assert all("is not for this machine" in one["words"] for one in failing[:1])
         assert len([part for part in ElementTree.parse(chart).iter() if part.get("class") == "bar reference"]) == 1
 
+    @pytest.mark.hostile
     def test_the_command_shows_a_table(self, job: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("bench", *words_of(job)[1:], "--texts", "5", "--rounds", "1") == 0
         told = capsys.readouterr().out
