@@ -16,6 +16,7 @@ import pytest
 from embedmill.base.errors import InputError
 from embedmill.jobs.executors.isolation import fatal_rows
 from embedmill.jobs.job import Job
+from embedmill.jobs.run import run
 from embedmill.sink.folder import OutputJob
 from embedmill.sink.ledger import Ledger
 from tests.support.jobs import make_config, make_rows, quarantined_in, words_of, write_jsonl
@@ -104,4 +105,9 @@ def test_only_death_and_want_of_memory_leave_a_note(
             if error is not None:
                 raise error
         assert ledger.died_at() == (shard if error is MemoryError else None)
-    assert (tmp_path / "out" / "_ledger" / "attempt").exists() == (error is MemoryError)
+    assert bool((tmp_path / "out" / "_ledger" / "attempt").read_text()) == (error is MemoryError)
+
+
+def test_a_complete_output_has_no_note(tmp_path: Path, tiny_model: Path) -> None:
+    run(make_config(tiny_model, write_jsonl(tmp_path / "a.jsonl", make_rows(20)), tmp_path / "out"), quiet=True)
+    assert not (tmp_path / "out" / "_ledger" / "attempt").exists()

@@ -77,6 +77,10 @@ class Console(io.TextIOBase):
         """Write out what is buffered."""
         self._attempt(lambda stream: stream.flush())
 
+    def __del__(self) -> None:
+        """Leave the stream below alone."""
+        # The base class would flush it, at any time: an interrupt there would be lost.
+
     def _attempt(self, act: Callable[[TextIO], object]) -> None:
         """Act on the stream until that fails once. Raises OutputError."""
         if self._stream is not None:

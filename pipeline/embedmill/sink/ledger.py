@@ -70,10 +70,6 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        note = self.folder / LEDGER / ATTEMPT
-        with contextlib.suppress(OSError):
-            if not note.stat().st_size:
-                note.unlink()
         for name in (LEDGER, SCRATCH, QUARANTINE):
             # rmdir fails on a folder with files, which stays.
             with contextlib.suppress(OSError):
@@ -182,6 +178,7 @@ class Ledger:
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write report and manifest. Raises OutputError."""
+        local.remove(self.folder / LEDGER / ATTEMPT, kept=_KEPT)
         # The manifest last: a folder that has one is complete.
         self.write_report(report)
         self._write(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
