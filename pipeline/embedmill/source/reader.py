@@ -62,12 +62,16 @@ class Reader(AbstractContextManager["Reader"]):
         collected = _Collected(self._config, self._columns)
         for file, block in blocks:
             mask = list(islice(fresh, len(block.ids)))
-            collected.add(file, _without(block, _duplicates(block, mask)))
+            collected.add(file, block if all(mask) else _without(block, _duplicates(block, mask)))
         return collected.documents(shard)
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
         """Yield the rows of a piece. Raises InputError."""
-        for block in self._opened(piece.file).blocks(piece):
+        blocks = self._opened(piece.file).blocks(piece)
+        if not self._set_aside:
+            yield from blocks
+            return
+        for block in blocks:
             reasons = ((at, self._set_aside.get((piece.file, row))) for at, row in enumerate(block.rows))
             yield _without(block, {at: ("malformed", reason) for at, reason in reasons if reason})
 
@@ -153,8 +157,6 @@ def _duplicates(block: Block, fresh: Sequence[bool]) -> dict[int, tuple[str, str
 
 def _without(block: Block, faulty: Mapping[int, tuple[str, str]]) -> Block:
     """Move good rows to the faults, with kind and reason."""
-    if not faulty:
-        return block
     good = [at for at in range(len(block.rows)) if at not in faulty]
     faults = [BadRow(block.rows[at], *why, block.ids[at], excerpt(block.texts[at])) for at, why in faulty.items()]
     return Block(

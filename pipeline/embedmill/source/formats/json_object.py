@@ -29,6 +29,10 @@ CUT_OFF = "the row looks cut off: the file ends inside its JSON"
 Object = dict[str, Raw]
 
 
+class _Masked(Object):
+    """Object that was parsed with masks."""
+
+
 def parse_object(record: bytes, encoding: str) -> Object:
     """Return keys and unparsed values; raise RowError.
 
@@ -57,7 +61,7 @@ def value_of(fields: Object, name: str) -> bytes:
     if name not in fields:
         return next((value for value in (_inside(fields, *path) for path in paths(name)) if value), b"")
     value = bytes(fields[name])
-    if _MASK in value:
+    if type(fields) is _Masked:
         return _MASKED_CONSTANT.sub(rb"\1", value).replace(_MASKED_HALF, b"\\")
     return value
 
@@ -79,7 +83,7 @@ def _masked(record: bytes) -> Object | None:
     masked = _CONSTANT.sub(lambda match: match[0] if match[0][:1] == b'"' else b'"%b%b"' % (_MASK, match[0]), record)
     masked = _HALF_PAIR.sub(lambda match: _MASK + b"\\" + match[0] if _is_half(match) else match[0], masked)
     try:
-        return _decoder.decode(masked)
+        return _Masked(_decoder.decode(masked))
     except (msgspec.DecodeError, RecursionError):
         return None
 

@@ -192,7 +192,10 @@ class JsonParser(Parser[Object]):
     def split(self, record: bytes, row: int) -> Object:
         """See Parser."""
         fields = _parsed(record, self._layout, self._encoding)
-        return self._partitions | fields if self._partitions else fields
+        if self._partitions:
+            # The object's own columns come first, and it stays what it is.
+            fields.update({key: value for key, value in self._partitions.items() if key not in fields})
+        return fields
 
     def id(self, fields: Object, name: str) -> str:
         """See Parser."""
