@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,17 @@ from tests.support.tiny_model import write_tiny_model
 # A busy machine is no reason to fail, and a quick suite is run more often.
 settings.register_profile("embedmill", deadline=None, max_examples=60)
 settings.load_profile("embedmill")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder that no test reads or writes unasked: what lies in the project's own decides nothing."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("cwd")
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(before)  # processes of tests import `tests` too
+    yield
+    os.chdir(before)
+    assert sorted(folder.iterdir()) == []
 
 
 @pytest.fixture(scope="session")

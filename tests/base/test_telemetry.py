@@ -12,12 +12,6 @@ import pytest
 
 from tests.support.jobs import make_config, make_rows, words_of, write_jsonl
 
-# Without the variables of build servers, by which ONNX Runtime is silent.
-CLEAN = {
-    name: value
-    for name, value in os.environ.items()
-    if name in ("PATH", "LANG", "SYSTEMROOT", "PYTHONPATH", "EMBEDMILL_HOME")
-}
 SETTLED = """
 import json, os, sys
 import embedmill
@@ -30,6 +24,12 @@ after = [os.environ.get(name) for name in names]
 print(json.dumps([before, after, telemetry.allowed(), run_command(command_of("tests.base.telling")).lines[0]]))
 """
 REPORTING = "import onnxruntime, onnxruntime.capi.onnxruntime_pybind11_state as state; state.get_all_providers()"
+
+
+def clean() -> dict[str, str]:
+    """The environment, without the variables of build servers, by which ONNX Runtime is silent."""
+    kept = ("PATH", "LANG", "SYSTEMROOT", "PYTHONPATH", "EMBEDMILL_HOME")
+    return {name: value for name, value in os.environ.items() if name in kept}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_config_allows_what_the_environment_does_not_forbid(
 ) -> None:
     """In this process and in its children; before anything is settled, all is off."""
     command = [sys.executable, "-c", SETTLED, config]
-    done = subprocess.run(command, env=CLEAN | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=clean() | environment, capture_output=True, text=True, check=True)
     allowed = runtime in (None, "0")
     assert json.loads(done.stdout) == [["1", "1"], [runtime, "1"], allowed, f"{runtime} 1 {allowed}"]
 
@@ -56,7 +56,7 @@ def left_by(command: list[str], folder: Path) -> list[str]:
     """What a process leaves in a fresh home and cache folder."""
     places = {"HOME": "home", "XDG_CACHE_HOME": "cache", "LOCALAPPDATA": "cache"}
     homes = {name: str(folder / place) for name, place in places.items()}
-    subprocess.run(command, env=CLEAN | homes, capture_output=True, check=True)
+    subprocess.run(command, env=clean() | homes, capture_output=True, check=True)
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
