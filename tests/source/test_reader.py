@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from embedmill.base.errors import ConservationError, InputError
 from embedmill.base.records import Documents, Shard
+from embedmill.source.compression import Members
 from embedmill.source.formats import parquet
 from tests.support.corpora import Corpus, cut
 
@@ -178,7 +178,7 @@ def test_consecutive_shards_of_a_packed_file_decompress_it_once(corpus: Corpus) 
     shards = cut(job.spans(), range(10, 100, 10))
     with (
         job.reader() as reader,
-        patch.object(gzip.GzipFile, "seek", autospec=True, side_effect=gzip.GzipFile.seek) as rewound,
+        patch.object(Members, "seek", autospec=True, side_effect=Members.seek) as rewound,
     ):
         first = reader.read(shards[0])
         times = rewound.call_count

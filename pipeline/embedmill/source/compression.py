@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import lzma
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,7 +22,6 @@ else:
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 # Raised for damaged and truncated data, besides OSError.
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
-_DECOMPRESSORS: dict[str, Callable[[], Any]] = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 _BLOCK_BYTES = 1 << 18
 _LARGEST_WINDOW_LOG = 31
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -52,18 +51,43 @@ def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
         head = raw.read(4)
     if not any(head.startswith(magic) for magic in _MAGIC[file.compression]):
         raise InputError(f"{file.path}: holds no {file.compression} data; let its name end as its content is")
-    if file.compression == "zstd":
-        return zstd.ZstdFile(file.path, options={zstd.DecompressionParameter.window_log_max: zstd_window_log})
-    if file.compression == "gzip":
-        return gzip.GzipFile(file.path)
-    return Members(file.path, _DECOMPRESSORS[file.compression])
+    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: zstd_window_log}
+    makers: dict[str, Callable[[], Any]] = {
+        "gzip": _GzipDecompressor,
+        "bzip2": bz2.BZ2Decompressor,
+        "xz": lzma.LZMADecompressor,
+        "zstd": partial(zstd.ZstdDecompressor, options=window),
+    }
+    return Members(file.path, makers[file.compression])
+
+
+class _GzipDecompressor:
+    """Decompressor of one gzip member, as those of bz2 and lzma."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._member.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._member.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        found = self._member.decompress(self._member.unconsumed_tail + data, max_length)
+        # Where the limit is met, more may be held back.
+        self.needs_input = len(found) < max_length
+        return found
 
 
 class Members:
     """Reader of concatenated compressed members.
 
-    Zeros between and behind them are padding. The standard library's own files stop without a word where something
-    else follows a member.
+    Zeros between and behind them are padding. The standard library's own files read 8 KiB at a time, and some stop
+    without a word where something else follows a member.
     """
 
     def __init__(self, path: str, make: Callable[[], Any]) -> None:

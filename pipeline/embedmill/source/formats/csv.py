@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedmill.base.config import CarriedType, RunConfig
+from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carried
 from embedmill.source.encoding import not_decoded
@@ -75,6 +75,8 @@ class CsvParser(Parser[Fields]):
         partitions = {key: value for key, value in partition_values(file.name).items() if key not in header.names}
         self._partitions = list(partitions.values())
         self._at = {name: place for place, name in enumerate([*header.names, *partitions])}
+        types = config.columns.types
+        self._readers = [(self._at[name], name, *_READERS[types.get(name, "string")]) for name in columns.carried.names]
 
     def split(self, record: bytes, row: int) -> Fields:
         """See Parser."""
@@ -89,7 +91,7 @@ class CsvParser(Parser[Fields]):
         if len(fields) != self._width:
             whole = "the header" if self._config.input.csv_header else "the first row"
             raise RowError("malformed", f"the row has {len(fields)} fields; {whole} has {self._width}")
-        return fields + self._partitions
+        return [*fields, *self._partitions] if self._partitions else fields
 
     def id(self, fields: Fields, name: str) -> str:
         """See Parser."""
@@ -108,8 +110,7 @@ class CsvParser(Parser[Fields]):
 
     def carried(self, fields: Fields) -> list[Any]:
         """See Parser."""
-        types = self._config.columns.types
-        return [_cell(fields[self._at[name]], name, types.get(name, "string")) for name in self._columns.carried.names]
+        return [_cell(fields[at], name, read, expected) for at, name, read, expected in self._readers]
 
 
 def _broken(problem: str, dialect: Dialect) -> str:
@@ -141,7 +142,8 @@ def _a_number(field: str) -> float | None:
     return value if math.isfinite(value) or field.lstrip("+-")[0] in "iInN" else None
 
 
-_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+_Reader = Callable[[str], Any]
+_READERS: dict[str, tuple[_Reader, str]] = {
     "string": (str, "a string"),
     "int64": (_an_integer, "a 64-bit integer"),
     "float64": (_a_number, "a number"),
@@ -149,11 +151,10 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def _cell(field: str | None, name: str, type: CarriedType) -> Any:
+def _cell(field: str | None, name: str, read: _Reader, expected: str) -> Any:
     # CSV cannot tell an empty string from no value.
     if not field:
         return None
-    read, expected = _READERS[type]
     value = read(field)
     if value is None:
         raise RowError("wrong_type", f'"{name}" is {field[:40]!r}; expected {expected}')

@@ -5,6 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -18,7 +21,7 @@ from embedmill.source.formats.boundaries import LF, CsvCutter, Dialect, Oversize
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
 
-Fields = list[str | None]
+Fields = Sequence[str | None]
 LINE_ENDS = (b"\n", b"\r\n", b"\r")
 # PostgreSQL's last line.
 END_OF_DATA = b"\\."
@@ -135,21 +138,28 @@ def split_record(record: str, dialect: Dialect) -> Fields:
 
     After a backslash as escape, letters mean what MySQL and PostgreSQL mean by them, and a field `\N` is None.
     """
-    escape, quote = dialect.escape, dialect.quote
-    has_letters = escape == "\\" and escape in record
-    lines = csv.reader(
-        (_ESCAPES.sub(_literal, record) if has_letters else record,),
+    has_letters = dialect.escape == "\\" and "\\" in record
+    fields: list[str] = next(
+        csv.reader((_ESCAPES.sub(_literal, record) if has_letters else record,), _csv_dialect(dialect))
+    )
+    if not has_letters:
+        return fields
+    return [None if field == _NULL else field.replace(_NULL, "N") for field in fields]
+
+
+@cache
+def _csv_dialect(dialect: Dialect) -> Any:
+    """Return a dialect of the csv module."""
+    # A reader takes such an object as it is, and builds one of anything else: half its cost for a short record.
+    return csv.reader(
+        (),
         delimiter=dialect.delimiter,
-        quotechar=quote or None,
-        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        escapechar=escape or None,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        escapechar=dialect.escape or None,
         # Text after a closing quote, or a quote without end, is an error.
         strict=True,
-    )
-    fields: list[str] = next(lines)
-    if not has_letters:
-        return [*fields]
-    return [None if field == _NULL else field.replace(_NULL, "N") for field in fields]
+    ).dialect
 
 
 def _literal(escaped: re.Match[str]) -> str:

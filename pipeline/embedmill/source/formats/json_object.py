@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from embedmill.source.columns import paths
 from embedmill.source.encoding import not_decoded
-from embedmill.source.formats.rows import RowError
+from embedmill.source.formats.rows import BLANK, RowError
 
 # Raw leaves values unparsed: most columns are not needed, and one of a wrong type must not fail the row.
 _decoder = msgspec.json.Decoder(dict[str, Raw])
@@ -41,7 +41,8 @@ def parse_object(record: bytes, encoding: str) -> Object:
     """
     try:
         # msgspec takes invalid UTF-8 in values that it does not decode.
-        record.decode()
+        if not record.isascii():
+            record.decode()
         return _decoder.decode(record)
     except UnicodeDecodeError as error:
         raise RowError("malformed", _not_decoded(record, error, encoding)) from error
@@ -50,6 +51,8 @@ def parse_object(record: bytes, encoding: str) -> Object:
     except msgspec.ValidationError as error:
         raise RowError("malformed", f"the row is {kind(record.lstrip())}; expected a JSON object") from error
     except msgspec.DecodeError as error:
+        if not record.strip():
+            raise RowError(BLANK, "the row is blank") from error
         if (masked := _masked(record)) is not None:
             return masked
         raise RowError("malformed", _broken(record, str(error))) from error
@@ -61,9 +64,9 @@ def value_of(fields: Object, name: str) -> bytes:
     if name not in fields:
         return next((value for value in (_inside(fields, *path) for path in paths(name)) if value), b"")
     value = bytes(fields[name])
-    if type(fields) is _Masked:
-        return _MASKED_CONSTANT.sub(rb"\1", value).replace(_MASKED_HALF, b"\\")
-    return value
+    if type(fields) is dict:
+        return value
+    return _MASKED_CONSTANT.sub(rb"\1", value).replace(_MASKED_HALF, b"\\")
 
 
 def kind(data: bytes) -> str:

@@ -15,13 +15,13 @@ import msgspec
 import pyarrow as pa
 from msgspec import Meta, Struct
 
-from embedmill.base.config import MIB, CarriedType, RunConfig
+from embedmill.base.config import MIB, RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, missing, required, resolved, text_carried
 from embedmill.source.encoding import UTF8
 from embedmill.source.formats.boundaries import JsonCutter, LineCutter, Oversize, records
 from embedmill.source.formats.json_object import CUT_OFF, Object, kind, parse_object, value_of
-from embedmill.source.formats.rows import BLANK, Parser, RowError, excerpt, number_text
+from embedmill.source.formats.rows import Parser, RowError, excerpt, number_text
 from embedmill.source.formats.text import CutterAt, TextFile, survey_text
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
@@ -33,7 +33,6 @@ _HEAD_BYTES = MIB // 4
 
 _string = msgspec.json.Decoder(str)
 _value = msgspec.json.Decoder(msgspec.Raw)
-_INTEGER = re.compile(rb"-?[0-9]+")
 _OBJECTS = re.compile(rb"\[\s*\{")
 _CONSTANTS = {b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
 
@@ -158,11 +157,7 @@ def _partitions(file: InputFile, config: RunConfig) -> Object:
 
 def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
     """Parse a row of a layout; raise RowError."""
-    if layout.is_array:
-        record = _element(record)
-    if not record.strip():
-        raise RowError(BLANK, "the row is blank")
-    return parse_object(record, encoding)
+    return parse_object(_element(record) if layout.is_array else record, encoding)
 
 
 def _element(record: bytes) -> bytes:
@@ -188,6 +183,8 @@ class JsonParser(Parser[Object]):
         self._layout = layout
         self._encoding = encoding
         self._partitions = _partitions(file, config)
+        types = config.columns.types
+        self._readers = [(name, *_READERS[types.get(name, "string")]) for name in columns.carried.names]
 
     def split(self, record: bytes, row: int) -> Object:
         """See Parser."""
@@ -202,7 +199,7 @@ class JsonParser(Parser[Object]):
         data = value_of(fields, name)
         if data.startswith(b'"') and (id := _decoded(data, name)):
             return id
-        if _INTEGER.fullmatch(data) or data in (b"true", b"false"):
+        if data.removeprefix(b"-").isdigit() or data in (b"true", b"false"):
             return data.decode()
         if data.removeprefix(b"-")[:1].isdigit():
             return number_text(float(data), data.decode())
@@ -221,9 +218,7 @@ class JsonParser(Parser[Object]):
 
     def carried(self, fields: Object) -> list[Any]:
         """See Parser."""
-        types = self._config.columns.types
-        names = self._columns.carried.names
-        return [_cell(value_of(fields, name), name, types.get(name, "string")) for name in names]
+        return [_cell(value_of(fields, name), name, read, expected) for name, read, expected in self._readers]
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -244,7 +239,8 @@ def _float(data: bytes, name: str) -> float:
 _integer = msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])])
 _number = msgspec.json.Decoder(float)
 _boolean = msgspec.json.Decoder(bool)
-_READERS: dict[str, tuple[Callable[[bytes, str], Any], str]] = {
+_Reader = Callable[[bytes, str], Any]
+_READERS: dict[str, tuple[_Reader, str]] = {
     "string": (_text, "a string"),
     "int64": (lambda data, _: _integer.decode(data), "a 64-bit integer"),
     "float64": (_float, "a number"),
@@ -252,10 +248,9 @@ _READERS: dict[str, tuple[Callable[[bytes, str], Any], str]] = {
 }
 
 
-def _cell(data: bytes, name: str, type: CarriedType) -> Any:
+def _cell(data: bytes, name: str, read: _Reader, expected: str) -> Any:
     if data in (b"", b"null"):
         return None
-    read, expected = _READERS[type]
     try:
         return read(data, name)
     except msgspec.DecodeError as error:

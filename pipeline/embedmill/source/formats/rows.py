@@ -114,27 +114,36 @@ class Parser(ABC, Generic[Fields]):
 
     def block(self, records: Iterable[bytes | Oversize], first_row: int) -> Block:
         """Parse records, from row `first_row` on."""
-        good: list[tuple[int, str, str, list[Any]]] = []
+        rows: list[int] = []
+        ids: list[str] = []
+        texts: list[str] = []
+        cells: list[list[Any]] = []
         faults: list[BadRow] = []
         for row, record in enumerate(records, first_row):
             id = None
             try:
-                fields = self.split(self._within_limit(record), row)
+                if isinstance(record, Oversize):
+                    raise self._oversize(record)
+                fields = self.split(record, row)
                 id = file_and_row(self._file, row) if self._columns.id is None else self.id(fields, self._columns.id)
                 text = self.text(fields)
                 check_text(text, self._columns, self._config)
-                good.append((row, id, text, self.carried(fields)))
+                cells.append(self.carried(fields))
             except RowError as bad:
                 head = record.head if isinstance(record, Oversize) else record
                 faults.append(BadRow(row, bad.kind, bad.reason, id, excerpt(head)))
+            else:
+                rows.append(row)
+                ids.append(id)
+                texts.append(text)
         schema = self._columns.carried
         own = text_carried(self._config).types
-        arrays = [pa.array([cells[at] for *_, cells in good], type) for at, type in enumerate(own)]
+        arrays = [pa.array([row[at] for row in cells], type) for at, type in enumerate(own)]
         arrays = [converted(self._file, array, field) for array, field in zip(arrays, schema, strict=True)]
         return Block(
-            rows=[row for row, *_ in good],
-            ids=[id for _, id, *_ in good],
-            texts=[text for *_, text, _ in good],
+            rows=rows,
+            ids=ids,
+            texts=texts,
             carried=pa.Table.from_arrays(arrays, schema=schema),
             faults=faults,
         )
@@ -155,8 +164,6 @@ class Parser(ABC, Generic[Fields]):
     def carried(self, fields: Fields) -> list[Any]:
         """Return the values of the carried columns."""
 
-    def _within_limit(self, record: bytes | Oversize) -> bytes:
-        if isinstance(record, Oversize):
-            limit = self._config.limits.record_bytes
-            raise RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit:,}")
-        return record
+    def _oversize(self, record: Oversize) -> RowError:
+        limit = self._config.limits.record_bytes
+        return RowError("too_long", f"it has {record.size:,} bytes; limits.record_bytes allows {limit:,}")
