@@ -42,7 +42,7 @@ def commands(folder: Path, model: Path) -> dict[str, Command]:
         "run": Command(["run", *job]),
         "quarantine": Command(words_of(make_config(model, bad, folder / "out-7")), 7),
         "no input": Command(words_of(make_config(model, folder / "→nowhere.jsonl", folder / "out-3")), 3),
-        "no model": Command(["run", "--model", "日→", "--input", str(good)], 4),
+        "no model": Command(["run", "--model", "日→", "--input", str(good), "--output", str(folder / "out-4")], 4),
         "plan": Command(["plan", *job], prints=True),
         "plan --json": Command(["plan", *job, "--json"], prints=True),
         "tune": Command(["tune", *job, "--time", "1"]),
