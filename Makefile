@@ -6,6 +6,8 @@ TEXTS ?= 200
 ROWS ?= 1000000
 BUILD ?= build
 PY := $(VENV)/bin/python
+# On each core, four at most.
+PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -33,16 +35,16 @@ doctor: setup ## try every provider on this machine
 	@$(PY) -m embedmill doctor
 
 test: $(VENV)/.developing ## the tests (fast ones)
-	@$(PY) -m pytest -m "not crash and not hostile and not soak"
+	@$(PYTEST) -m "not crash and not hostile and not soak"
 
 crash: $(VENV)/.developing ## kill runs at random instants and compare what they end with
-	@$(PY) -m pytest -m crash
+	@$(PYTEST) -m crash
 
 crash-nightly: $(VENV)/.developing ## the same with 3,000 kills at random instants (half an hour)
-	@EMBEDMILL_KILLS=3000 $(PY) -m pytest -m crash
+	@EMBEDMILL_KILLS=3000 $(PYTEST) -m crash
 
 hostile: $(VENV)/.developing ## damaged and hostile input, by the hundred, in little memory and time; other tests that take long
-	@$(PY) -m pytest -m hostile
+	@$(PYTEST) -m hostile
 
 soak: $(VENV)/.developing ## a million short rows: memory, open files and rate stay as they are: make soak [ROWS=100000]
 	@EMBEDMILL_SOAK_ROWS=$(ROWS) $(PY) -m pytest -m soak

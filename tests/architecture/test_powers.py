@@ -129,7 +129,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "csv": ("source/",),
     "urllib.parse": ("source/partitions.py",),
     "bz2": ("source/compression.py",),
-    "gzip": ("source/compression.py",),
     "lzma": ("source/compression.py",),
     "zlib": ("source/compression.py",),
     "backports.zstd": ("source/compression.py",),

@@ -36,7 +36,7 @@ class Tensors:
         """Return a tensor as float32. Raises ModelError for integers."""
         stored = name if name in self._found else self._shared.get(name, name)
         if stored not in self._found:
-            raise ModelError(f"{self.place} has no tensor {name!r}; which the model that config.json states needs")
+            raise ModelError(f"{self.place} has no tensor {name!r}, which the model that config.json states needs")
         path, file = self._found[stored]
         kind = file.get_slice(stored).get_dtype()
         if kind not in _FLOATS:

@@ -62,7 +62,7 @@ def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
 
 
 class _GzipDecompressor:
-    """Decompressor of one gzip member, as those of bz2 and lzma."""
+    """Decompressor of one gzip member."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
