@@ -206,3 +206,22 @@ def test_any_bytes_at_all_are_accounted_for(corpus: Corpus, noise: bytes) -> Non
     read = corpus.job(rows={"duplicate_id": "keep"}).read()
     assert {read.ids[0], read.ids[-1]} == {"good"}
     assert read.rows_read == 3 + noise.count(b"\n")
+
+
+LONG = b'{"id": "x", "text": "' + b'a\\" ' * 600_000
+
+
+def test_a_long_row_that_is_cut_off_is_read_once(corpus: Corpus) -> None:
+    """Not once for each of its quotes, which would take hours."""
+    assert rejected(corpus, LONG).reason.startswith("not valid JSON")
+
+
+def test_a_long_object_over_lines_is_read_once(corpus: Corpus) -> None:
+    objects = [LONG.replace(b", ", b",\n") + b'"}', b'{\n"id": "y", "text": "short"\n}']
+    corpus.write("a.json", b"\n".join(objects))
+    assert corpus.job().read().ids == ["x", "y"]
+
+
+def test_constants_beside_a_long_text_are_found(corpus: Corpus) -> None:
+    corpus.write("a.jsonl", LONG + b'", "n": NaN}\n')
+    assert corpus.job(columns={"carry": ["n"]}).read().carried.column("n").to_pylist() == ["NaN"]

@@ -14,8 +14,9 @@ from embedmill.source.formats.rows import BLANK, RowError
 # Raw leaves values unparsed: most columns are not needed, and one of a wrong type must not fail the row.
 _decoder = msgspec.json.Decoder(dict[str, Raw])
 _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
-# Strings as a whole, because only outside of them NaN is a number; halves of surrogate pairs inside.
-_STRING = rb'"(?:[^"\\]|\\.)*"'
+# Strings as a whole, because only outside of them NaN is a number; halves of surrogate pairs inside. One without an end
+# matches too, and nothing is tried twice: else each quote of a row that is cut off would be read up to the end.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _CONSTANT = re.compile(_STRING + rb"|-?Infinity|NaN", re.DOTALL)
 _HALF_PAIR = re.compile(
     rb"\\\\|(\\u[dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|(\\u[dD][c-fC-F][0-9a-fA-F]{2})"
