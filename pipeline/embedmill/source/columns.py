@@ -57,10 +57,11 @@ def missing(file: InputFile, present: Sequence[str], name: str, setting: str, wh
     """Return the error for a column that `file` lacks."""
     near = difflib.get_close_matches(name, present, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    without = ', or to "" for ids made of file and row' if setting == "columns.id" else ""
     there = ", ".join(repr(column) for column in present[:20]) + (", ..." if len(present) > 20 else "")
     return InputError(
         f"{file.path}: there is no column {name!r}{where}; the columns are {there or '(none)'};"
-        f" set {setting} to one of them{hint}"
+        f" set {setting} to one of them{without}{hint}"
     )
 
 
