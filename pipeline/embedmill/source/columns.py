@@ -15,6 +15,7 @@ from embedmill.base.records import InputFile
 
 CARRIED_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 INT64 = range(-(2**63), 2**63)
+_INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 class ResolvedColumns(Struct, frozen=True, kw_only=True):
@@ -110,11 +111,26 @@ def _common(file: InputFile, ours: pa.Field, theirs: pa.Field) -> pa.Field:
     # Arrow lets decimals give way to doubles, which changes them.
     if not (any(map(pa.types.is_decimal, kinds)) and any(map(pa.types.is_floating, kinds))):
         try:
+            # ValueError: more digits than a decimal has.
+            if (decimal := _decimal_of_all(*kinds)) is not None:
+                return pa.field(name, decimal)
             both = [pa.schema([(name, kind)]) for kind in kinds]
             return pa.unify_schemas(both, promote_options="permissive").field(0)
-        except pa.ArrowException:
+        except (pa.ArrowException, ValueError):
             pass
     raise InputError(
         f"{file.path}: the carried column {name!r} is {theirs.type} here, but {ours.type} in an earlier file; convert"
         " one, or, of JSON and CSV, set its type in `columns.types`"
     )
+
+
+def _decimal_of_all(ours: pa.DataType, theirs: pa.DataType) -> pa.DataType | None:
+    """Return the decimal for a decimal and an integer type."""
+    # The one that Arrow finds has too few digits for integers of 16 bits and more.
+    for decimal, integer in ((ours, theirs), (theirs, ours)):
+        if pa.types.is_decimal(decimal) and pa.types.is_integer(integer) and decimal.scale >= 0:
+            digits = max(decimal.precision - decimal.scale, _INTEGER_DIGITS[integer.bit_width]) + decimal.scale
+            if digits <= decimal.precision:
+                return decimal
+            return pa.decimal128(digits, decimal.scale) if digits <= 38 else pa.decimal256(digits, decimal.scale)
+    return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
+from embedmill.base.signals import checkpoint
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -98,6 +99,8 @@ class Members:
     def read(self, size: int) -> bytes:
         """Read up to `size` bytes; raise `DAMAGE`."""
         while True:
+            # Members without content may come by the million.
+            checkpoint()
             if self._member.eof:
                 rest = self._member.unused_data.lstrip(b"\0")
                 while not rest and (block := self._file.read(_BLOCK_BYTES)):

@@ -196,3 +196,12 @@ def test_no_id_column_means_file_and_row(corpus: Corpus) -> None:
     columns = {"id": "", "carry": ["id"], "carry_as": {"id": "their_id"}}
     read = corpus.job(columns=columns).read()
     assert (read.ids, read.carried.to_pydict()) == (["a.jsonl:1"], {"their_id": ["[]"]})
+
+
+@pytest.mark.parametrize("content", ['[{"text": "a"}, {"text": "b"},', '[{"text": "a"}] [', "["])
+def test_an_array_that_ends_behind_a_comma_is_refused(corpus: Corpus, content: str) -> None:
+    """No row is there to be set aside, so the file is what is wrong."""
+    corpus.write("a.json", content)
+    job = corpus.job(columns={"id": ""})
+    with pytest.raises(InputError, match=r"a\.json: ends inside its array, so rows may be missing"):
+        job.read()

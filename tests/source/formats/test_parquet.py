@@ -172,10 +172,25 @@ def test_carried_types_are_unified_over_the_files_in_any_order(corpus: Corpus) -
 
 
 @pytest.mark.parametrize(
+    "decimal", [pa.decimal32(5, 2), pa.decimal128(5, 0), pa.decimal128(38, 2), pa.decimal256(60, 9)]
+)
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+@pytest.mark.parametrize("sign", ["", "u"])
+def test_decimals_and_any_integers_become_a_decimal_of_both(
+    corpus: Corpus, decimal: pa.DataType, bits: int, sign: str
+) -> None:
+    largest = 2 ** (bits - (not sign)) - 1
+    corpus.write_table("a.parquet", {"text": ["a"], "n": pa.array([Decimal("1")], decimal)})
+    corpus.write_table("b.parquet", {"text": ["b"], "n": pa.array([largest], f"{sign}int{bits}")})
+    assert corpus.job(columns={"carry": ["n"]}).read().carried.column("n").to_pylist() == [1, largest]
+
+
+@pytest.mark.parametrize(
     ("first", "second", "message"),
     [
         ([2**53 + 1], [0.5], "cannot become the double of all files unchanged .*9007199254740993 not in range"),
         ([1], ["x"], "'n' is string here, but int64 in an earlier file; convert one"),
+        ([Decimal(f"1e-{70}")], [10**9], "'n' is int64 here, but decimal256"),
         ([Decimal("0.1")], [0.1], "'n' is double here, but decimal128"),
         ([True], [1], "'n' is int64 here, but bool"),
         ([dt.datetime(2000, 1, 1)], [dt.datetime(2000, 1, 1, tzinfo=dt.UTC)], "'n' is timestamp.us, tz=UTC. here"),

@@ -194,11 +194,16 @@ class JsonCutter:
 
     def __init__(self, start: int, *, in_array: bool) -> None:
         # Must be the start of a value.
-        self._start = self._position = start
+        self._start = self._position = self._last_end = start
         self._in_array = in_array
         self._depth = 1 if in_array else 0
         self._in_string = False
         self._escapes = Escapes(BACKSLASH)
+
+    @property
+    def lacks_element(self) -> bool:
+        """Return True after a comma or an array's opening."""
+        return self._depth > 0 and self._last_end == self._position
 
     def ends(self, block: bytes) -> IntArray:
         """See Cutter."""
@@ -216,6 +221,7 @@ class JsonCutter:
         else:
             found = marks[(steps == 1) & (depths == 1)] + self._position
             found = found[found > self._start]
+        self._last_end = int(found[-1]) if len(found) else self._last_end
         self._depth = int(depths[-1]) if len(depths) else self._depth
         self._in_string = (len(quotes) + self._in_string) % 2 == 1
         self._position += len(block)

@@ -49,7 +49,7 @@ def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedCol
     """See Format; rows are the records after the header."""
     with closing(ByteStream(file, config)) as stream:
         header = read_header(stream, file, config, columns.id)
-        yield from survey_text(number, stream, partial(CsvCutter, header.dialect), header.start)
+        yield from survey_text(number, stream, CsvCutter(header.dialect, header.start), header.start)
 
 
 def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
@@ -17,7 +18,7 @@ _KINDS = {"{": "an object", "[": "a list", '"': "a string", "t": "a boolean", "f
 # Strings as a whole, because only outside of them NaN is a number; halves of surrogate pairs inside. One without an end
 # matches too, and nothing is tried twice: else each quote of a row that is cut off would be read up to the end.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-_CONSTANT = re.compile(_STRING + rb"|-?Infinity|NaN", re.DOTALL)
+_CONSTANT = re.compile(_STRING + rb"|(-?Infinity|NaN)", re.DOTALL)
 _HALF_PAIR = re.compile(
     rb"\\\\|(\\u[dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|(\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
@@ -84,12 +85,23 @@ def _masked(record: bytes) -> Object | None:
     """Parse a record with masked constants and half pairs."""
     if _MASK in record:
         return None
-    masked = _CONSTANT.sub(lambda match: match[0] if match[0][:1] == b'"' else b'"%b%b"' % (_MASK, match[0]), record)
-    masked = _HALF_PAIR.sub(lambda match: _MASK + b"\\" + match[0] if _is_half(match) else match[0], masked)
+    masked = _marked(record, _CONSTANT, lambda match: b'"%b%b"' % (_MASK, match[0]) if match[1] else None)
+    masked = _marked(masked, _HALF_PAIR, lambda match: _MASK + b"\\" + match[0] if _is_half(match) else None)
     try:
         return _Masked(_decoder.decode(masked))
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _marked(data: bytes, pattern: re.Pattern[bytes], mark: Callable[[re.Match[bytes]], bytes | None]) -> bytes:
+    """Replace the matches that get a mark."""
+    # Not sub(): it holds a copy of every match, and a long row may have millions.
+    parts, at = [], 0
+    for match in pattern.finditer(data):
+        if (new := mark(match)) is not None:
+            parts += [data[at : match.start()], new]
+            at = match.end()
+    return b"".join([*parts, data[at:]])
 
 
 def _is_half(match: re.Match[bytes]) -> bool:
@@ -98,7 +110,8 @@ def _is_half(match: re.Match[bytes]) -> bool:
 
 def _broken(record: bytes, problem: str) -> str:
     # msgspec gives every fault as one type: only its message tells them apart.
-    too_early = "truncated" in problem or problem.endswith(f"(byte {len(record)})")
+    at_end = problem.endswith(f"(byte {len(record)})") and "trailing" not in problem
+    too_early = "truncated" in problem or at_end
     if too_early and not record.endswith(b"\n"):
         return CUT_OFF
     return f"not valid JSON: {'it ends too early' if too_early else problem.removeprefix('JSON is malformed: ')}"

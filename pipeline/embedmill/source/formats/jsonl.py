@@ -16,6 +16,7 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from embedmill.base.config import MIB, RunConfig
+from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, missing, required, resolved, text_carried
 from embedmill.source.encoding import UTF8
@@ -77,7 +78,13 @@ def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedCol
     """See Format; blank lines are rows too."""
     with closing(ByteStream(file, config)) as stream:
         layout = layout_of(stream, config.limits.record_bytes)
-        yield from survey_text(number, stream, layout.cutter, layout.start)
+        cutter = layout.cutter(layout.start)
+        yield from survey_text(number, stream, cutter, layout.start)
+        # A row that is cut off is set aside. Behind a comma there is no row to tell that others are missing.
+        if isinstance(cutter, JsonCutter) and cutter.lacks_element:
+            raise InputError(
+                f"{file.path}: ends inside its array, so rows may be missing; replace the file, or close the array"
+            )
 
 
 def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> TextFile:

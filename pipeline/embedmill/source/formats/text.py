@@ -15,10 +15,10 @@ from embedmill.source.stream import ByteStream, changed
 CutterAt = Callable[[int], Cutter]
 
 
-def survey_text(number: int, stream: ByteStream, cutter: CutterAt, start: int) -> Iterator[Span]:
+def survey_text(number: int, stream: ByteStream, cutter: Cutter, start: int) -> Iterator[Span]:
     """Yield the rows of file `number` from byte `start` on."""
     stream.seek(start)
-    yield from spans(number, stream, cutter(start))
+    yield from spans(number, stream, cutter)
 
 
 class TextFile:
