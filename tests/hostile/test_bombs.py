@@ -67,6 +67,27 @@ def test_a_line_of_a_hundred_megabytes_is_set_aside_unread(
 
 
 @pytest.mark.hostile
+def test_a_first_line_of_a_hundred_megabytes_is_set_aside_unread(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally
+) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.writelines(block.removeprefix(LINE) for block in blocks(100 * MIB))
+    ending = measured(forks.defuse(path), ordinary, tally)
+    assert (ending.rows_written, ending.rows_quarantined) == (1, 1)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("end", [b'", "n": NaN}', b'", "n": "\\ud83d"}', b'"]', b""])
+def test_a_long_row_that_is_not_quite_json_is_held_a_few_times(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, end: bytes
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINE + b'{"id": "x", "text": "' + b'wo\\"rd ' * (4 * MIB) + end + b"\n")
+    measured(forks.defuse(path), ordinary, tally)
+
+
+@pytest.mark.hostile
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_gibibyte_in_a_mebibyte_is_one_row_set_aside_or_is_refused(
     forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, suffix: str
