@@ -225,3 +225,10 @@ def test_a_long_object_over_lines_is_read_once(corpus: Corpus) -> None:
 def test_constants_beside_a_long_text_are_found(corpus: Corpus) -> None:
     corpus.write("a.jsonl", LONG + b'", "n": NaN}\n')
     assert corpus.job(columns={"carry": ["n"]}).read().carried.column("n").to_pylist() == ["NaN"]
+
+
+@pytest.mark.parametrize("end", [" x", "}", "\0"])
+def test_what_follows_the_last_object_is_no_cut(corpus: Corpus, end: str) -> None:
+    corpus.write("a.jsonl", '{"id": "x", "text": "t"}' + end)
+    (found,) = corpus.job().read().rejected
+    assert found.reason.startswith("not valid JSON: trailing characters")
