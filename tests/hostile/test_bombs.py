@@ -56,25 +56,16 @@ def packed(path: Path, size: int) -> Path:
 
 
 @pytest.mark.hostile
+@pytest.mark.parametrize("before", [LINE, b""])
 def test_a_line_of_a_hundred_megabytes_is_set_aside_unread(
-    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, before: bytes
 ) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
-        file.writelines(blocks(100 * MIB))
-    ending = measured(forks.defuse(path), ordinary, tally)
-    assert (ending.rows_written, ending.rows_quarantined) == (2, 1)
-
-
-@pytest.mark.hostile
-def test_a_first_line_of_a_hundred_megabytes_is_set_aside_unread(
-    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally
-) -> None:
-    path = tmp_path / "a.jsonl"
-    with path.open("wb") as file:
+        file.write(before)
         file.writelines(block.removeprefix(LINE) for block in blocks(100 * MIB))
     ending = measured(forks.defuse(path), ordinary, tally)
-    assert (ending.rows_written, ending.rows_quarantined) == (1, 1)
+    assert (ending.rows_written, ending.rows_quarantined) == (1 + bool(before), 1)
 
 
 @pytest.mark.hostile

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedmill.base.config import RunConfig
-from embedmill.base.errors import ConfigError, InputError
-from embedmill.source.compression import COMPRESSIONS
+from embedmill.base.errors import ConfigError, InputError, Stopped
+from embedmill.base.signals import StopSignals
+from embedmill.source.compression import COMPRESSIONS, Members
 from embedmill.source.stream import ByteStream, translated
 from tests.support.corpora import Corpus, packed
 
@@ -243,3 +246,24 @@ def test_a_value_for_which_there_is_no_memory_names_the_file(corpus: Corpus) -> 
 def test_a_seek_past_the_end_of_a_packed_file_is_an_error(corpus: Corpus) -> None:
     with opened(corpus.write("a.jsonl.gz", DATA)) as stream, pytest.raises(InputError, match="changed"):
         stream.seek(len(DATA) + 1)
+
+
+def test_a_stop_among_members_without_content_does_not_wait_for_the_last(corpus: Corpus) -> None:
+    path = corpus.folder / "a.jsonl.bz2"
+    path.write_bytes(bz2.compress(b"") * 50)
+    made: list[object] = []
+
+    def make() -> bz2.BZ2Decompressor:
+        made.append(None)
+        if len(made) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return bz2.BZ2Decompressor()
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        StopSignals(lambda signum: Stopped(signum.name, signum=signum), signal.SIGINT)
+        with pytest.raises(Stopped), closing(Members(str(path), make)) as members:
+            members.read(100)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(made) == 3
