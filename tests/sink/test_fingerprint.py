@@ -39,7 +39,7 @@ OTHER_VALUES: dict[str, Any] = {
     "rows.duplicate_id": "keep",
     "rows.max_quarantined": 5,
     "limits.expansion": 5,
-    "limits.zstd_window_log": 31,
+    "limits.window_log": 31,
     "shard.rows": 100,
     "shard.text_bytes": 1000,
     "text.prompt": "query: ",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
+
+import pytest
 
 from embedmill.base.config import MIB
 from embedmill.source.digest import FILES_PER_TASK, WHOLE_BYTES, digest, digests
@@ -39,3 +42,9 @@ def test_digests_keep_the_order(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     paths = [(str(tmp_path / name), 4) for name in names]
     assert digests(paths) == [digest(path, size) for path, size in paths]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that can be opened and not read")
+def test_a_read_that_fails_names_the_file() -> None:
+    with pytest.raises(OSError, match="/proc/self/mem"):
+        digest("/proc/self/mem", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import lzma
 import signal
 import sys
 from collections.abc import Iterator
@@ -161,9 +162,19 @@ def test_a_large_window_of_zstd_names_the_option_that_allows_it(corpus: Corpus) 
     with zstd.open(path, "wb", options=options) as file:
         file.write(DATA)
         file.flush()
-    with pytest.raises(InputError, match=r"zstd window of 268,435,456 bytes.*zstd_window_log = 28, or"), opened(path):
+    with pytest.raises(InputError, match=r"zstd window of 268,435,456 bytes.*window_log = 28, or"), opened(path):
         pass
-    with opened(path, limits={"zstd_window_log": 28}) as stream:
+    with opened(path, limits={"window_log": 28}) as stream:
+        assert stream.read(10**6) == DATA
+
+
+def test_a_large_dictionary_of_xz_names_the_option_that_allows_it(corpus: Corpus) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 28}]
+    path = corpus.folder / "a.jsonl.xz"
+    path.write_bytes(lzma.compress(DATA, filters=filters))
+    with pytest.raises(InputError, match=r"xz dictionary.*limits.window_log = 27 allows.*`xz -9`"), opened(path):
+        pass
+    with opened(path, limits={"window_log": 28}) as stream:
         assert stream.read(10**6) == DATA
 
 

@@ -40,7 +40,7 @@ FREE = {
     "output.path",
     "rows.max_quarantined",
     "limits.expansion",
-    "limits.zstd_window_log",
+    "limits.window_log",
     "engine.provider",
     "engine.device",
     "engine.precision",

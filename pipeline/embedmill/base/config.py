@@ -205,9 +205,12 @@ class LimitsTable(Table, frozen=True):
         PositiveInt,
         about("A packed file that expands to over 1 GiB, and to more than this many times its size, is refused."),
     ] = 2000
-    zstd_window_log: Annotated[
+    window_log: Annotated[
         Annotated[int, Meta(ge=10, le=31)],
-        about("A .zst file with a larger window is refused: 27 (128 MiB of memory) is what `zstd --long` writes."),
+        about(
+            "A .zst file with a larger window is refused, and a .xz file with a larger dictionary: 27 (128 MiB of"
+            " memory) is what `zstd --long` writes, 26 what `xz -9` does."
+        ),
     ] = 27
 
 

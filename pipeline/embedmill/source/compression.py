@@ -25,6 +25,8 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 _BLOCK_BYTES = 1 << 18
 _LARGEST_WINDOW_LOG = 31
+# What xz takes besides its dictionary.
+_XZ_STATE_BYTES = 1 << 20
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _MAGIC = {
     "gzip": [b"\x1f\x8b"],
@@ -41,7 +43,7 @@ def split_ending(name: str) -> tuple[str, str]:
     return (PurePath(path.stem).suffix, path.suffix) if path.suffix in COMPRESSIONS else (path.suffix, "")
 
 
-def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
+def open_compressed(file: InputFile, window_log: int) -> Any:
     """Open a file as a binary file, decompressed.
 
     Files of several members, and zeros after the last one, are read. Raises InputError for one without any byte.
@@ -52,11 +54,11 @@ def open_compressed(file: InputFile, zstd_window_log: int) -> Any:
         head = raw.read(4)
     if not any(head.startswith(magic) for magic in _MAGIC[file.compression]):
         raise InputError(f"{file.path}: holds no {file.compression} data; let its name end as its content is")
-    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: zstd_window_log}
+    window: dict[int, int] = {zstd.DecompressionParameter.window_log_max: window_log}
     makers: dict[str, Callable[[], Any]] = {
         "gzip": _GzipDecompressor,
         "bzip2": bz2.BZ2Decompressor,
-        "xz": lzma.LZMADecompressor,
+        "xz": partial(lzma.LZMADecompressor, memlimit=(1 << window_log) + _XZ_STATE_BYTES),
         "zstd": partial(zstd.ZstdDecompressor, options=window),
     }
     return Members(file.path, makers[file.compression])
@@ -127,18 +129,24 @@ class Members:
         self._file.close()
 
 
-def refuse_window(file: InputFile, zstd_window_log: int) -> None:
-    """Raise InputError for a larger window of zstd."""
+def refuse_window(file: InputFile, window_log: int, problem: str) -> None:
+    """Raise InputError where `problem` comes from a larger window."""
+    if "Memory usage limit" in problem:
+        raise InputError(
+            f"{file.path}: its xz dictionary takes more memory than the {1 << window_log:,} bytes that"
+            f" limits.window_log = {window_log} allows; raise that (up to {_LARGEST_WINDOW_LOG}), or compress the file"
+            " again with `xz -9` or less"
+        )
     with Path(file.path).open("rb") as opened:
         header = opened.read(18)
     window = _window_bytes(header) if header.startswith(_ZSTD_MAGIC) else 0
-    if window <= 1 << zstd_window_log:
+    if window <= 1 << window_log:
         return
     needed = (window - 1).bit_length()
-    allow = f"allow it with limits.zstd_window_log = {needed}, or " if needed <= _LARGEST_WINDOW_LOG else ""
+    allow = f"allow it with limits.window_log = {needed}, or " if needed <= _LARGEST_WINDOW_LOG else ""
     raise InputError(
-        f"{file.path}: its zstd window of {window:,} bytes takes as much memory, and limits.zstd_window_log ="
-        f" {zstd_window_log} allows {1 << zstd_window_log:,}; {allow}compress it again with `zstd --long=27`"
+        f"{file.path}: its zstd window of {window:,} bytes takes as much memory, and limits.window_log ="
+        f" {window_log} allows {1 << window_log:,}; {allow}compress it again with `zstd --long=27`"
     )
 
 

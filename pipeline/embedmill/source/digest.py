@@ -26,13 +26,18 @@ def digest(path: str, size_bytes: int) -> str:
 
     Files above 64 MiB are sampled: size and 64 evenly spaced blocks of 1 MiB, first and last included. Raises OSError.
     """
-    with io.FileIO(path) as file:
-        if size_bytes > WHOLE_BYTES:
-            return f"sampled-sha256:{_sampled(file, size_bytes)}"
-        whole = hashlib.sha256()
-        while block := file.read(MIB):
-            whole.update(block)
-        return f"sha256:{whole.hexdigest()}"
+    try:
+        with io.FileIO(path) as file:
+            if size_bytes > WHOLE_BYTES:
+                return f"sampled-sha256:{_sampled(file, size_bytes)}"
+            whole = hashlib.sha256()
+            while block := file.read(MIB):
+                whole.update(block)
+            return f"sha256:{whole.hexdigest()}"
+    except OSError as error:
+        # A failed read names no file.
+        error.filename = path
+        raise
 
 
 def digests(files: Sequence[tuple[str, int]]) -> list[str]:

@@ -25,6 +25,8 @@ UNKNOWN = sys.maxsize
 ALWAYS_BYTES = 1024 * MIB
 _HEAD_BYTES = 64
 _DEFAULT_LIMITS = LimitsTable()
+# What pyarrow says of intact files: dictionaries that differ over row groups, null lists of a fixed length.
+_NOT_READ = re.compile(r"Dictionary mismatch|all lists to be of size|spanned by list offsets")
 
 _FOREIGN = (
     (rb"\x1f\x8b", "gzip data", "let its name end in .gz"),
@@ -110,7 +112,7 @@ class ByteStream:
         with translated(self._file, self._limits):
             require_unchanged(self._file)
             if self._file.compression:
-                self._raw = open_compressed(self._file, self._limits.zstd_window_log)
+                self._raw = open_compressed(self._file, self._limits.window_log)
             else:
                 # Unbuffered: reads are of whole blocks, and a buffer would copy each.
                 self._raw = io.FileIO(self._file.path)
@@ -144,7 +146,7 @@ def translated(file: InputFile, limits: LimitsTable = _DEFAULT_LIMITS) -> Iterat
         ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError, *DAMAGE) as error:
         if isinstance(error, DAMAGE):
-            refuse_window(file, limits.zstd_window_log)
+            refuse_window(file, limits.window_log, str(error))
         raise InputError(f"{file.path}: {_cause(error, file)}") from error
 
 
@@ -154,7 +156,7 @@ def _cause(error: Exception, file: InputFile) -> str:
     problem = str(error).partition("\n")[0].rstrip(".")
     if "crypt" in problem:
         return f"is encrypted ({problem}); decrypt it first"
-    if isinstance(error, pa.ArrowNotImplementedError) or "Dictionary mismatch" in problem:
+    if isinstance(error, pa.ArrowNotImplementedError) or _NOT_READ.search(problem):
         return f"uses a feature of {kind} that is not read ({problem}); write it anew without that"
     return f"truncated or damaged ({kind}): {problem}; replace the file or leave it out"
 

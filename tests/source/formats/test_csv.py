@@ -94,6 +94,13 @@ def test_a_quote_that_is_never_closed_spoils_one_row_that_is_named(corpus: Corpu
     assert reasons(found) == [(2, f"a quote that opens in this row is never closed; {UNQUOTED}")]
 
 
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_an_escape_at_the_end_of_a_file_is_told_as_that(corpus: Corpus, quote: str) -> None:
+    found = read(corpus, "id,text\n1,a\n2,b\\", input={"csv_quote": quote, "csv_escape": "\\"})
+    assert found.ids == ["1"]
+    assert reasons(found) == [(2, "an escape at the end of the row has nothing to escape")]
+
+
 def test_an_open_quote_before_a_long_rest_of_the_file_is_one_row_that_is_not_held(corpus: Corpus) -> None:
     found = read(corpus, 'id,text\n1,a\n2,"b\n' + "3,c\n" * 1000, limits={"record_bytes": 1000})
     assert found.ids == ["1"]

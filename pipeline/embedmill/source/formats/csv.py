@@ -87,7 +87,7 @@ class CsvParser(Parser[Fields]):
         except UnicodeDecodeError as error:
             raise RowError("malformed", not_decoded(self._encoding, error.start + 1, "row")) from error
         except csv.Error as error:
-            raise RowError("malformed", _broken(str(error), self._dialect)) from error
+            raise RowError("malformed", _broken(str(error), record, self._dialect)) from error
         if len(fields) != self._width:
             whole = "the header" if self._config.input.csv_header else "the first row"
             raise RowError("malformed", f"the row has {len(fields)} fields; {whole} has {self._width}")
@@ -113,11 +113,11 @@ class CsvParser(Parser[Fields]):
         return [_cell(fields[at], name, read, expected) for at, name, read, expected in self._readers]
 
 
-def _broken(problem: str, dialect: Dialect) -> str:
+def _broken(problem: str, record: bytes, dialect: Dialect) -> str:
     """Describe a csv.Error."""
     none = "if the file does not quote its fields, set input.csv_quote to an empty string"
     if "unexpected end" in problem:
-        if not dialect.quote:
+        if dialect.escape and record.rstrip(b"\r\n").endswith(dialect.escape.encode()):
             return "an escape at the end of the row has nothing to escape"
         return f"a quote that opens in this row is never closed; {none}"
     if "new-line character" in problem:
