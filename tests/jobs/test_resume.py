@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -70,17 +71,35 @@ def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Job:
 
 
 @contextmanager
-def writing(job: Job, output: Path) -> Iterator[Popen[str]]:
-    """A run in another process, with a few shards committed and more to come."""
-    process = start(job.words(output))
+def held(job: Job, output: Path) -> Iterator[Popen[str]]:
+    """A run in another process, held by SIGSTOP with a few shards committed and more to come."""
+    while (process := _stopped(job, output)) is None:
+        # It was done before it could be held, as may happen where much else runs.
+        shutil.rmtree(output)
     try:
-        while len(list((output / LEDGER).glob("[0-9]*.json"))) < 3:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.002)
         yield process
     finally:
         process.kill()
         finish(process)
+
+
+def _stopped(job: Job, output: Path) -> Popen[str] | None:
+    process = start(job.words(output))
+    while process.poll() is None and _committed(output) < 3:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGSTOP)
+    if process.returncode is None:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if _committed(output) < 32:
+            return process
+        process.kill()
+    code, *told = finish(process)
+    assert code in (0, -signal.SIGKILL), told
+    return None
+
+
+def _committed(output: Path) -> int:
+    return len(list((output / LEDGER).glob("[0-9]*.json")))
 
 
 def test_a_run_killed_at_random_instants_ends_as_if_it_had_not_been(job: Job, tmp_path: Path) -> None:
@@ -99,8 +118,9 @@ def test_a_signal_stops_a_run_in_seconds_with_everything_committed_kept(
     job: Job, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
     output = tmp_path / "out"
-    with writing(job, output) as process:
+    with held(job, output) as process:
         process.send_signal(sent)
+        process.send_signal(signal.SIGCONT)
         asked = time.monotonic()
         found, _, errors = finish(process)
         assert time.monotonic() - asked < 10
@@ -116,8 +136,8 @@ def test_a_signal_stops_a_run_in_seconds_with_everything_committed_kept(
 
 
 def test_a_second_signal_does_not_break_the_stop(job: Job, tmp_path: Path) -> None:
-    with writing(job, tmp_path / "out") as process:
-        for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+    with held(job, tmp_path / "out") as process:
+        for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
             process.send_signal(sent)
         code, _, errors = finish(process)
     assert code in (130, 143), "signals that are pending together come in any order"
@@ -163,15 +183,12 @@ def test_a_signal_during_a_native_import_is_still_a_stop(
     assert capsys.readouterr().err.splitlines()[-1].startswith("Stopped: stopped by SIGTERM")
 
 
-def test_a_second_run_is_refused_at_once_while_one_writes(
+def test_a_second_run_is_refused_and_does_not_wait_while_one_writes(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    with writing(job, output) as owner:
-        owner.send_signal(signal.SIGSTOP)
-        asked = time.monotonic()
+    with held(job, output) as owner:
         assert embedmill(*job.words(output)) == 6
-        assert time.monotonic() - asked < 1
         refused = capsys.readouterr().err
         owner.send_signal(signal.SIGCONT)
         assert finish(owner)[0] == 0
@@ -181,7 +198,7 @@ def test_a_second_run_is_refused_at_once_while_one_writes(
 
 
 def test_a_killed_owner_leaves_no_lock(job: Job, tmp_path: Path) -> None:
-    with writing(job, tmp_path / "out") as owner:
+    with held(job, tmp_path / "out") as owner:
         owner.kill()
         owner.wait()
         job.finish(tmp_path / "out")
@@ -189,7 +206,7 @@ def test_a_killed_owner_leaves_no_lock(job: Job, tmp_path: Path) -> None:
 
 def test_a_resumed_run_reads_only_the_rest(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
-    with writing(job, output) as process:
+    with held(job, output) as process:
         process.kill()
         process.wait()
     committed = 50 * len(list(read_entries(output)))
