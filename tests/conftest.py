@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import settings
@@ -28,6 +29,33 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     os.chdir(before)
     assert sorted(folder.iterdir()) == []
+
+
+class Tell(Protocol):
+    """Prints a line, and counts by what was counted, when all tests are done."""
+
+    def __call__(self, title: str, counts: Mapping[str, int] = ...) -> None: ...
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """What a test found out; its report carries it to the process that prints."""
+
+    def tell(title: str, counts: Mapping[str, int] | None = None) -> None:
+        lines = [f"  {count:6,} {what}" for what, count in sorted((counts or {}).items())]
+        request.node.user_properties.append(("told", "\n".join([title, *lines])))
+
+    return tell
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    ends = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    told = [text for report in ends for name, text in report.user_properties if name == "told"]
+    if told:
+        terminalreporter.section("counted")
+    for text in sorted(told):
+        terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")

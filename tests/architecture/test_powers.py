@@ -121,7 +121,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "os.access": ("base/home.py", "engine/machine/"),
     "os.R_OK": ("base/home.py", "engine/machine/"),
     "os.W_OK": ("base/home.py", "engine/machine/"),
-    "stat": ("base/home.py", "source/"),
+    "stat": ("base/home.py", "base/files/", "source/"),
     "glob": ("source/", "model/fetch.py"),
     "fnmatch": ("source/",),
     "io": ("base/streams.py", "source/"),

@@ -18,6 +18,7 @@ import pytest
 
 from embedmill.sink.folder import LEDGER, MANIFEST
 from embedmill.sink.verify import verify
+from tests.conftest import Tell
 from tests.crash.failpoints import AT_ONCE, at_once
 from tests.support.jobs import (
     files_of,
@@ -121,7 +122,7 @@ def job(place: Path, tiny_model: Path) -> Job:
     return Job(place / "crash", tiny_model)
 
 
-def test_thirty_kills_change_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thirty_kills_change_nothing(job: Job, tell: Tell) -> None:
     """Even trials begin a run, odd ones go on with the half; every tenth is killed again while it resumes.
 
     The instants are spread evenly over the life of a run; a run that ends before its kill is run again.
@@ -152,11 +153,11 @@ def test_thirty_kills_change_nothing(job: Job, capsys: pytest.CaptureFixture[str
         return stages
 
     stages = Counter(stage for found in at_once(survived, range(KILLS)) for stage in found)
-    report(capsys, f"{KILLS} kills of runs that take {job.life_s[False]:.1f} s, seed {SEED}", stages)
+    tell(f"{KILLS} kills of runs that take {job.life_s[False]:.1f} s, seed {SEED}", stages)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="waits for the handlers by /proc")
-def test_runs_stopped_by_a_signal_change_nothing(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_stopped_by_a_signal_change_nothing(job: Job, tell: Tell) -> None:
     """SIGINT and SIGTERM at instants spread over the life of a run; every third is then finished."""
 
     def stopped(trial: int) -> tuple[str, float]:
@@ -185,7 +186,7 @@ def test_runs_stopped_by_a_signal_change_nothing(job: Job, capsys: pytest.Captur
     slowest_s = max(took_s for _, took_s in found)
     assert slowest_s < 10
     codes = Counter(code for code, _ in found)
-    report(capsys, f"{SIGNALS} signals, seed {SEED}, the slowest stop took {slowest_s:.2f} s", codes)
+    tell(f"{SIGNALS} signals, seed {SEED}, the slowest stop took {slowest_s:.2f} s", codes)
 
 
 def wait_for_handlers(process: int) -> None:
@@ -195,9 +196,3 @@ def wait_for_handlers(process: int) -> None:
         time.sleep(0.002)
         [line] = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
         caught = int(line, 16)
-
-
-def report(capsys: pytest.CaptureFixture[str], title: str, counts: Counter[str]) -> None:
-    """Counts on the terminal, though the test passes."""
-    with capsys.disabled():
-        print(f"\n{title}:", *(f"\n  {count:3} {what}" for what, count in sorted(counts.items())))

@@ -27,7 +27,7 @@ from embedmill.model.bundle import Bundle, check_files
 from embedmill.report.run import RunResult
 from embedmill.sink.verify import verify
 from tests.base.process.test_worker import children
-from tests.crash.trials import show
+from tests.conftest import Tell
 from tests.support.jobs import make_config, make_rows, parts_of, tiny_bundle, write_jsonl
 from tests.support.works import CPU, with_ort
 
@@ -107,7 +107,7 @@ def test_a_process_of_sessions_that_ends_or_hangs_is_followed_by_another(
     place: Path,
     tiny_model: Path,
     undisturbed: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
     signum: int,
     times: int,
     timeout_s: float,
@@ -129,7 +129,7 @@ def test_a_process_of_sessions_that_ends_or_hangs_is_followed_by_another(
             instant *= 0.7
         assert losses == [why]
         counts["lost in the middle of a run, and followed by another"] += 1
-    show(capsys, f"{times} processes of sessions get {signal.Signals(signum).name}, seed {SEED}", counts)
+    tell(f"{times} processes of sessions get {signal.Signals(signum).name}, seed {SEED}", counts)
 
 
 @pytest.mark.crash

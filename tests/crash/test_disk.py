@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
 from tests.crash.failpoints import AT_ONCE, Failpoints, at_once
-from tests.crash.trials import Trials, committed_are_whole, show
+from tests.crash.trials import Trials, committed_are_whole
 from tests.crash.watch import Call, Fault, read_trace
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="forks")]
@@ -55,7 +56,7 @@ def twenty(place: Path, tiny_model: Path, failpoints: Failpoints) -> Trials:
 
 
 def test_a_disk_that_is_full_at_any_level_is_told_and_the_run_goes_on_when_it_is_not(
-    twenty: Trials, disks: Disks, capsys: pytest.CaptureFixture[str]
+    twenty: Trials, disks: Disks, tell: Tell
 ) -> None:
     """From no page free to nearly as many as an output needs: tmpfs counts by and by, so that the last few may do."""
     disk = disks.get()
@@ -77,7 +78,7 @@ def test_a_disk_that_is_full_at_any_level_is_told_and_the_run_goes_on_when_it_is
         return f"exit code {ending.code} with {kept:2} shards committed"
 
     found = Counter(at_once(ended, range(LEVELS)))
-    show(capsys, f"{LEVELS} levels of a full disk, an output needs {needed} pages", found)
+    tell(f"{LEVELS} levels of a full disk, an output needs {needed} pages", found)
 
 
 def pages_needed(trials: Trials, disk: Path) -> int:
@@ -96,7 +97,7 @@ def pages_needed(trials: Trials, disk: Path) -> int:
 
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "from then on"])
 def test_an_error_of_any_call_is_told_and_the_run_goes_on_when_there_is_none(
-    five: Trials, capsys: pytest.CaptureFixture[str], forever: bool
+    five: Trials, tell: Tell, forever: bool
 ) -> None:
     """EIO at the n-th call of each kind, for every n; a write leaves its first half."""
     counts = Counter(call.name for call in read_trace(five.trace))
@@ -116,7 +117,7 @@ def test_an_error_of_any_call_is_told_and_the_run_goes_on_when_there_is_none(
         return f"{name}: exit code 6, then equal"
 
     found = Counter(at_once(ended, cases))
-    show(capsys, "EIO at every call" if not forever else "EIO from every third call on", found)
+    tell("EIO at every call" if not forever else "EIO from every third call on", found)
 
 
 def assert_no_sync_is_retried(calls: list[Call], place: str) -> None:

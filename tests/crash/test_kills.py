@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
 from tests.crash.failpoints import at_once
 from tests.crash.steps import ITEM_STEPS, items_of, points_of
-from tests.crash.trials import Trials, show
+from tests.crash.trials import Trials
 from tests.crash.watch import read_trace
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="forks")]
@@ -21,7 +22,7 @@ SEED = 20240607
 KILLS = int(os.environ.get("EMBEDMILL_KILLS", "200"))
 
 
-def test_kills_at_random_instants_change_nothing(twelve: Trials, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_at_random_instants_change_nothing(twelve: Trials, tell: Tell) -> None:
     """The instants are spread evenly over the life of a run; one in ten is killed again while it resumes."""
 
     def survived(trial: int) -> list[str]:
@@ -34,7 +35,7 @@ def test_kills_at_random_instants_change_nothing(twelve: Trials, capsys: pytest.
         return stages
 
     stages = Counter(stage for found in at_once(survived, range(KILLS)) for stage in found)
-    show(capsys, f"{KILLS} kills of runs that take {twelve.life_s:.2f} s, seed {SEED}", stages)
+    tell(f"{KILLS} kills of runs that take {twelve.life_s:.2f} s, seed {SEED}", stages)
 
 
 def kill(trials: Trials, output: Path, share: float) -> str:
@@ -76,7 +77,7 @@ def stage_of(output: Path, before: int, shards: int) -> str:
 
 
 def test_a_kill_at_every_step_of_the_first_a_middle_and_the_last_shard_changes_nothing(
-    five: Trials, capsys: pytest.CaptureFixture[str]
+    five: Trials, tell: Tell
 ) -> None:
     """Each step by its name; one in ten is killed again at a step of its resume."""
     points = points_of(read_trace(five.trace))
@@ -94,15 +95,13 @@ def test_a_kill_at_every_step_of_the_first_a_middle_and_the_last_shard_changes_n
         five.ends_equal(output, place)
         return done
 
-    table(
-        capsys, items_of(five.shards), Counter(kill for done in at_once(survived, range(len(cases))) for kill in done)
-    )
+    trials = Counter(kill for done in at_once(survived, range(len(cases))) for kill in done)
+    tell(table(items_of(five.shards), trials))
 
 
-def table(capsys: pytest.CaptureFixture[str], items: list[str], trials: Counter[tuple[str, str]]) -> None:
-    """Items by steps, on the terminal."""
+def table(items: list[str], trials: Counter[tuple[str, str]]) -> str:
+    """Items by steps."""
     steps = (*ITEM_STEPS, "killed again")
-    with capsys.disabled():
-        print(f"\n{sum(trials.values())} kills at named steps:\n  {'':26}", *(f"{step:>14}" for step in steps))
-        for item in items:
-            print(f"  {item:26}", *(f"{trials[item, step]:14}" for step in steps))
+    lines = [f"{item:26}" + "".join(f"{trials[item, step]:15}" for step in steps) for item in items]
+    head = f"{'':26}" + "".join(f"{step:>15}" for step in steps)
+    return "\n  ".join([f"{sum(trials.values())} kills at named steps:", head, *lines])

@@ -8,9 +8,10 @@ from collections import Counter
 
 import pytest
 
+from tests.conftest import Tell
 from tests.crash.failpoints import Ending, at_once
 from tests.crash.steps import points_of
-from tests.crash.trials import Trials, show
+from tests.crash.trials import Trials
 from tests.crash.watch import read_trace
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="forks")]
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.skipif(os.name == "nt", reason="for
 
 @pytest.mark.parametrize(("groups", "runs"), [(50, 2), (20, 8)])
 def test_one_run_owns_an_output_and_the_others_are_refused_within_a_second(
-    five: Trials, capsys: pytest.CaptureFixture[str], groups: int, runs: int
+    five: Trials, tell: Tell, groups: int, runs: int
 ) -> None:
     """The owner stops at a point of its shards until the others have ended; then every other one is killed."""
     points = points_of(read_trace(five.trace))
@@ -45,7 +46,7 @@ def test_one_run_owns_an_output_and_the_others_are_refused_within_a_second(
     owners = [ending for endings in found for ending in endings if ending.stopped]
     ends = Counter(f"owner {'killed' if owner.code else 'ended well'}, {runs - 1} refused" for owner in owners)
     assert slowest_s < 1
-    show(capsys, f"{groups} groups of {runs} runs, the slowest refusal took {slowest_s * 1000:.0f} ms", ends)
+    tell(f"{groups} groups of {runs} runs, the slowest refusal took {slowest_s * 1000:.0f} ms", ends)
 
 
 def test_a_refused_run_says_so_in_one_sentence_and_changes_nothing(five: Trials) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from embedmill.sink.folder import read_job
+from tests.conftest import Tell
 from tests.crash.failpoints import at_once
 from tests.crash.power import Disk, Tree, below, inside
 from tests.crash.steps import ITEM_STEPS, items_of, points_of
-from tests.crash.trials import Trials, committed_are_whole, show
+from tests.crash.trials import Trials, committed_are_whole
 from tests.crash.watch import read_trace
 
 pytestmark = [pytest.mark.crash, pytest.mark.skipif(sys.platform != "linux", reason="forks, and asks /proc for paths")]
@@ -46,9 +47,7 @@ def test_every_byte_of_an_output_is_in_the_record_of_the_calls(five: Trials) -> 
     assert below(disk.tree(), "undisturbed") == content_of(five.undisturbed)
 
 
-def test_a_power_loss_after_any_call_tears_nothing_and_the_run_is_finished(
-    five: Trials, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_power_loss_after_any_call_tears_nothing_and_the_run_is_finished(five: Trials, tell: Tell) -> None:
     disk, states = Disk(str(five.folder)), dict[str, tuple[str, Tree]]()
     kinds: Counter[str] = Counter()
     calls = inside(read_trace(five.trace), str(five.folder))
@@ -69,12 +68,10 @@ def test_a_power_loss_after_any_call_tears_nothing_and_the_run_is_finished(
         return f"of them unlike, resumed: with {committed} shards committed"
 
     kinds.update(at_once(resumed, states))
-    show(capsys, f"power lost after each of {len(calls)} calls", kinds)
+    tell(f"power lost after each of {len(calls)} calls", kinds)
 
 
-def test_what_a_run_leaves_is_safe_when_it_ends_though_one_before_it_was_killed(
-    five: Trials, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_run_leaves_is_safe_when_it_ends_though_one_before_it_was_killed(five: Trials, tell: Tell) -> None:
     """The one before may have been killed between giving a name and syncing its folder. `_tmp` may come back."""
     points = points_of(read_trace(five.trace))
     kills = {f"{item}, {step}": points[item, step] for item in items_of(five.shards) for step in ITEM_STEPS}
@@ -96,4 +93,4 @@ def test_what_a_run_leaves_is_safe_when_it_ends_though_one_before_it_was_killed(
         shutil.rmtree(left)
 
     at_once(lost, kills)
-    show(capsys, "power lost after the end of a resumed run", {"kills of the run before it": len(kills)})
+    tell("power lost after the end of a resumed run", {"kills of the run before it": len(kills)})

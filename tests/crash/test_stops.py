@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import Tell
 from tests.crash.failpoints import at_once
 from tests.crash.test_crash import wait_for_handlers
-from tests.crash.trials import show
 from tests.support.jobs import finish, make_config, make_rows, start, tiny_bundle, words_of, write_jsonl
 
 pytestmark = [
@@ -54,7 +54,7 @@ def test_a_command_stops_within_seconds_of_a_signal_at_any_instant(
     empty_home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
     name: str,
 ) -> None:
     scratch = tmp_path / "tmp"
@@ -97,4 +97,4 @@ def test_a_command_stops_within_seconds_of_a_signal_at_any_instant(
     assert list(scratch.glob("embedmill-*")) == []
     assert list(empty_home.glob(".new-*")) == []
     title = f"{len(taken)} of {STOPS} signals to `{name}` ({life:.1f} s), seed {SEED}: the slowest stop took"
-    show(capsys, f"{title} {taken[-1]:.2f} s, the median {taken[len(taken) // 2]:.2f} s", {})
+    tell(f"{title} {taken[-1]:.2f} s, the median {taken[len(taken) // 2]:.2f} s", {})

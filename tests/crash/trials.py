@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from embedmill.sink.folder import read_entries
 from embedmill.sink.verify import verify
@@ -102,9 +99,3 @@ def committed_are_whole(output: Path, place: str) -> int:
     parts = parts_of(output)
     assert [entry.file for entry in entries if parts.get(entry.file) != entry.sha256] == [], place
     return len(entries)
-
-
-def show(capsys: pytest.CaptureFixture[str], title: str, counts: Mapping[str, int]) -> None:
-    """Counts on the terminal, though the test passes."""
-    with capsys.disabled():
-        print(f"\n{title}:", *(f"\n  {count:4} {what}" for what, count in sorted(Counter(counts).items())))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Tell
 from tests.hostile.command import Cli
 from tests.hostile.forks import Forks
-
-COUNTED = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -32,17 +31,9 @@ class Tally(Counter[str]):
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+def tally(request: pytest.FixtureRequest, tell: Tell) -> Iterator[Tally]:
     """Counts that are printed when all tests are done."""
     tally = Tally()
     tally.name = request.node.name
     yield tally
-    ended = ", ".join(f"{count:,} {ending}" for ending, count in sorted(tally.items()))
-    request.config.stash.setdefault(COUNTED, []).append(f"{tally.name}: {ended}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(COUNTED, []):
-        terminalreporter.section("hostile input, counted")
-        for line in lines:
-            terminalreporter.write_line(line)
+    tell(tally.name, tally)

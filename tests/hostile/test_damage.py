@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedmill.base.errors import Corrupt
+from embedmill.base.records import SetAside
 from embedmill.jobs.run import run
 from embedmill.sink.folder import read_entries
+from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
 from tests.hostile.conftest import Tally
 from tests.hostile.forks import Ending, Forks
-from tests.support.jobs import make_config, make_rows, read_output
+from tests.support.jobs import make_config, make_rows, read_output, write_jsonl
+from tests.support.tunings import TUNING
 
 SEED = 5
 CARRY: dict[str, Any] = {"carry": ["number"]}
@@ -142,17 +147,49 @@ def test_a_footer_that_contradicts_its_size_statistics_does_not_end_the_process(
     assert "histogram" in ending.words
 
 
+FLIPS = 5000
+
+
 @pytest.mark.hostile
-def test_every_flipped_bit_of_an_output_is_found(tmp_path: Path, tiny_model: Path, tally: Tally) -> None:
-    source = written(tmp_path, "zstd", checksums=True)
-    output = tmp_path / "out"
-    run(make_config(tiny_model, source, output, shard={"rows": 100}, columns=CARRY), quiet=True)
-    parts = sorted(output.glob("*.parquet"))
-    for seed, part in enumerate(parts):
-        data = part.read_bytes()
-        for damaged in flips(data, 100, SEED + seed):
-            part.write_bytes(damaged)
-            found = [problem for problem in verify(output).problems if part.name in problem]
-            tally["found" if found else "missed"] += 1
-        part.write_bytes(data)
-    assert tally == {"found": 400}
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+def test_every_flipped_bit_of_an_output_is_found(
+    tmp_path: Path, tiny_model: Path, tally: Tally, finished: bool
+) -> None:
+    output = an_output(tmp_path, tiny_model, finished=finished)
+    files = [path for path in sorted(output.rglob("*")) if path.is_file() and path.stat().st_size]
+    sizes, draw = [path.stat().st_size for path in files], random.Random(SEED + finished)
+    assert verify(output).problems == []
+    # Each file in turn, and by turns anywhere in all of them.
+    for number in range(FLIPS):
+        path = files[number // 2 % len(files)] if number % 2 else draw.choices(files, sizes)[0]
+        data = path.read_bytes()
+        path.write_bytes(flipped(data, draw.randrange(8 * len(data))))
+        tally["found" if problems_of(output) else f"missed in {path.name}"] += 1
+        path.write_bytes(data)
+    assert tally == {"found": FLIPS}
+
+
+def an_output(folder: Path, model: Path, *, finished: bool) -> Path:
+    """All files that an output may have: of a run that ended, or of one that died twice in its last shard."""
+    rows = [{**row, "number": number} for number, row in enumerate(make_rows(25))]
+    rows[3]["text"] = None
+    source, output = write_jsonl(folder / "a.jsonl", rows), folder / "out"
+    tables = {"shard": {"rows": 10}, "columns": CARRY, "rows": {"max_quarantined": 1}}
+    run(make_config(model, source, output, **tables), quiet=True)
+    if not finished:
+        for name in ("_manifest.json", "_report.html", "part-00002.parquet", "_ledger/00002.json"):
+            (output / name).unlink()
+    with Ledger(output) as ledger:
+        ledger.write_tuning(TUNING)
+        ledger.set_aside([SetAside(file=0, row=24, reason="it ended the process")])
+        if not finished:
+            with suppress(MemoryError), ledger.attempt(ledger.pending()[0]):
+                raise MemoryError
+    return output
+
+
+def problems_of(output: Path) -> list[str]:
+    try:
+        return verify(output).problems
+    except Corrupt as error:
+        return [str(error)]

@@ -204,6 +204,25 @@ def test_a_killed_owner_leaves_no_lock(job: Job, tmp_path: Path) -> None:
         job.finish(tmp_path / "out")
 
 
+def test_a_verification_beside_a_run_checks_what_is_committed(job: Job, tmp_path: Path) -> None:
+    with held(job, tmp_path / "out"):
+        found = verify(tmp_path / "out")
+    assert found.writing
+    assert found.problems == []
+    assert not found.complete
+
+
+def test_verifications_while_a_run_begins_writes_and_ends_find_no_problem(job: Job, tmp_path: Path) -> None:
+    output, problems = tmp_path / "out", []
+    process = start(job.words(output))
+    while process.poll() is None:
+        if (output / LEDGER / "job.json").exists():
+            problems += verify(output).problems
+    assert finish(process)[0] == 0
+    assert problems == []
+    assert verify(output).complete
+
+
 def test_a_resumed_run_reads_only_the_rest(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     with held(job, output) as process:

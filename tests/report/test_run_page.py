@@ -18,12 +18,13 @@ def manifest(**changes: Any) -> Manifest:
     values: dict[str, Any] = {
         "version": "0.1.0",
         "identity": "a" * 64,
+        "job": "c" * 64,
         "model": {"name": "tiny", "dim": 32},
         "fingerprint": {"shard.rows": 2048, "input.files": {"a.jsonl": "10 bytes, aa"}},
         "totals": Totals(
             shards=1, rows_read=1234, rows_written=1200, rows_quarantined=30, rows_skipped=4, vectors=1200
         ),
-        "shards": [ShardFile(file="part-00000.parquet", rows=1200, bytes=1 << 20, sha256="b" * 64)],
+        "shards": [ShardFile(file="part-00000.parquet", rows=1200, bytes=1 << 20, sha256="b" * 64, entry="e" * 64)],
         "environment": {"python": "3.11"},
         "stages": Stages(wall=10.0, prepare=1.0, compute=15.0, write=2.0, streams=2),
     }
@@ -146,7 +147,9 @@ def test_what_a_bad_row_says_is_shown_as_text() -> None:
 
 
 def test_a_page_of_many_shards_and_files_stays_readable() -> None:
-    shards = [ShardFile(file=f"part-{n:05d}.parquet", rows=1, bytes=1, sha256="b" * 64) for n in range(5000)]
+    shards = [
+        ShardFile(file=f"part-{n:05d}.parquet", rows=1, bytes=1, sha256="b" * 64, entry="e" * 64) for n in range(5000)
+    ]
     files = {f"{number}.jsonl": "10 bytes, aa" for number in range(5000)}
     page = html_report(manifest(shards=shards, fingerprint={"input.files": files}), [])
     assert len(page) < 500_000

@@ -112,14 +112,11 @@ class TestCommit:
 
 
 class TestResume:
-    @pytest.mark.parametrize(
-        "name", ["part-00007.parquet", "quarantine/part-00000.jsonl", "_tmp/half.tmp", "_tmp/folder/half.tmp"]
-    )
-    def test_what_a_killed_run_left_is_removed(self, tmp_path: Path, name: str) -> None:
+    def test_temporary_files_of_a_killed_run_are_removed(self, tmp_path: Path) -> None:
         write_output(tmp_path / "out")
         before = names(tmp_path / "out")
-        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "out" / name).touch()
+        (tmp_path / "out" / "_tmp").mkdir()
+        (tmp_path / "out" / "_tmp" / f"{'0a' * 16}.tmp").touch()
         with Ledger(tmp_path / "out"):
             pass
         assert names(tmp_path / "out") == before
@@ -147,19 +144,14 @@ class TestResume:
         assert len(there) == (3 if stopped_at == "after the entry" else 0)
         assert verify(tmp_path / "out").problems == []
 
-    def test_a_part_that_never_reached_the_ledger_is_made_again(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out", committed=1)
-        (tmp_path / "out" / "part-00001.parquet").write_bytes(make_part())
-        with Ledger(tmp_path / "out") as ledger:
-            assert not (tmp_path / "out" / "part-00001.parquet").exists()
+    def test_what_never_reached_the_ledger_is_made_again(self, tmp_path: Path) -> None:
+        output = write_output(tmp_path / "out", committed=1)
+        (output / "part-00001.parquet").write_bytes(make_part(ordinal=1))
+        (output / "quarantine").mkdir()
+        (output / "quarantine" / "part-00002.jsonl").write_bytes(msgspec.json.encode(make_rejected()[0]) + b"\n")
+        with Ledger(output) as ledger:
             assert [shard.ordinal for shard in ledger.pending()] == [1, 2]
-
-    def test_files_of_the_user_in_an_output_are_left_alone(self, tmp_path: Path) -> None:
-        write_output(tmp_path / "out")
-        (tmp_path / "out" / "notes.txt").write_text("mine")
-        with Ledger(tmp_path / "out"):
-            pass
-        assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+        assert names(output) == ["_ledger/00000.json", "_ledger/job.json", "_run.lock", "part-00000.parquet"]
 
     def test_a_committed_part_that_is_missing_is_corrupt(self, tmp_path: Path) -> None:
         write_output(tmp_path / "out")

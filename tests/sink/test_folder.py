@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedmill.base.errors import ConservationError, Corrupt
+from embedmill.base.files.sealed import seal
 from embedmill.base.records import Entry, Piece, Shard
 from embedmill.sink.folder import OutputJob, check_conservation, read_entries, read_manifest, total
 from embedmill.sink.ledger import Ledger
-from tests.support.outputs import make_entry, make_rejected, write_output
+from tests.support.outputs import make_entry, make_job, make_rejected, write_output
 
 
 def test_an_unreadable_manifest_is_corrupt(tmp_path: Path) -> None:
@@ -27,9 +28,20 @@ def test_an_unreadable_manifest_is_corrupt(tmp_path: Path) -> None:
 def test_entries_are_in_order_beyond_five_digits(tmp_path: Path) -> None:
     (tmp_path / "_ledger").mkdir()
     for ordinal in (100_000, 99_999):
-        entry = msgspec.json.encode(make_entry(ordinal))
-        (tmp_path / "_ledger" / f"{ordinal:05d}.json").write_bytes(entry)
+        (tmp_path / "_ledger" / f"{ordinal:06d}.json").write_bytes(seal(make_entry(ordinal))[1])
     assert [entry.ordinal for entry in read_entries(tmp_path)] == [99_999, 100_000]
+
+
+@pytest.mark.parametrize(
+    ("shards", "last"), [(1, "00000"), (100_000, "99999"), (100_001, "100000"), (10**6 + 1, "1000000")]
+)
+def test_names_sort_in_the_order_of_the_plan(shards: int, last: str) -> None:
+    job = make_job(1)
+    job = msgspec.structs.replace(job, shards=job.shards * shards)
+    assert job.part(shards - 1) == f"part-{last}.parquet"
+    ordinals = [0, 1, 9, shards // 2, shards - 2, shards - 1]
+    names = [job.part(ordinal) for ordinal in ordinals if 0 <= ordinal < shards]
+    assert len({len(name) for name in names}) == 1
 
 
 counts = st.integers(0, 2**40)
@@ -47,8 +59,8 @@ def sound_entries(draw: st.DrawFn) -> Entry:
     quarantined = draw(st.integers(0, rows))
     skipped = draw(st.integers(0, rows - quarantined))
     return Entry(
-        ordinal=draw(st.integers(0, 200_000)),
-        file=f"part-{draw(st.integers(0, 99_999)):05d}.parquet",
+        ordinal=0,
+        file="part-00000.parquet",
         pieces=parts,
         rows_read=rows,
         rows_written=rows - quarantined - skipped,
@@ -69,12 +81,12 @@ def sound_entries(draw: st.DrawFn) -> Entry:
 @given(entry=sound_entries(), data=st.binary(max_size=50), rejected=st.integers(0, 2))
 def test_an_entry_survives_the_way_to_the_disk_and_back(entry: Entry, data: bytes, rejected: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        shard = Shard(ordinal=entry.ordinal, pieces=entry.pieces)
+        shard = Shard(ordinal=0, pieces=entry.pieces)
         with Ledger(Path(folder) / "out") as ledger:
-            ledger.begin(OutputJob(fingerprint={}, files=[], shards=[shard]))
+            ledger.begin(OutputJob(fingerprint={"model.identity": entry.identity}, files=[], shards=[shard]))
             committed = ledger.commit(entry, memoryview(data), make_rejected(rejected))
         with Ledger(Path(folder) / "out") as ledger:
-            assert ledger.entries == {entry.ordinal: committed}
+            assert ledger.entries == {0: committed}
             assert ledger.pending() == []
 
 

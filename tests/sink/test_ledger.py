@@ -129,7 +129,7 @@ class TestFolder:
 
     def test_a_run_that_was_killed_before_its_job_was_written_does_not_block_the_folder(self, tmp_path: Path) -> None:
         with Ledger(tmp_path / "out"):
-            (tmp_path / "out" / "_tmp" / "half.tmp").touch()
+            (tmp_path / "out" / "_tmp" / f"{'0' * 32}.tmp").touch()
         with Ledger(tmp_path / "out") as ledger:
             assert ledger.job is None
         assert names(tmp_path / "out") == ["_run.lock"]
@@ -155,7 +155,7 @@ class TestJob:
         with Ledger(tmp_path / "out") as ledger:
             ledger.check_fingerprint(FINGERPRINT)
 
-    @pytest.mark.parametrize("field", FINGERPRINT)
+    @pytest.mark.parametrize("field", sorted(FINGERPRINT.keys() - {"input.files"}))
     def test_another_fingerprint_is_refused_by_the_field_that_differs(self, tmp_path: Path, field: str) -> None:
         write_output(tmp_path / "out")
         with Ledger(tmp_path / "out") as ledger, pytest.raises(FingerprintMismatch, match=field) as refused:

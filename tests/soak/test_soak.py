@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from embedmill.base.config import MIB
+from tests.conftest import Tell
 from tests.soak.sampled import Sample, Sampled, committed, cpu_per_shard, growth, part
 from tests.soak.trivial import write_corpus, write_trivial_model
 from tests.support.jobs import embedmill
@@ -62,19 +63,17 @@ def _home(empty_home: Path) -> None:
     """The model's bundle is built for this test."""
 
 
-def test_memory_and_open_files_are_flat_over_a_long_run(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_and_open_files_are_flat_over_a_long_run(job: Job, tell: Tell) -> None:
     output = job.folder / "long"
     with job.start(output, SHARD_ROWS) as run:
         last = run.watch()
         run.ends_well()
     assert_flat(run.samples, SHARD_ROWS)
     assert_whole(output)
-    show(capsys, run.samples, SHARD_ROWS, f"{ROWS / last.at_s:,.0f} rows/s")
+    show(tell, run.samples, SHARD_ROWS, f"{ROWS / last.at_s:,.0f} rows/s")
 
 
-def test_many_small_shards_take_no_longer_as_the_ledger_grows_and_a_resume_begins_at_once(
-    job: Job, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_many_small_shards_take_no_longer_as_the_ledger_grows_and_a_resume_begins_at_once(job: Job, tell: Tell) -> None:
     output, shards = job.folder / "small shards", ROWS // FEW_ROWS
     with job.start(output, FEW_ROWS) as killed:
         fresh = killed.watch(until=lambda sample: sample.shards > 0, every_s=0.05)
@@ -97,7 +96,7 @@ def test_many_small_shards_take_no_longer_as_the_ledger_grows_and_a_resume_begin
         f" {early * 1000:.2f} ms of processor per shard early, {late * 1000:.2f} ms late;"
         f" {(last.shards - begun.shards) * FEW_ROWS / (last.at_s - begun.at_s):,.0f} rows/s"
     )
-    show(capsys, resumed.samples, FEW_ROWS, said)
+    show(tell, resumed.samples, FEW_ROWS, said)
 
 
 def assert_flat(samples: Sequence[Sample], shard_rows: int) -> None:
@@ -131,14 +130,13 @@ def assert_whole(output: Path) -> None:
     assert found == (ROWS, ROWS, ROWS)
 
 
-def show(capsys: pytest.CaptureFixture[str], samples: Sequence[Sample], shard_rows: int, said: str) -> None:
-    """The figures on the terminal, though the test passes."""
+def show(tell: Tell, samples: Sequence[Sample], shard_rows: int, said: str) -> None:
+    """The figures, at the end."""
     held = settled(samples)
     files, threads = [sample.files for sample in held], [sample.threads for sample in held]
-    with capsys.disabled():
-        print(
-            f"\n{ROWS:,} rows in shards of {shard_rows}: {said}"
-            f"\n  resident memory {held[0].resident_bytes / MIB:.0f} to {held[-1].resident_bytes / MIB:.0f} MiB,"
-            f" {growth(held, shard_rows) * 100_000 / MIB:.2f} MiB more per 100,000 rows ({len(held)} samples)"
-            f"\n  {min(files)} to {max(files)} open files, {min(threads)} to {max(threads)} threads, no children"
-        )
+    tell(
+        f"{ROWS:,} rows in shards of {shard_rows}: {said}"
+        f"\n  resident memory {held[0].resident_bytes / MIB:.0f} to {held[-1].resident_bytes / MIB:.0f} MiB,"
+        f" {growth(held, shard_rows) * 100_000 / MIB:.2f} MiB more per 100,000 rows ({len(held)} samples)"
+        f"\n  {min(files)} to {max(files)} open files, {min(threads)} to {max(threads)} threads, no children"
+    )

@@ -16,7 +16,12 @@ from embedmill.sink.shard import shard_bytes, shard_table
 DIM = 4
 ROWS = 6
 IDENTITY = "1d" * 32
-FINGERPRINT = {"model.identity": IDENTITY, "columns.text": "text", "shard.rows": ROWS}
+FINGERPRINT = {
+    "model.identity": IDENTITY,
+    "columns.text": "text",
+    "shard.rows": ROWS,
+    "input.files": {"a.jsonl": "9 bytes, sha256:0"},
+}
 
 # Counts of an output with written, quarantined, skipped and truncated rows.
 TOTALS = Totals(
@@ -96,8 +101,8 @@ def make_vectors(rows: int = ROWS, *, seed: int = 0) -> FloatArray:
     return unit
 
 
-def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY) -> memoryview:
-    """The Parquet file of some vectors."""
+def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY, ordinal: int = 0) -> memoryview:
+    """The Parquet file of some vectors, of any job of this fingerprint."""
     vectors = make_vectors() if vectors is None else vectors
     rows = len(vectors)
     columns = {
@@ -106,7 +111,8 @@ def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY) ->
         "truncated": pa.array([False] * rows, pa.bool_()),
         "text_hash": pa.array(["5e" * 32] * rows, pa.string()),
     }
-    metadata = {"identity": identity, "dim": str(DIM), "normalized": "true"}
+    metadata = {"identity": identity, "job": make_job().key, "shard": str(ordinal)}
+    metadata |= {"dim": str(DIM), "normalized": "true"}
     return shard_bytes(shard_table(columns, vectors, pa.table({})), metadata=metadata, compression="zstd")
 
 
@@ -133,9 +139,11 @@ def write_output(folder: Path, *, shards: int = 3, committed: int | None = None)
 
 def make_manifest(ledger: Ledger) -> Manifest:
     """The manifest of what a ledger holds."""
+    assert ledger.job is not None
     return Manifest(
         version="0",
         identity=IDENTITY,
+        job=ledger.job.digest,
         model={"name": "none", "dim": DIM},
         fingerprint=FINGERPRINT,
         totals=total(ledger.entries.values()),

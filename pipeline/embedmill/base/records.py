@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
+from embedmill.base.files.sealed import Sealed
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -195,7 +197,7 @@ class Work(Struct, frozen=True, kw_only=True):
         return sum(batch.size * batch.sequence for batch in self.batches)
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Sealed, frozen=True, kw_only=True):
     """Ledger entry of one committed shard."""
 
     ordinal: int
@@ -214,6 +216,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     sha256: str
     quarantine_sha256: str  # empty where nothing was quarantined
     identity: str
+    job: str = ""  # digest of `job.json`
 
 
 class Tokenised(Struct, frozen=True, kw_only=True):

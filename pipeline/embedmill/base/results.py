@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from embedmill.base.files.sealed import Sealed
 from embedmill.base.records import Bucket, Packing
 
 
@@ -96,7 +97,7 @@ class TrialFacts(Struct, frozen=True, kw_only=True):
     failure: str | None  # what went wrong
 
 
-class Tuning(Struct, frozen=True, kw_only=True):
+class Tuning(Sealed, frozen=True, kw_only=True):
     """Result of a tuning, and the conditions of measurement."""
 
     made: str  # when, in ISO 8601
@@ -114,7 +115,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     seconds: float  # that the tuning took
     ended: str  # why the tuning ended
     trials: list[TrialFacts]
-    rates: list[float] = []  # useful tokens per second of later runs
+    rates: list[float] = field(default_factory=list)  # useful tokens per second of later runs
     # Of the processor time that trials could have had, the share that they got, in the median; None where
     # another device computes.
     processor_share: float | None = None
@@ -122,20 +123,21 @@ class Tuning(Struct, frozen=True, kw_only=True):
     # are that default; "default": it is the best found; "default failed": it cannot run; empty in earlier versions.
     verdict: str = ""
     gain: float | None = None  # rate of the best found over the default's: the median of the pairs
-    gain_pairs: list[float] = []
+    gain_pairs: list[float] = field(default_factory=list)
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(Sealed, frozen=True, kw_only=True):
     """`_manifest.json`, written last: a complete output has one."""
 
     version: str
     identity: str
+    job: str  # digest of `job.json`
     model: dict[str, Any]
     fingerprint: dict[str, Any]
     totals: Totals
     shards: list[ShardFile]
     environment: dict[str, str]
-    left_out: dict[str, int] = {}  # files of the input's folders that were not read, by kind
+    left_out: dict[str, int] = field(default_factory=dict)  # files of the input's folders that were not read, by kind
     # Of the completing run; no engine where that embedded nothing.
     stages: Stages
     engine: EngineFacts | None = None
@@ -164,6 +166,7 @@ class ShardFile(Struct, frozen=True, kw_only=True):
     rows: int
     bytes: int
     sha256: str
+    entry: str  # digest of the ledger entry
 
 
 # Not frozen: measured while the run goes on.

@@ -101,13 +101,15 @@ def _committed_ids(ledger: Ledger) -> Iterator[list[str]]:
 
 
 def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:
-    model, config = job.model, job.config
+    assert ledger.job is not None
+    model, config, ordinal = job.model, job.config, shard.shard.ordinal
     table = output_table(shard, vectors, chunked=config.text.chunk_tokens > 0)
     facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model).items()}
     # Parquet metadata is text; the order of its keys is part of a shard's bytes.
-    metadata = {"identity": model.identity, "model": facts.pop("name"), **facts}
-    data = shard_bytes(table, metadata=metadata, compression=config.output.compression)
-    ledger.commit(entry_of(shard, identity=model.identity), data, shard.documents.rejected)
+    metadata = {"identity": model.identity, "job": ledger.job_key, "shard": str(ordinal), "model": facts.pop("name")}
+    data = shard_bytes(table, metadata=metadata | facts, compression=config.output.compression)
+    entry = entry_of(shard, file=ledger.job.part(ordinal), identity=model.identity)
+    ledger.commit(entry, data, shard.documents.rejected)
 
 
 def _facts(model: Model) -> dict[str, str | int | bool]:
@@ -122,6 +124,7 @@ def _manifest(ledger: Ledger, job: Job, stages: Stages, engine: EngineFacts | No
     return Manifest(
         version=version(),
         identity=job.model.identity,
+        job=ledger.job.digest,
         model=_facts(job.model),
         fingerprint=ledger.job.fingerprint,
         totals=totals,

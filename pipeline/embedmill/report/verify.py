@@ -9,6 +9,8 @@ from embedmill.report.units import size
 if TYPE_CHECKING:
     from embedmill.sink.verify import VerifyResult
 
+_NAMED = 5
+
 
 def verify_summary(found: VerifyResult) -> str:
     """List the counts and each problem."""
@@ -19,6 +21,11 @@ def verify_summary(found: VerifyResult) -> str:
         f"  {totals.rows_read} rows read = {totals.rows_written} written + {totals.rows_quarantined} quarantined"
         f" + {totals.rows_skipped} skipped; {totals.vectors} vectors, {size(totals.bytes)}",
     ]
+    if found.writing:
+        lines.append("  a run writes to it: what is committed so far was checked")
+    if found.foreign:
+        more = f" and {len(found.foreign) - _NAMED} more" if len(found.foreign) > _NAMED else ""
+        lines.append(f"  not of this output: {', '.join(found.foreign[:_NAMED])}{more}")
     lines += [f"  problem: {problem}" for problem in found.problems]
     if not found.problems:
         lines.append("  checksums, counts, identity and vectors are as the ledger says")

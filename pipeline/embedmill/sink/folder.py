@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
+from embedmill.base.files import local
+from embedmill.base.files.sealed import Sealed, read_regular, read_sealed
 from embedmill.base.records import Entry, InputFile, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 from embedmill.base.signals import checkpoint
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Sealed)
 MANIFEST = "_manifest.json"
 REPORT = "_report.html"
 TUNING = "_tuning.json"
@@ -23,19 +26,47 @@ QUARANTINE = "quarantine"
 LOCK = "_run.lock"
 SCRATCH = "_tmp"
 JOB = "job.json"
-# In the ledger: the shard that is being read and tokenised.
 ATTEMPT = "attempt"
 SET_ASIDE = "set-aside.json"
 # Everything that embedmill may leave in a folder before its first job is recorded.
-_OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
+OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
+OWN_FOLDERS = (LEDGER, SCRATCH, QUARANTINE)
+# A name that may stand in the ledger for an entry.
+ENTRY_NAME = re.compile(r"(\d{5,})\.json")
+_LEAST_DIGITS = 5
 
 
-class OutputJob(Struct, frozen=True, kw_only=True):
+class OutputJob(Sealed, frozen=True, kw_only=True):
     """`_ledger/job.json`, written before the first shard."""
 
     fingerprint: dict[str, Any]
     files: list[InputFile]
     shards: list[Shard]
+
+    @property
+    def key(self) -> str:
+        """Return the sha256 of the fingerprint, for footers."""
+        return hashlib.sha256(msgspec.json.encode(self.fingerprint)).hexdigest()
+
+    def stem(self, ordinal: int) -> str:
+        """Format a shard's number, as wide as the last one."""
+        return f"{ordinal:0{max(_LEAST_DIGITS, len(str(len(self.shards) - 1)))}d}"
+
+    def part(self, ordinal: int) -> str:
+        """Return the name of a shard's output file."""
+        return f"part-{self.stem(ordinal)}.parquet"
+
+
+class Attempt(Sealed, frozen=True, kw_only=True):
+    """`_ledger/attempt`: the shard that is being read and tokenised."""
+
+    ordinal: int
+
+
+class SetAsideRows(Sealed, frozen=True, kw_only=True):
+    """`_ledger/set-aside.json`: rows that ended a process."""
+
+    rows: list[SetAside]
 
 
 def check_folder(folder: Path) -> None:
@@ -45,13 +76,20 @@ def check_folder(folder: Path) -> None:
             raise OutputError(f"{folder} is a file; --output must name a folder")
         if not folder.is_dir() or (folder / LEDGER / JOB).is_file():
             return
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OWN_NAMES)
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN_NAMES)
     except OSError as error:
         raise OutputError(f"{folder} cannot be read: {error.strerror}; choose another --output") from error
     if foreign:
         raise OutputError(
             f"{folder} is not an embedmill output (it holds {foreign[0]!r}); choose an empty or new --output"
         )
+
+
+def check_own_folders(folder: Path) -> None:
+    """Raise OutputError for links and files instead of folders."""
+    for name in OWN_FOLDERS:
+        if (what := local.no_folder(folder / name)) is not None:
+            raise OutputError(f"{folder / name} is {what}, and nothing is written through it; move it elsewhere")
 
 
 def read_job(folder: Path) -> OutputJob | None:
@@ -75,15 +113,25 @@ def read_tuning(folder: Path) -> Tuning | None:
 
 def read_set_aside(folder: Path) -> list[SetAside]:
     """Read the rows that ended a process. Raises Corrupt."""
-    return _decode(folder / LEDGER / SET_ASIDE, list[SetAside]) or []
+    found = _decode(folder / LEDGER / SET_ASIDE, SetAsideRows)
+    return found.rows if found is not None else []
+
+
+def read_attempt(folder: Path) -> int | None:
+    """Read the shard of an attempt, if any. Raises Corrupt."""
+    path = folder / LEDGER / ATTEMPT
+    found = _decode(path, Attempt) if path.exists() and path.stat().st_size else None
+    return found.ordinal if found is not None else None
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
     """Read the entries of committed shards, in order. Raises Corrupt."""
-    # By number, because names of more than five digits do not sort as text.
-    for path in sorted((folder / LEDGER).glob("[0-9]*.json"), key=lambda path: int(path.stem)):
+    for path in sorted(path for path in (folder / LEDGER).glob("*.json") if ENTRY_NAME.fullmatch(path.name)):
         checkpoint()
-        if (entry := _decode(path, Entry)) is not None:
+        entry = _decode(path, Entry)
+        if entry is not None and entry.ordinal != int(path.stem):
+            raise Corrupt(f"{path} is the entry of shard {entry.ordinal}; give it its own name again")
+        if entry is not None:
             yield entry
 
 
@@ -92,16 +140,34 @@ def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:
     for entry in entries:
         if not entry.quarantine_sha256:
             continue
-        path = quarantine_path(folder, entry)
+        path = quarantine_path(folder, entry.file)
         try:
-            yield from (msgspec.json.decode(line, type=Rejected) for line in path.read_bytes().splitlines())
-        except (OSError, msgspec.DecodeError) as error:
+            yield from rejected_in(path)
+        except (OSError, ValueError) as error:
             raise Corrupt(f"{path} cannot be read ({error}); run `embedmill verify {folder}`") from error
 
 
-def quarantine_path(folder: Path, entry: Entry) -> Path:
-    """Return the path of the quarantine of a shard."""
-    return folder / QUARANTINE / f"{Path(entry.file).stem}.jsonl"
+def rejected_in(path: Path) -> Iterator[Rejected]:
+    """Read a quarantine file. Raises OSError, ValueError."""
+    try:
+        yield from (msgspec.json.decode(line, type=Rejected) for line in read_regular(path).splitlines())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def quarantine_path(folder: Path, part: str) -> Path:
+    """Return the path of the quarantine beside an output file."""
+    return folder / QUARANTINE / f"{Path(part).stem}.jsonl"
+
+
+def entry_problem(job: OutputJob, entry: Entry) -> str | None:
+    """Describe how an entry differs from the plan."""
+    if entry.job != job.digest or entry.identity != job.fingerprint.get("model.identity"):
+        return f"is of another job or model ({entry.identity[:12]})"
+    planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
+    if planned is None or planned.pieces != entry.pieces or entry.file != job.part(entry.ordinal):
+        return "covers other rows than the plan"
+    return None
 
 
 def total(entries: Iterable[Entry]) -> Totals:
@@ -116,7 +182,10 @@ def total(entries: Iterable[Entry]) -> Totals:
 
 def shard_files(entries: Iterable[Entry]) -> list[ShardFile]:
     """List output files for the manifest."""
-    return [ShardFile(file=entry.file, rows=entry.vectors, bytes=entry.bytes, sha256=entry.sha256) for entry in entries]
+    return [
+        ShardFile(file=one.file, rows=one.vectors, bytes=one.bytes, sha256=one.sha256, entry=one.digest)
+        for one in entries
+    ]
 
 
 def check_conservation(counts: Entry | Totals, *, planned: int) -> None:
@@ -132,8 +201,8 @@ def check_conservation(counts: Entry | Totals, *, planned: int) -> None:
 
 def _decode(path: Path, kind: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return read_sealed(path, kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:
         raise Corrupt(f"{path} cannot be read ({error}); restore it, or start again in a new --output") from error

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
 from embedmill.base.files import local
+from embedmill.base.files.sealed import Record, seal, seal_page
 from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, Tuning
 from embedmill.sink.fingerprint import first_difference
@@ -28,15 +30,25 @@ from embedmill.sink.folder import (
     SCRATCH,
     SET_ASIDE,
     TUNING,
+    Attempt,
     OutputJob,
+    SetAsideRows,
     check_conservation,
     check_folder,
+    check_own_folders,
+    entry_problem,
     quarantine_path,
+    read_attempt,
     read_entries,
     read_job,
 )
+from embedmill.sink.leftovers import name_foreign, remove_leftovers
 
 _KEPT = "everything committed"
+# `embedmill verify` holds the lock for an instant.
+_LOCK_S = 0.2
+# Of the folder, what two runs or two outputs must not exchange.
+_HELD = (".", LEDGER, SCRATCH, LOCK)
 
 
 class Ledger:
@@ -49,21 +61,26 @@ class Ledger:
         self.entries: dict[int, Entry] = {}
         # Without a fallback to a lock file that a killed run would leave behind for ever.
         self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
+        self._held: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
         """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
+        check_own_folders(self.folder)
         check_folder(self.folder)
         local.make_folder(self.folder, kept=_KEPT)
         self._acquire()
         try:
             for name in (LEDGER, SCRATCH):
                 local.make_folder(self.folder / name, kept=_KEPT)
+            self._held = self._places()
             # A killed run may have published an entry without syncing the name; later shards build on it.
             local.sync_names(self.folder / LEDGER, kept=_KEPT)
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
             self._check_committed()
-            self._clean()
+            pending = [shard.ordinal for shard in self.pending()]
+            remove_leftovers(self.folder, self.job, pending)
+            name_foreign(self.folder, self.entries.values())
         except BaseException:
             self._lock.release()
             raise
@@ -78,7 +95,7 @@ class Ledger:
 
     def _acquire(self) -> None:
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=_LOCK_S)
         except Timeout as error:
             raise Locked(f"another run is writing to {self.folder}; wait for it or choose another --output") from error
         except OSError as error:
@@ -86,8 +103,7 @@ class Ledger:
 
     def begin(self, job: OutputJob) -> None:
         """Record the job of this folder. Raises OutputError."""
-        self._write(self.folder / LEDGER / JOB, msgspec.json.encode(job))
-        self.job = job
+        self.job = self._write_sealed(self.folder / LEDGER / JOB, job)
 
     def check_fingerprint(self, fingerprint: dict[str, Any]) -> None:
         """Raise FingerprintMismatch if the folder belongs to another job."""
@@ -99,6 +115,12 @@ class Ledger:
                 f"{self.folder} holds the output of another job: {description}; choose another --output, or remove it",
                 field=field,
             )
+
+    @cached_property
+    def job_key(self) -> str:
+        """Return the key of the job that was begun."""
+        assert self.job is not None
+        return self.job.key
 
     @property
     def planned_rows(self) -> int:
@@ -115,7 +137,7 @@ class Ledger:
         """Note an attempt at a shard until the end."""
         # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         note, died = self.folder / LEDGER / ATTEMPT, False
-        _write_note(note, str(shard.ordinal))
+        _write_note(note, seal(Attempt(ordinal=shard.ordinal))[1])
         try:
             yield
         except MemoryError:
@@ -123,33 +145,38 @@ class Ledger:
             raise
         finally:
             if not died:
-                _write_note(note, "")
+                _write_note(note, b"")
 
     def set_aside(self, rows: list[SetAside]) -> None:
         """Record rows that ended a process. Raises OutputError."""
-        self._write(self.folder / LEDGER / SET_ASIDE, msgspec.json.format(msgspec.json.encode(rows)))
+        self._write_sealed(self.folder / LEDGER / SET_ASIDE, SetAsideRows(rows=rows))
 
     def died_at(self) -> Shard | None:
         """Return the pending shard that the last process died preparing."""
-        try:
-            ordinal = int((self.folder / LEDGER / ATTEMPT).read_text("ascii"))
-        except (OSError, ValueError):
-            return None
-        return next((shard for shard in self.pending() if shard.ordinal == ordinal), None)
+        # The note is not synced: a power loss may leave any bytes.
+        with contextlib.suppress(Corrupt):
+            ordinal = read_attempt(self.folder)
+            return next((shard for shard in self.pending() if shard.ordinal == ordinal), None)
+        return None
 
     def commit(self, entry: Entry, data: memoryview, rejected: Iterable[Rejected]) -> Entry:
         """Commit a shard; return the entry. Raises ConservationError or OutputError."""
+        assert self.job is not None
         check_conservation(entry, planned=sum(piece.rows for piece in entry.pieces))
+        self._check_held()
         lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
         entry = msgspec.structs.replace(
             entry,
             bytes=data.nbytes,
             sha256=hashlib.sha256(data).hexdigest(),
             quarantine_sha256=hashlib.sha256(lines).hexdigest() if lines else "",
+            job=self.job.digest,
         )
-        place = self.folder / LEDGER / f"{entry.ordinal:05d}.json"
+        entry, sealed = seal(entry)
+        place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
         try:
-            self._publish(entry, data, lines, place)
+            self._publish(entry, data, lines)
+            local.publish_file(place, sealed, scratch=self.folder / SCRATCH, kept=_KEPT)
         except Corrupt:
             # The files are another run's: not ours to remove.
             raise
@@ -159,62 +186,97 @@ class Ledger:
         self.entries[entry.ordinal] = entry
         return entry
 
-    def _publish(self, entry: Entry, data: memoryview, lines: bytes, place: Path) -> None:
-        # The entry last, and never overwritten: a shard is committed by its name appearing in the ledger.
+    def _publish(self, entry: Entry, data: memoryview, lines: bytes) -> None:
+        # The entry follows, and is never overwritten: a shard is committed by its name appearing in the ledger.
         if lines:
             local.make_folder(self.folder / QUARANTINE, kept=_KEPT)
-            self._write(quarantine_path(self.folder, entry), lines)
+            self._write(quarantine_path(self.folder, entry.file), lines)
         local.publish_file(self.folder / entry.file, data, scratch=self.folder / SCRATCH, kept=_KEPT)
-        local.publish_file(place, msgspec.json.encode(entry), scratch=self.folder / SCRATCH, kept=_KEPT)
 
     def _roll_back(self, entry: Entry, place: Path) -> None:
         """Remove what was written of a shard without an entry."""
         if place.exists():
             return
         # The next run removes whatever cannot be removed now.
-        for path in (self.folder / entry.file, quarantine_path(self.folder, entry)):
+        for path in (self.folder / entry.file, quarantine_path(self.folder, entry.file)):
             with contextlib.suppress(OutputError):
                 local.remove(path, kept=_KEPT)
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write report and manifest. Raises OutputError."""
+        self._check_held()
         local.remove(self.folder / LEDGER / ATTEMPT, kept=_KEPT)
         # The manifest last: a folder that has one is complete.
         self.write_report(report)
-        self._write(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        self._write_sealed(self.folder / MANIFEST, manifest, indent=2)
 
     def write_report(self, page: str) -> Path:
         """Write the HTML report; return the path. Raises OutputError."""
-        self._write(self.folder / REPORT, page.encode())
+        self._write(self.folder / REPORT, seal_page(page.encode()))
         return self.folder / REPORT
 
     def write_tuning(self, tuning: Tuning) -> None:
         """Write the tuning record of this run. Raises OutputError."""
-        self._write(self.folder / TUNING, msgspec.json.format(msgspec.json.encode(tuning)))
+        self._write_sealed(self.folder / TUNING, tuning, indent=2)
+
+    def _write_sealed(self, path: Path, record: Record, *, indent: int = 0) -> Record:
+        sealed, data = seal(record, indent=indent)
+        self._write(path, data)
+        return sealed
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
         local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
 
+    def _places(self) -> list[tuple[int, int]]:
+        """Return device and inode of each. Raises OSError."""
+        found = [(self.folder / name).lstat() for name in _HELD]
+        return [(one.st_dev, one.st_ino) for one in found]
+
+    def _check_held(self) -> None:
+        """Raise OutputError unless the folder is still the same."""
+        try:
+            same = self._places() == self._held
+        except OSError:
+            same = False
+        if not same:
+            raise OutputError(
+                f"{self.folder} was moved, replaced or emptied while this run wrote to it; nothing more is written: put"
+                " it back, and run again"
+            )
+
     def _check_committed(self) -> None:
+        """Raise Corrupt for entries of other jobs, and missing files."""
+        if self.job is None and self.entries:
+            raise Corrupt(f"{self.folder / LEDGER} has entries, but no {JOB}; restore it, or choose another --output")
         for entry in self.entries.values():
+            assert self.job is not None
+            place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
+            if (problem := entry_problem(self.job, entry)) is not None:
+                raise Corrupt(f"{place} {problem}; restore it, or remove it and {MANIFEST} to embed its rows again")
             path = self.folder / entry.file
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 raise Corrupt(
-                    f"{path} is committed but missing or of another size; restore it, or remove"
-                    f" {self.folder / LEDGER / f'{entry.ordinal:05d}.json'} and {MANIFEST} to embed its rows again"
+                    f"{path} is committed but missing or of another size; restore it, or remove {place} and {MANIFEST}"
+                    " to embed its rows again"
                 )
 
-    def _clean(self) -> None:
-        """Remove temporary files and uncommitted shards of killed runs."""
-        entries = self.entries.values()
-        committed = {self.folder / entry.file for entry in entries}
-        committed |= {quarantine_path(self.folder, entry) for entry in entries if entry.quarantine_sha256}
-        parts = [*self.folder.glob("part-*.parquet"), *(self.folder / QUARANTINE).glob("part-*.jsonl")]
-        for path in [*(self.folder / SCRATCH).iterdir(), *parts]:
-            if path not in committed:
-                local.remove(path, kept=_KEPT)
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a run writes to a folder."""
+    path = folder / LOCK
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        # Held for an instant only; a folder that cannot be written has no run.
+        if path.is_file():
+            with lock.acquire(timeout=0):
+                return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def _write_note(path: Path, text: str) -> None:
+def _write_note(path: Path, data: bytes) -> None:
     with contextlib.suppress(OSError):
-        path.write_text(text, "ascii")
+        path.write_bytes(data)

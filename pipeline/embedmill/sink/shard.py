@@ -19,6 +19,7 @@ VECTOR = "embedding"
 _KEY_COLUMNS = ("id", "chunk", "char_start", "char_end")
 # DuckDB and LanceDB read vectors best in row groups of a few thousand rows.
 _ROW_GROUP_ROWS = 8192
+_FOOTER = "embed."
 _VECTOR_LEAF = f"{VECTOR}.list.element"
 
 
@@ -42,12 +43,12 @@ def output_table(prepared: Prepared, vectors: FloatArray, *, chunked: bool) -> p
     return shard_table(columns, vectors[number], carried.take(document) if carried.num_columns else carried)
 
 
-def entry_of(prepared: Prepared, *, identity: str) -> Entry:
+def entry_of(prepared: Prepared, *, file: str, identity: str) -> Entry:
     """Build the ledger entry, still without sizes and hashes."""
     documents, tokens = prepared.documents, prepared.work.tokens
     return Entry(
         ordinal=prepared.shard.ordinal,
-        file=f"part-{prepared.shard.ordinal:05d}.parquet",
+        file=file,
         pieces=prepared.shard.pieces,
         rows_read=documents.rows_read,
         rows_written=len(documents.ids),
@@ -76,7 +77,7 @@ def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Tab
 
 def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: str) -> memoryview:
     """Encode a table as Parquet; `metadata` becomes `embed.*` keys."""
-    footer = {f"embed.{key}": value for key, value in metadata.items()}
+    footer = {f"{_FOOTER}{key}": value for key, value in metadata.items()}
     others = [leaf for leaf in _leaves(table) if leaf != _VECTOR_LEAF]
     sink = pa.BufferOutputStream()
     # Vectors neither compress nor repeat: a dictionary, statistics or a codec would only cost time.
@@ -90,6 +91,21 @@ def shard_bytes(table: pa.Table, *, metadata: Mapping[str, str], compression: st
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())
+
+
+def footer_of(schema: Any) -> dict[str, str]:
+    """Return the texts of an output file's footer by name."""
+    pairs = {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+    return {name.removeprefix(_FOOTER): value for name, value in pairs.items() if name.startswith(_FOOTER)}
+
+
+def read_footer(path: Path) -> dict[str, str]:
+    """Read an output file's footer; empty for other files."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return footer_of(file.schema_arrow)
+    except (pa.ArrowException, OSError, ValueError):
+        return {}
 
 
 def read_ids(path: Path) -> list[str]:

@@ -13,67 +13,164 @@ from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.files.digest import sha256_of
+from embedmill.base.files.sealed import is_sealed_page, read_sealed
 from embedmill.base.records import NORM_TOLERANCE, Entry
-from embedmill.base.results import Manifest, Totals
+from embedmill.base.results import Manifest, Totals, Tuning
 from embedmill.base.signals import checkpoint
 from embedmill.sink.folder import (
-    OutputJob,
+    ATTEMPT,
+    JOB,
+    LEDGER,
+    OWN_NAMES,
+    QUARANTINE,
+    REPORT,
+    SET_ASIDE,
+    TUNING,
     check_conservation,
+    check_own_folders,
+    entry_problem,
     quarantine_path,
+    read_attempt,
     read_entries,
     read_job,
     read_manifest,
+    read_set_aside,
     shard_files,
     total,
 )
-from embedmill.sink.shard import VECTOR
+from embedmill.sink.ledger import is_locked
+from embedmill.sink.leftovers import foreign_tables
+from embedmill.sink.shard import VECTOR, footer_of
+
+# A run that begins or commits meanwhile is looked at again so often.
+_VIEWS = 5
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
     """Result of a verification; a sound output has no `problems`."""
 
     complete: bool
+    writing: bool  # a run writes to it: what is committed so far was checked
     shards_planned: int
     totals: Totals
     problems: list[str]
+    foreign: list[str]  # names that are not of the output, and that its readers do not take
 
 
 def verify(folder: Path) -> VerifyResult:
-    """Check shards and manifest, unlocked. Raises OutputError or Corrupt."""
-    job = read_job(folder)
-    if job is None:
-        raise OutputError(f"{folder} is not an embedmill output (it has no _ledger/job.json)")
-    entries = list(read_entries(folder))
-    manifest = read_manifest(folder)
-    problems = [problem for entry in entries for problem in _shard_problems(folder, job, entry)]
-    problems += _uncommitted_parts(folder, entries)
-    if manifest is not None:
-        problems += _manifest_problems(manifest, job, entries)
-    return VerifyResult(
-        complete=manifest is not None, shards_planned=len(job.shards), totals=total(entries), problems=problems
-    )
+    """Check every file of an output. Raises OutputError or Corrupt."""
+    for _ in range(_VIEWS):
+        before = _Output(folder)
+        found = before.verify()
+        if found.writing or _Output(folder).same_as(before):
+            break
+    return found
 
 
-def _shard_problems(folder: Path, job: OutputJob, entry: Entry) -> Iterator[str]:
-    checkpoint()
-    planned = job.shards[entry.ordinal] if entry.ordinal < len(job.shards) else None
-    if planned is None or planned.pieces != entry.pieces:
-        yield f"{entry.file}: its ledger entry covers other rows than the plan"
-    else:
+class _Output:
+    """View of an output: job, manifest and entries."""
+
+    def __init__(self, folder: Path) -> None:
+        check_own_folders(folder)
+        job = read_job(folder)
+        if job is None:
+            raise OutputError(f"{folder} is not an embedmill output (it has no _ledger/job.json)")
+        self._folder, self._job = folder, job
+        self._writing = is_locked(folder)
+        # Before the entries: what a manifest counts is in the ledger.
+        self._manifest = read_manifest(folder)
+        self._entries = list(read_entries(folder))
+
+    def same_as(self, other: _Output) -> bool:
+        """Return whether nothing was written between two views."""
+        mine, its = ((one._job, one._writing, one._manifest, one._entries) for one in (self, other))
+        return mine == its
+
+    def verify(self) -> VerifyResult:
+        """Check the files. Raises Corrupt for unreadable ones."""
+        problems = [problem for entry in self._entries for problem in self._shard_problems(entry)]
+        problems += self._file_problems()
+        if not self._writing:
+            problems += self._foreign_problems()
+        if self._manifest is not None:
+            problems += self._manifest_problems(self._manifest)
+        return VerifyResult(
+            complete=self._manifest is not None,
+            writing=self._writing,
+            shards_planned=len(self._job.shards),
+            totals=total(self._entries),
+            problems=problems,
+            foreign=sorted(self._strangers()),
+        )
+
+    def _shard_problems(self, entry: Entry) -> Iterator[str]:
+        checkpoint()
+        if (problem := entry_problem(self._job, entry)) is not None:
+            yield f"{entry.file}: its ledger entry {problem}"
+            return
         try:
-            check_conservation(entry, planned=planned.rows)
+            check_conservation(entry, planned=self._job.shards[entry.ordinal].rows)
         except ConservationError as error:
             yield f"{entry.file}: {error}"
-    if entry.identity != job.fingerprint.get("model.identity"):
-        yield f"{entry.file}: made by another model ({entry.identity[:12]}) than the rest"
-    if entry.quarantine_sha256:
-        yield from _file_problems(quarantine_path(folder, entry), entry.quarantine_sha256)
-    # A file of another checksum has no content worth checking.
-    damage = list(_file_problems(folder / entry.file, entry.sha256))
-    yield from damage or _table_problems(folder / entry.file, entry)
+        if entry.quarantine_sha256:
+            yield from _digest_problems(quarantine_path(self._folder, entry.file), entry.quarantine_sha256)
+        # A file of another checksum has no content worth checking.
+        damage = list(_digest_problems(self._folder / entry.file, entry.sha256))
+        yield from damage or _table_problems(self._folder / entry.file, entry)
+
+    def _file_problems(self) -> Iterator[str]:
+        """Check the files that stand for themselves."""
+        read_set_aside(self._folder)
+        if not self._writing:
+            read_attempt(self._folder)
+        for name, sound in ((REPORT, is_sealed_page), (TUNING, lambda path: read_sealed(path, Tuning))):
+            try:
+                if not sound(self._folder / name):
+                    yield f"{name}: damaged, or of an earlier version"
+            except FileNotFoundError:
+                if name == REPORT and self._manifest is not None:
+                    yield f"{name}: missing; `embedmill report` writes it again"
+            except (OSError, ValueError) as error:
+                yield f"{name}: {error}"
+
+    def _foreign_problems(self) -> Iterator[str]:
+        """Name files of others among the parts, quarantine and ledger."""
+        committed = {entry.ordinal for entry in self._entries}
+        left = {self._job.part(one.ordinal) for one in self._job.shards if one.ordinal not in committed}
+        for name in foreign_tables(self._folder, self._entries):
+            known = (
+                "left by a killed run; the next run removes it" if name in left else "who reads *.parquet reads it too"
+            )
+            yield f"{name}: not in the ledger ({known})"
+        kept = {quarantine_path(self._folder, entry.file).name for entry in self._entries if entry.quarantine_sha256}
+        kept |= {quarantine_path(self._folder, part).name for part in left}
+        yield from self._unknown(QUARANTINE, kept)
+        entries = {f"{self._job.stem(ordinal)}.json" for ordinal in committed}
+        yield from self._unknown(LEDGER, {JOB, ATTEMPT, SET_ASIDE} | entries)
+
+    def _unknown(self, name: str, known: set[str]) -> Iterator[str]:
+        folder = self._folder / name
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name not in known:
+                yield f"{name}/{path.name}: not of this output; move it elsewhere"
+
+    def _strangers(self) -> Iterator[str]:
+        tables = {path.name for path in self._folder.glob("*.parquet")}
+        yield from {path.name for path in self._folder.iterdir()} - OWN_NAMES - tables
+
+    def _manifest_problems(self, manifest: Manifest) -> Iterator[str]:
+        job, entries = self._job, self._entries
+        if len(entries) != len(job.shards):
+            yield f"the manifest says complete, but {len(entries)} of {len(job.shards)} shards are committed"
+        if manifest.totals != total(entries) or manifest.shards != shard_files(entries):
+            yield "the manifest's totals or files are not those of the ledger"
+        if manifest.job != job.digest or manifest.fingerprint != job.fingerprint:
+            yield "the manifest is of another job than the ledger"
+        if manifest.identity != job.fingerprint.get("model.identity"):
+            yield "the manifest's identity is not that of the ledger"
 
 
-def _file_problems(path: Path, recorded: str) -> Iterator[str]:
+def _digest_problems(path: Path, recorded: str) -> Iterator[str]:
     if not path.is_file():
         yield f"{path.name}: committed, but missing"
     elif sha256_of([path]) != recorded:
@@ -86,38 +183,22 @@ def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
     except (pa.ArrowException, OSError) as error:
         yield f"{path.name}: cannot be read ({str(error).splitlines()[0]})"
         return
-    footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    footer = footer_of(table.schema)
     if table.num_rows != entry.vectors:
         yield f"{path.name}: {table.num_rows} rows, but {entry.vectors} in the ledger"
-    if footer.get("embed.identity") != entry.identity:
+    if footer.get("identity") != entry.identity:
         yield f"{path.name}: its footer names another model than the ledger"
     yield from _vector_problems(path.name, table.column(VECTOR), footer)
 
 
 def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator[str]:
-    if str(column.type.list_size) != footer.get("embed.dim"):
-        yield f"{name}: vectors of {column.type.list_size} dimensions, but {footer.get('embed.dim')} in the footer"
+    if str(column.type.list_size) != footer.get("dim"):
+        yield f"{name}: vectors of {column.type.list_size} dimensions, but {footer.get('dim')} in the footer"
         return
     vectors = column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
     if not np.isfinite(vectors).all():
         yield f"{name}: a vector is not finite"
-    elif footer.get("embed.normalized") == "true":
+    elif footer.get("normalized") == "true":
         worst = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0))
         if worst > NORM_TOLERANCE:
             yield f"{name}: a vector's length differs from 1 by {worst:.3g}"
-
-
-def _uncommitted_parts(folder: Path, entries: list[Entry]) -> Iterator[str]:
-    committed = {entry.file for entry in entries}
-    for path in sorted(folder.glob("part-*.parquet")):
-        if path.name not in committed:
-            yield f"{path.name}: not in the ledger (left by a killed run; the next run removes it)"
-
-
-def _manifest_problems(manifest: Manifest, job: OutputJob, entries: list[Entry]) -> Iterator[str]:
-    if len(entries) != len(job.shards):
-        yield f"the manifest says complete, but {len(entries)} of {len(job.shards)} shards are committed"
-    if manifest.totals != total(entries) or manifest.shards != shard_files(entries):
-        yield "the manifest's totals or files are not those of the ledger"
-    if manifest.fingerprint != job.fingerprint or manifest.identity != job.fingerprint.get("model.identity"):
-        yield "the manifest's identity or fingerprint is not that of the ledger"

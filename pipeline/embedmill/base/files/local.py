@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from embedmill.base.errors import Corrupt, OutputError
 # A quota that is used up reports EDQUOT instead.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # FAT, some network and some container file systems.
+_LINK_TAGS = frozenset({getattr(stat, f"IO_REPARSE_TAG_{kind}", None) for kind in ("SYMLINK", "MOUNT_POINT")} - {None})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -85,6 +87,18 @@ def make_folder(path: Path, *, kept: str = "") -> None:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
+
+
+def no_folder(path: Path) -> str | None:
+    """Describe a link or file in place of a folder."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    # On Windows a junction is a folder with a tag.
+    if stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) in _LINK_TAGS:
+        return "a link"
+    return None if stat.S_ISDIR(found.st_mode) else "not a folder"
 
 
 @contextmanager

@@ -1,0 +1,181 @@
+"""Files and folders of others in an output: never followed, removed or taken for ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedmill.base.errors import Corrupt, OutputError
+from embedmill.sink.ledger import Ledger
+from embedmill.sink.verify import verify
+from tests.support.outputs import make_entry, make_job, make_part, make_rejected, names, write_output
+
+links = pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names(folder)}
+
+
+@pytest.mark.parametrize("committed", [1, None], ids=["unfinished", "finished"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zzz.parquet",
+        "part-00007.parquet",
+        "part-final.parquet",
+        "notes.txt",
+        "backup/part-00000.parquet",
+        "quarantine/part-00000.jsonl",
+        "quarantine/mine.jsonl",
+        "_tmp/half.tmp",
+        "_tmp/folder/0123456789abcdef0123456789abcdef.tmp",
+        "_ledger/00001 (1).json",
+        "_ledger/notes",
+    ],
+)
+def test_files_of_others_are_left_by_a_run_and_named(
+    tmp_path: Path, name: str, committed: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = write_output(tmp_path / "out", committed=committed)
+    (output / name).parent.mkdir(exist_ok=True, parents=True)
+    (output / name).write_bytes(b"mine")
+    with caplog.at_level(logging.WARNING), Ledger(output):
+        pass
+    assert (output / name).read_bytes() == b"mine"
+    found = verify(output)
+    told = [one for one in (*found.problems, *found.foreign) if name.partition("/")[0] in one or name in one]
+    assert told or name.startswith("_tmp/")
+    is_table = "/" not in name and name.lower().endswith(".parquet")
+    assert bool(found.problems) == (is_table or name.startswith(("quarantine", "_ledger")))
+    assert (name in caplog.text) == is_table
+
+
+@pytest.mark.parametrize("content", [b"", b"mine", bytes(make_part()), bytes(make_part(ordinal=2))])
+def test_a_file_in_the_place_of_a_shard_to_come_is_left_and_refused(tmp_path: Path, content: bytes) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    (output / "part-00001.parquet").write_bytes(content)
+    before = tree(output)
+    with pytest.raises(OutputError, match=r"part-00001\.parquet was not written by this job.*move it elsewhere"):
+        Ledger(output).__enter__()
+    assert tree(output) == before
+
+
+@pytest.mark.parametrize("content", [b"mine", b'{"file":"b","row":1,"reason":"","id":null,"excerpt":""}', b"[" * 10**5])
+def test_a_file_in_the_place_of_a_quarantine_to_come_is_left_and_refused(tmp_path: Path, content: bytes) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    (output / "quarantine").mkdir()
+    (output / "quarantine" / "part-00001.jsonl").write_bytes(content)
+    with pytest.raises(OutputError, match=r"part-00001\.jsonl was not written by this job"):
+        Ledger(output).__enter__()
+    assert (output / "quarantine" / "part-00001.jsonl").read_bytes() == content
+
+
+@links
+@pytest.mark.parametrize("name", ["_tmp", "quarantine", "_ledger"])
+@pytest.mark.parametrize("committed", [0, 1, None], ids=["new", "unfinished", "finished"])
+def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path, name: str, committed: int | None) -> None:
+    elsewhere, output = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    for file in ("part-00000.jsonl", f"{'0a' * 16}.tmp", "thesis.txt"):
+        (elsewhere / file).write_bytes(b"mine")
+    if committed != 0:
+        write_output(output, committed=committed)
+    output.mkdir(exist_ok=True)
+    if (output / name).exists():
+        shutil.rmtree(output / name)
+    (output / name).symlink_to(elsewhere)
+    before = tree(elsewhere)
+    with pytest.raises(OutputError, match=f"{name} is a link, and nothing is written through it"):
+        Ledger(output).__enter__()
+    assert tree(elsewhere) == before
+
+
+@links
+@pytest.mark.parametrize("name", ["part-00001.parquet", "quarantine/part-00001.jsonl", f"_tmp/{'0a' * 16}.tmp"])
+def test_a_link_in_the_place_of_a_leftover_is_not_followed(tmp_path: Path, name: str) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    (tmp_path / "mine").write_bytes(make_part(ordinal=1))
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="was not written by this job") if name[0] != "_" else Ledger(output):
+        if name[0] != "_":
+            Ledger(output).__enter__()
+    assert (tmp_path / "mine").read_bytes() == bytes(make_part(ordinal=1))
+
+
+@pytest.mark.parametrize("name", ["_tmp", "quarantine", "_ledger"])
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).touch()
+    with pytest.raises(OutputError, match=f"{name} is not a folder"):
+        Ledger(tmp_path / "out").__enter__()
+
+
+def moved_away(output: Path) -> None:
+    output.rename(output.with_name("moved"))
+
+
+def exchanged(output: Path) -> None:
+    moved_away(output)
+    write_output(output, committed=1)
+
+
+def with_another_ledger(output: Path) -> None:
+    (output / "_ledger").rename(output / "old")
+    shutil.copytree(output / "old", output / "_ledger")
+
+
+def without_lock(output: Path) -> None:
+    (output / "_run.lock").unlink()
+    with Ledger(output):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be moved there")
+@pytest.mark.parametrize("swap", [moved_away, exchanged, with_another_ledger, without_lock])
+def test_a_run_that_finds_another_folder_in_the_place_of_its_output_stops(
+    tmp_path: Path, swap: Callable[[Path], None]
+) -> None:
+    output = tmp_path / "out"
+    with Ledger(output) as ledger:
+        ledger.begin(make_job())
+        ledger.commit(make_entry(0), make_part(), [])
+        swap(output)
+        before = tree(output) if output.is_dir() else {}
+        with pytest.raises(OutputError, match="was moved, replaced or emptied while this run wrote to it"):
+            ledger.commit(make_entry(1), make_part(ordinal=1), make_rejected(0))
+        assert (tree(output) if output.is_dir() else {}) == before
+
+
+def test_entries_of_another_output_are_refused(tmp_path: Path) -> None:
+    output, other = tmp_path / "out", tmp_path / "other"
+    write_output(output, committed=1)
+    with Ledger(other) as ledger:
+        ledger.begin(make_job(4))
+        ledger.commit(make_entry(1), make_part(ordinal=1), [])
+    shutil.copy(other / "part-00001.parquet", output)
+    shutil.copy(other / "_ledger" / "00001.json", output / "_ledger")
+    with pytest.raises(Corrupt, match=r"00001\.json is of another job or model"):
+        Ledger(output).__enter__()
+    assert any("another job or model" in problem for problem in verify(output).problems)
+
+
+def test_an_entry_under_another_name_is_refused(tmp_path: Path) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    (output / "_ledger" / "00000.json").rename(output / "_ledger" / "00001.json")
+    with pytest.raises(Corrupt, match=r"00001\.json is the entry of shard 0"):
+        Ledger(output).__enter__()
+
+
+def test_entries_without_a_job_are_refused(tmp_path: Path) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    for name in ("part-00000.parquet", "_ledger/job.json"):
+        (output / name).unlink()
+    with pytest.raises(Corrupt, match=r"has entries, but no job\.json"):
+        Ledger(output).__enter__()
