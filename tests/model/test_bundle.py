@@ -50,7 +50,16 @@ def change_the_dense_layer(model: Path) -> None:
     save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model / "2_Dense/model.safetensors")
 
 
+def change_the_config(**changes: Any) -> Callable[[Path], Any]:
+    return lambda model: write_json(model / "config.json", bert_config() | changes)
+
+
 CHANGES: dict[str, Callable[[Path], Any]] = {
+    "fewer layers": change_the_config(num_hidden_layers=1),
+    "other heads": change_the_config(num_attention_heads=2),
+    "another epsilon": change_the_config(layer_norm_eps=0.5),
+    "the padding token": change_the_config(pad_token_id=4),
+    "another kind": change_the_config(model_type="roberta"),
     "a weight": change_a_weight,
     "a weight of the dense layer": change_the_dense_layer,
     "the dense layer's activation": lambda model: write_json(
@@ -94,6 +103,31 @@ def test_the_identity_tells_roberta_from_bert_and_its_padding(tmp_path: Path) ->
         write_json(model / "config.json", bert_config() | change)
         found.add(identity(model, tmp_path / f"bundle-{number}"))
     assert len(found) == 4
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nothing": lambda card: None,
+    "its graphs under other flavours": lambda card: card["graphs"].update(fused=card["graphs"]["unfused"]),
+    "another length": lambda card: card["recipe"].update(max_tokens=8),
+    "another dimension": lambda card: card.update(dim=16),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
+def test_a_card_that_claims_to_be_of_another_model_has_an_identity_of_its_own(
+    tmp_path: Path, claim: Callable[[dict[str, Any]], Any]
+) -> None:
+    """What a card says of its source is not known to be true, so it is not part of the identity."""
+    model = write_tiny_model(tmp_path / "model")
+    honest = build(model, tmp_path / "honest")
+    change_a_weight(model)
+    build(model, tmp_path / "other")
+    card = json.loads((tmp_path / "other" / "bundle.json").read_text())
+    card |= {name: getattr(honest.card, name) for name in ("name", "origin", "weights", "tokenizer")}
+    claim(card)
+    write_json(tmp_path / "other" / "bundle.json", card)
+    identities = {open_bundle(tmp_path / name).model(TextTable()).identity for name in ("honest", "other")}
+    assert len(identities) == 2
 
 
 def test_the_identity_changes_with_the_dimension(tiny_model: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import ModelError, OutputError
 from embedmill.base.files import local
+from embedmill.base.files.digest import sha256_of
 from embedmill.base.files.names import is_utf8
 from embedmill.base.home import home_folder, homes, in_home, scratch_folder
 from embedmill.model.build import build_bundle
@@ -29,20 +30,22 @@ def models_folder() -> Path:
 
 
 def find_bundle(name: str) -> Bundle:
-    """Find a bundle by folder or name, or the default.
+    """Find a bundle by name, or by folder.
 
-    The default model is built on first use. Raises ModelError with the command that adds a missing model.
+    A model that was added, and the default one, go before a folder of the same name. The default model is built on
+    first use. Raises ModelError with the command that adds a missing model.
     """
     folder = Path(name)
-    if _has(folder, CARD):
-        return _checked_bundle(folder)
-    if any(_has(folder, file) for file in _MODEL_FILES):
-        return _bundle_of_folder(folder)
-    cached = _cache_folder(name)
-    if name == DEFAULT_MODEL and (not _has(cached, CARD) or is_stale(cached)):
-        return add_default()
-    if _has(cached, CARD):
+    is_folder = any(_has(folder, file) for file in (CARD, *_MODEL_FILES))
+    cached = _cache_folder(name) if not is_folder or _may_be_name(name) else None
+    if cached is not None and (name == DEFAULT_MODEL or _has(cached, CARD)):
+        if is_folder:
+            LOG.warning("%s is the model that `embedmill model list` shows; for the folder write ./%s", name, name)
+        if name == DEFAULT_MODEL and (not _has(cached, CARD) or is_stale(cached)):
+            return add_default()
         return open_bundle(cached)
+    if is_folder:
+        return _checked_bundle(folder) if _has(folder, CARD) else _bundle_of_folder(folder)
     raise ModelError(
         f"there is no model {name!r}; `embedmill model list` shows what there is, `embedmill model add"
         " PATH|org/name` adds one"
@@ -124,10 +127,14 @@ def _has(folder: Path, name: str) -> bool:
         return False
 
 
+def _may_be_name(name: str) -> bool:
+    return not Path(name).is_absolute() and bool(name.strip()) and not name.strip().startswith(".")
+
+
 def _cache_folder(name: str) -> Path:
     """Return a model's cache folder. Raises ModelError for bad names."""
     flat = name.replace("/", "--").replace("\\", "--").strip()
-    if not flat or flat.startswith("."):
+    if not _may_be_name(flat):
         raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
     return in_home("models", flat)
 
@@ -146,18 +153,22 @@ def _checked_bundle(folder: Path) -> Bundle:
 
 def _bundle_of_folder(folder: Path) -> Bundle:
     """Build a model folder once, and again after changes."""
-    # Sizes and times instead of digests: a model of gigabytes would take seconds at every start.
-    state = sorted(
-        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    )
+    # By content: sizes and times may be those of other weights. Folders of tools, such as `.git`, hold no model.
+    try:
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+        state = [(path.relative_to(folder).as_posix(), sha256_of([path])) for path in files]
+    except OSError as error:
+        raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
     name = f"{folder.resolve().name}-{digest}"
     cached = _cache_folder(name)
     if _has(cached, CARD) and not is_stale(cached):
         return open_bundle(cached)
     return _build(folder, name=name, origin=f"folder {folder.name}")
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _build(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:

@@ -46,7 +46,6 @@ class _Built(Struct, frozen=True, kw_only=True):
     dim: int
     graphs: dict[Flavour, Graph]
     sources: list[Path]
-    encoder: str  # see `Card`
 
 
 def build_bundle(
@@ -84,7 +83,6 @@ def build_bundle(
         pad_id=padding_id(config, encoder),
         weights=sha256_of([*built.sources, *(source / layer.path / SAFETENSORS for layer in recipe.dense)]),
         tokenizer=sha256_of([tokenizer]),
-        encoder=built.encoder,
         graphs=built.graphs,
         files={path.name: sha256_of([path]) for path in sorted(folder.iterdir())},
     )
@@ -138,9 +136,7 @@ def _build_bert(parts: _Parts, folder: Path, paths: list[Path]) -> _Built:
                     )
                     graph.save(folder / f"{flavour}.onnx", inputs=bert.INPUTS, output=OUTPUT, dim=width)
                     graphs[flavour] = Graph(file=f"{flavour}.onnx", opset=graph.opset, optimise=False)
-    # The weights alone do not tell RoBERTa from BERT.
-    encoder = f"{shape}" if shape.first_position else ""
-    return _Built(dim=width, graphs=graphs, sources=paths, encoder=encoder)
+    return _Built(dim=width, graphs=graphs, sources=paths)
 
 
 @contextmanager
@@ -162,4 +158,4 @@ def _build_export(parts: _Parts, folder: Path, export: Path) -> _Built:
     # An export has one graph for both flavours, and the runtime fuses its operators.
     graph = Graph(file="model.onnx", opset=copied.opset, optimise=True)
     graphs: dict[Flavour, Graph] = {"fused": graph, "unfused": graph}
-    return _Built(dim=copied.dim, graphs=graphs, sources=copied.sources, encoder=copied.encoder)
+    return _Built(dim=copied.dim, graphs=graphs, sources=copied.sources)

@@ -14,6 +14,7 @@ from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.base.files.digest import first_mismatch, sha256_of
 from embedmill.base.records import Canaries, Graph, Model
+from embedmill.model.canaries import FILE as CANARIES
 from embedmill.model.canaries import read_canaries, write_canaries
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Recipe
@@ -23,7 +24,7 @@ TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights.bin"
 WEIGHTS_FP16 = "weights-fp16.bin"
 # A bundle of another format is refused or, where the source is known, built anew.
-FORMAT = 3
+FORMAT = 4
 
 Flavour = Literal["fused", "unfused", "fused-fp16", "unfused-fp16"]
 
@@ -37,13 +38,11 @@ class Card(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     dim: int
     pad_id: int
-    # sha256 of the source's weights and tokenizer, and of each file of the bundle.
+    # sha256 of the source's weights and tokenizer, to tell people what it was, and of each file of the bundle.
     weights: str
     tokenizer: str
     graphs: dict[Flavour, Graph]
     files: dict[str, str]
-    # What the graphs compute besides the weights' content; empty where that tells all, as for BERT.
-    encoder: str = ""
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
@@ -95,22 +94,19 @@ class Bundle(Struct, frozen=True, kw_only=True):
         return recipe.prompts[config.prompt_name]
 
     def _identity(self, prompt: str, max_tokens: int) -> str:
-        # Batch size, provider and threads are left out: an output may be resumed with others.
-        recipe = self.card.recipe
+        # The files are those that compute, and are checked: what a card says of a source cannot be. The graphs of all
+        # flavours count, as do pooling and normalisation in them, so that each flavour has the same identity. Canaries
+        # differ by machine. Batch size, provider and threads are left out: an output may be resumed with others.
         parts = {
-            "weights": self.card.weights,
-            "tokenizer": self.card.tokenizer,
-            "pooling": list(recipe.pooling),
-            "normalize": recipe.normalize,
-            "lowercase": recipe.lowercase,
-            "dense": [layer.activation for layer in recipe.dense],
+            "files": {name: sha256 for name, sha256 in self.card.files.items() if name != CANARIES},
+            "graphs": {flavour: graph.file for flavour, graph in self.card.graphs.items()},
+            "pad_id": self.card.pad_id,
+            "lowercase": self.card.recipe.lowercase,
             "prompt": prompt,
             "max_tokens": max_tokens,
             "dim": self.card.dim,
             "dtype": "float32",
         }
-        if self.card.encoder:
-            parts["encoder"] = self.card.encoder
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -30,7 +30,6 @@ class ExportCopy(Struct, frozen=True, kw_only=True):
     dim: int
     opset: int
     sources: list[Path]
-    encoder: str  # see `Card`
 
 
 def copy_export(
@@ -50,7 +49,7 @@ def copy_export(
         raise ModelError(f"{source} uses operators of opset {opset}; export it again with opset 14 or newer")
     model.ir_version = min(model.ir_version, _NEWEST_IR)
     graph = GraphWriter(opset=opset, prefix="embedmill_")
-    first = fit_inputs(model, source, config)
+    fit_inputs(model, source, config)
     tokens, hidden = token_embeddings(model, graph, source, config)
     width = append_head(graph, tokens, hidden=hidden, recipe=recipe, dense=dense, dim=dim)
     _splice(model, graph, width)
@@ -59,8 +58,7 @@ def copy_export(
     if model.ByteSize() > MOST_BYTES:
         raise ModelError(f"{source} is almost 2 GiB, so pooling has no room in it; export it with external data")
     onnx.save_model(model, target)
-    encoder = "" if first is None else f"positions from {first}"
-    return ExportCopy(dim=width, opset=opset, sources=[source, *weights], encoder=encoder)
+    return ExportCopy(dim=width, opset=opset, sources=[source, *weights])
 
 
 def _splice(model: onnx.ModelProto, graph: GraphWriter, width: int) -> None:

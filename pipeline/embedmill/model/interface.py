@@ -39,11 +39,11 @@ _CAUSES = {
 }
 
 
-def fit_inputs(model: onnx.ModelProto, source: Path, config: Mapping[str, Any]) -> int | None:
+def fit_inputs(model: onnx.ModelProto, source: Path, config: Mapping[str, Any]) -> None:
     """Leave `input_ids` and `attention_mask`, int64 [batch, sequence].
 
-    Token types become zeros, position ids their numbers, other number types are cast. Returns the first number of the
-    position ids, if the graph takes them. Raises ModelError for other inputs and fixed shapes.
+    Token types become zeros, position ids their numbers, other number types are cast. Raises ModelError
+    for other inputs and fixed shapes.
     """
     _drop_defaults(model)
     inputs = {_plain(value.name): value for value in model.graph.input}
@@ -58,9 +58,8 @@ def fit_inputs(model: onnx.ModelProto, source: Path, config: Mapping[str, Any]) 
     feeds = [node for name, value in inputs.items() for node in _feed(model, name, value, source)]
     if "token_type_ids" in inputs:
         feeds = _zeros("token_type_ids") + feeds
-    first = first_position(dict(config), source.parent) if "position_ids" in inputs else None
-    if first is not None:
-        feeds = _numbers("position_ids", first, model) + feeds
+    if "position_ids" in inputs:
+        feeds = _numbers("position_ids", first_position(dict(config), source.parent), model) + feeds
     for name in filled:
         if name in inputs:
             model.graph.input.remove(inputs[name])
@@ -68,7 +67,6 @@ def fit_inputs(model: onnx.ModelProto, source: Path, config: Mapping[str, Any]) 
     rest = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend([*feeds, *rest])
-    return first
 
 
 def token_embeddings(
