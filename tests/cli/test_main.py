@@ -187,8 +187,8 @@ class TestJob:
         line: list[str | Path] = ["run", "--model", tiny_bundle(tiny_model), "--output", tmp_path / "out", "--quiet"]
         line += ["--input", tmp_path / "a.jsonl", "--input", other, "--set", "rows.duplicate_id=keep"]
         assert embedmill(*line) == 0
-        files = json.loads((tmp_path / "out" / "_ledger" / "job.json").read_text())["files"]
-        assert [file["name"] for file in files] == ["a.jsonl", "b.jsonl"]
+        job = json.loads((tmp_path / "out" / "_ledger" / "job.json").read_text())
+        assert list(job["fingerprint"]["input.files"]) == ["a.jsonl", "b.jsonl"]
 
     def test_a_plan_writes_nothing(self, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("plan", *words[1:]) == 0

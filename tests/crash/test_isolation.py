@@ -98,7 +98,7 @@ def test_only_death_and_want_of_memory_leave_a_note(
 ) -> None:
     job = Job(make_config(tiny_model, write_jsonl(tmp_path / "a.jsonl", make_rows(20)), tmp_path / "out"))
     with Ledger(tmp_path / "out") as ledger:
-        ledger.begin(OutputJob(fingerprint={}, files=job.files, shards=job.plan()))
+        ledger.begin(OutputJob(fingerprint={}, shards=job.plan()))
         (shard,) = ledger.pending()
         with contextlib.suppress(BaseException), ledger.attempt(shard):
             assert ledger.died_at() == shard

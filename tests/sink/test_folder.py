@@ -83,7 +83,7 @@ def test_an_entry_survives_the_way_to_the_disk_and_back(entry: Entry, data: byte
     with tempfile.TemporaryDirectory() as folder:
         shard = Shard(ordinal=0, pieces=entry.pieces)
         with Ledger(Path(folder) / "out") as ledger:
-            ledger.begin(OutputJob(fingerprint={"model.identity": entry.identity}, files=[], shards=[shard]))
+            ledger.begin(OutputJob(fingerprint={"model.identity": entry.identity}, shards=[shard]))
             committed = ledger.commit(entry, memoryview(data), make_rejected(rejected))
         with Ledger(Path(folder) / "out") as ledger:
             assert ledger.entries == {0: committed}

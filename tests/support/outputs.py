@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embedmill.base.records import Entry, FloatArray, InputFile, Piece, Rejected, Shard
+from embedmill.base.files.sealed import seal
+from embedmill.base.records import Entry, FloatArray, Piece, Rejected, Shard
 from embedmill.base.results import Manifest, Stages, Totals
 from embedmill.sink.folder import OutputJob, shard_files, total
 from embedmill.sink.ledger import Ledger
@@ -62,8 +63,7 @@ FREE = {
 
 def make_job(shards: int = 3) -> OutputJob:
     """A job over one JSONL file, cut into so many shards of six rows."""
-    file = InputFile(path="a.jsonl", name="a.jsonl", format="jsonl", compression="", size_bytes=9, digest="sha256:0")
-    return OutputJob(fingerprint=FINGERPRINT, files=[file], shards=[make_shard(ordinal) for ordinal in range(shards)])
+    return OutputJob(fingerprint=FINGERPRINT, shards=[make_shard(ordinal) for ordinal in range(shards)])
 
 
 def make_shard(ordinal: int) -> Shard:
@@ -102,7 +102,7 @@ def make_vectors(rows: int = ROWS, *, seed: int = 0) -> FloatArray:
 
 
 def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY, ordinal: int = 0) -> memoryview:
-    """The Parquet file of some vectors, of any job of this fingerprint."""
+    """The Parquet file of some vectors, of the job of three shards."""
     vectors = make_vectors() if vectors is None else vectors
     rows = len(vectors)
     columns = {
@@ -111,7 +111,7 @@ def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY, or
         "truncated": pa.array([False] * rows, pa.bool_()),
         "text_hash": pa.array(["5e" * 32] * rows, pa.string()),
     }
-    metadata = {"identity": identity, "job": make_job().key, "shard": str(ordinal)}
+    metadata = {"identity": identity, "job": seal(make_job())[0].digest, "shard": str(ordinal)}
     metadata |= {"dim": str(DIM), "normalized": "true"}
     return shard_bytes(shard_table(columns, vectors, pa.table({})), metadata=metadata, compression="zstd")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from embedmill.base.files.sealed import Sealed
+from embedmill.base.files.state import UNREAD, FileState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,8 @@ class InputFile(Struct, frozen=True, kw_only=True):
     format: str
     compression: str
     size_bytes: int  # on disk
-    digest: str  # of the content
+    digest: str  # `sha256:` of the content
+    state: FileState = UNREAD  # when that was read
 
 
 class Graph(Struct, frozen=True, kw_only=True):

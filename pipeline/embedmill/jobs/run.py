@@ -38,7 +38,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         # A refusal should come before the model is checked and any text is read.
         ledger.check_fingerprint(job_fingerprint)
         if ledger.job is None:
-            ledger.begin(OutputJob(fingerprint=job_fingerprint, files=job.files, shards=job.plan()))
+            ledger.begin(OutputJob(fingerprint=job_fingerprint, shards=job.plan()))
         before = total(ledger.entries.values())
         stages, engine = Stages(), None
         if ledger.pending():
@@ -106,7 +106,7 @@ def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> N
     table = output_table(shard, vectors, chunked=config.text.chunk_tokens > 0)
     facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model).items()}
     # Parquet metadata is text; the order of its keys is part of a shard's bytes.
-    metadata = {"identity": model.identity, "job": ledger.job_key, "shard": str(ordinal), "model": facts.pop("name")}
+    metadata = {"identity": model.identity, "job": ledger.job.digest, "shard": str(ordinal), "model": facts.pop("name")}
     data = shard_bytes(table, metadata=metadata | facts, compression=config.output.compression)
     entry = entry_of(shard, file=ledger.job.part(ordinal), identity=model.identity)
     ledger.commit(entry, data, shard.documents.rejected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import msgspec
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files import local
 from embedmill.base.files.sealed import Sealed, read_regular, read_sealed
-from embedmill.base.records import Entry, InputFile, Rejected, SetAside, Shard
+from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 from embedmill.base.signals import checkpoint
 
@@ -40,13 +39,7 @@ class OutputJob(Sealed, frozen=True, kw_only=True):
     """`_ledger/job.json`, written before the first shard."""
 
     fingerprint: dict[str, Any]
-    files: list[InputFile]
     shards: list[Shard]
-
-    @property
-    def key(self) -> str:
-        """Return the sha256 of the fingerprint, for footers."""
-        return hashlib.sha256(msgspec.json.encode(self.fingerprint)).hexdigest()
 
     def stem(self, ordinal: int) -> str:
         """Format a shard's number, as wide as the last one."""

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,12 +114,6 @@ class Ledger:
                 f"{self.folder} holds the output of another job: {description}; choose another --output, or remove it",
                 field=field,
             )
-
-    @cached_property
-    def job_key(self) -> str:
-        """Return the key of the job that was begun."""
-        assert self.job is not None
-        return self.job.key
 
     @property
     def planned_rows(self) -> int:

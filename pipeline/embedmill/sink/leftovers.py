@@ -55,7 +55,7 @@ def foreign_tables(folder: Path, entries: Iterable[Entry]) -> list[str]:
 
 def _is_part(path: Path, job: OutputJob, ordinal: int) -> bool:
     footer = read_footer(path) if path.is_file() else {}
-    return (footer.get("job"), footer.get("shard")) == (job.key, str(ordinal))
+    return (footer.get("job"), footer.get("shard")) == (job.digest, str(ordinal))
 
 
 def _is_quarantine(path: Path, job: OutputJob) -> bool:

@@ -1,47 +1,38 @@
-"""Digests of input files, whole or sampled."""
+"""Digests of input files, and later changes."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 
-from embedmill.base.config import MIB
-from embedmill.base.prefetch import Prefetch
+from msgspec import structs
 
-WHOLE_BYTES = 64 * MIB
-SAMPLES = 64
+from embedmill.base.config import MIB
+from embedmill.base.errors import InputError
+from embedmill.base.files.state import settled_state, state_of
+from embedmill.base.prefetch import Prefetch
+from embedmill.base.records import InputFile
+
 # hashlib and file reads release the GIL, so threads are enough.
 THREADS = 8
 # A future of its own for each of many tiny files would cost more than the hashing.
 FILES_PER_TASK = 256
+LOG = logging.getLogger("embedmill")
+# Takes seconds.
+_WORTH_TELLING_BYTES = 8192 * MIB
 
 
-def digest(path: str, size_bytes: int) -> str:
-    """Return a file's digest: `sha256:HEX` or, sampled, `sampled-sha256:HEX`.
-
-    Files above 64 MiB are sampled: size and 64 evenly spaced blocks of 1 MiB, first and last included. Raises OSError.
-    """
-    try:
-        with io.FileIO(path) as file:
-            if size_bytes > WHOLE_BYTES:
-                return f"sampled-sha256:{_sampled(file, size_bytes)}"
-            whole = hashlib.sha256()
-            while block := file.read(MIB):
-                whole.update(block)
-            return f"sha256:{whole.hexdigest()}"
-    except OSError as error:
-        # A failed read names no file.
-        error.filename = path
-        raise
-
-
-def digests(files: Sequence[tuple[str, int]]) -> list[str]:
-    """Return the digest of each (path, size in bytes)."""
+def with_digests(files: Sequence[InputFile]) -> list[InputFile]:
+    """Add digest and state to each file. Raises InputError."""
+    total = sum(file.size_bytes for file in files)
+    if total > _WORTH_TELLING_BYTES:
+        LOG.info("reading the input once for its digest, %d MiB", total // MIB)
     tasks = [files[at : at + FILES_PER_TASK] for at in range(0, len(files), FILES_PER_TASK)]
     left = threading.Event()
     with (
@@ -52,13 +43,40 @@ def digests(files: Sequence[tuple[str, int]]) -> list[str]:
         return list(chain.from_iterable(digested))
 
 
-def _digest_each(left: threading.Event, files: Sequence[tuple[str, int]]) -> list[str]:
-    return [digest(path, size) for path, size in files if not left.is_set()]
+def with_digest(file: InputFile, left: threading.Event | None = None) -> InputFile:
+    """Add digest and state. Raises InputError."""
+    try:
+        state, digest = settled_state(file.path), hashlib.sha256()
+        with io.FileIO(file.path) as opened:
+            # Left as soon as nobody waits for it: a file may take minutes.
+            while (left is None or not left.is_set()) and (block := opened.read(MIB)):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{file.path}: cannot be read: {error.strerror}; check permissions") from error
+    found = structs.replace(file, size_bytes=state[2], digest=f"sha256:{digest.hexdigest()}", state=state)
+    if not is_unchanged(found):
+        raise changed(found)
+    return found
 
 
-def _sampled(file: io.FileIO, size_bytes: int) -> str:
-    sampled = hashlib.sha256(str(size_bytes).encode())
-    for sample in range(SAMPLES):
-        file.seek((size_bytes - MIB) * sample // (SAMPLES - 1))
-        sampled.update(file.read(MIB))
-    return sampled.hexdigest()
+def is_unchanged(file: InputFile) -> bool:
+    """Compare a file with the recorded state."""
+    try:
+        return state_of(file.path) == file.state
+    except OSError:
+        return False
+
+
+def require_unchanged(file: InputFile) -> None:
+    """Raise InputError for a changed file, OSError without one."""
+    if state_of(file.path) != file.state:
+        raise changed(file)
+
+
+def changed(file: InputFile) -> InputError:
+    """Return the error for a file that changed after planning."""
+    return InputError(f"{file.path}: changed since the run was planned; start again once it stays as it is")
+
+
+def _digest_each(left: threading.Event, files: Sequence[InputFile]) -> list[InputFile]:
+    return [with_digest(file, left) for file in files if not left.is_set()]

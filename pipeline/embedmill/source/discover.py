@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.base.signals import checkpoint
 from embedmill.source.compression import COMPRESSIONS, split_ending
-from embedmill.source.digest import digests
+from embedmill.source.digest import with_digests
 from embedmill.source.formats import FORMATS
 from embedmill.source.globbing import expand, real_path
 from embedmill.source.partitions import partitioned
@@ -51,7 +51,7 @@ def discover(config: InputTable) -> Discovered:
             found.setdefault(real, file)
     files = list(found.values())
     _refuse_equal_names(files)
-    return Discovered(_with_digests(files), dict(sorted(left_out.items())))
+    return Discovered(with_digests(files), dict(sorted(left_out.items())))
 
 
 def _format_and_compression(name: str, wanted: str) -> tuple[str, str] | None:
@@ -163,9 +163,15 @@ def _found(path: str, name: str, real: str, status: os.stat_result, known: tuple
     except UnicodeEncodeError as error:
         raise InputError(f"{path!r}: the file name is not valid UTF-8; rename the file") from error
     format, compression = known
-    size = status.st_size
-    name = partitioned(path, name)
-    return InputFile(path=path, name=name, format=format, compression=compression, size_bytes=size, digest=""), real
+    file = InputFile(
+        path=path,
+        name=partitioned(path, name),
+        format=format,
+        compression=compression,
+        size_bytes=status.st_size,
+        digest="",
+    )
+    return file, real
 
 
 def _endings(wanted: str) -> str:
@@ -184,11 +190,3 @@ def _refuse_equal_names(files: Sequence[InputFile]) -> None:
                 f"{other.path} and {file.path} would both be named {file.name!r}; give their common parent"
                 " folder in `input.paths` instead"
             )
-
-
-def _with_digests(files: Sequence[InputFile]) -> list[InputFile]:
-    try:
-        known = digests([(file.path, file.size_bytes) for file in files])
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}; check permissions") from error
-    return [structs.replace(file, digest=digest) for file, digest in zip(files, known, strict=True)]

@@ -12,9 +12,13 @@ from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConservationError, InputError
 from embedmill.base.records import Documents, InputFile, Piece, Rejected, SetAside, Shard
 from embedmill.source.columns import ResolvedColumns
+from embedmill.source.digest import changed, is_unchanged, with_digest
 from embedmill.source.formats import FORMATS
 from embedmill.source.formats.rows import BLANK, BadRow, Block, OpenFile, excerpt, file_and_row, take
 from embedmill.source.ids import SeenIds
+
+# Of a shard whose files are touched meanwhile.
+_READINGS = 5
 
 
 class Reader(AbstractContextManager["Reader"]):
@@ -33,7 +37,7 @@ class Reader(AbstractContextManager["Reader"]):
         set_aside: Sequence[SetAside] = (),
     ) -> None:
         """Open nothing yet; `set_aside` rows count as malformed."""
-        self._files = files
+        self._files = list(files)
         self._set_aside = {(one.file, one.row): one.reason for one in set_aside}
         self._config = config
         self._columns = columns
@@ -55,7 +59,7 @@ class Reader(AbstractContextManager["Reader"]):
 
         Raises InputError (a damaged or changed file, a policy of "fail") or ConservationError (missing rows).
         """
-        blocks = [(self._files[piece.file], block) for piece in shard.pieces for block in self.blocks(piece)]
+        blocks = self._read(shard)
         # Asked once for the whole shard: many small files would else mean many small lookups.
         ids = [id for _, block in blocks for id in block.ids]
         fresh = iter(self._seen_ids.fresh(ids).tolist() if self._seen_ids is not None else [True] * len(ids))
@@ -64,6 +68,27 @@ class Reader(AbstractContextManager["Reader"]):
             mask = list(islice(fresh, len(block.ids)))
             collected.add(file, block if all(mask) else _without(block, _duplicates(block, mask)))
         return collected.documents(shard)
+
+    def _read(self, shard: Shard) -> list[tuple[InputFile, Block]]:
+        for _ in range(_READINGS):
+            blocks = [(self._files[piece.file], block) for piece in shard.pieces for block in self.blocks(piece)]
+            if not self._touched(shard):
+                return blocks
+            # The content is that of the digest again, or still: what was read meanwhile may not have been.
+            self.close()
+        raise changed(self._files[shard.pieces[0].file])
+
+    def _touched(self, shard: Shard) -> bool:
+        """Notice changed states. Raises InputError for changed content."""
+        found = False
+        for number in {piece.file for piece in shard.pieces}:
+            file = self._files[number]
+            if not is_unchanged(file):
+                self._files[number] = again = with_digest(file)
+                if again.digest != file.digest:
+                    raise changed(file)
+                found = True
+        return found
 
     def blocks(self, piece: Piece) -> Iterator[Block]:
         """Yield the rows of a piece. Raises InputError."""

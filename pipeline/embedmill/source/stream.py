@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.base.signals import checkpoint
 from embedmill.source.compression import DAMAGE, open_compressed, refuse_window
+from embedmill.source.digest import changed, require_unchanged
 from embedmill.source.encoding import UTF8, Utf8Reader, encoding_of
 
 BLOCK_BYTES = 4 * MIB
@@ -159,17 +159,6 @@ def _cause(error: Exception, file: InputFile) -> str:
     if isinstance(error, pa.ArrowNotImplementedError) or _NOT_READ.search(problem):
         return f"uses a feature of {kind} that is not read ({problem}); write it anew without that"
     return f"truncated or damaged ({kind}): {problem}; replace the file or leave it out"
-
-
-def require_unchanged(file: InputFile) -> None:
-    """Raise InputError unless the file has the listed size."""
-    if Path(file.path).stat().st_size != file.size_bytes:
-        raise changed(file)
-
-
-def changed(file: InputFile) -> InputError:
-    """Return the error for a file that changed after planning."""
-    return InputError(f"{file.path}: changed since the run was planned; start again once it stays as it is")
 
 
 def refuse_foreign(head: bytes, file: InputFile) -> None:

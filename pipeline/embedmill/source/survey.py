@@ -8,7 +8,9 @@ from itertools import islice
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import ResolvedColumns, resolved, text_carried, unified
+from embedmill.source.digest import require_unchanged
 from embedmill.source.formats import FORMATS
+from embedmill.source.stream import translated
 
 
 def resolve(files: Sequence[InputFile], config: RunConfig) -> ResolvedColumns:
@@ -25,3 +27,6 @@ def survey(files: Sequence[InputFile], config: RunConfig, columns: ResolvedColum
     """Yield the rows of all files, in order. Raises InputError."""
     for number, file in enumerate(files):
         yield from FORMATS[file.format].survey(number, file, config, columns)
+        # What was read since the digest is what the digest is of.
+        with translated(file):
+            require_unchanged(file)

@@ -13,6 +13,7 @@ from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, IntArray, Piece, Span
 from embedmill.base.signals import checkpoint
 from embedmill.source.columns import ResolvedColumns, converted, resolved
+from embedmill.source.digest import changed
 from embedmill.source.formats.arrow import (
     Cell,
     column_at,
@@ -38,7 +39,7 @@ from embedmill.source.formats.parquet_schema import (
 )
 from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, take, too_long
 from embedmill.source.partitions import partition_values
-from embedmill.source.stream import changed, translated
+from embedmill.source.stream import translated
 
 ENDINGS: tuple[str, ...] = (".parquet", ".parq", ".pq")
 COMPRESSIBLE = False

@@ -14,9 +14,10 @@ from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.source.columns import ResolvedColumns, missing, required, text_carried
+from embedmill.source.digest import require_unchanged
 from embedmill.source.formats.arrow import column_at, is_scalar, is_text, plain, plain_type, type_at
 from embedmill.source.partitions import partition_values
-from embedmill.source.stream import refuse_foreign, require_unchanged, translated
+from embedmill.source.stream import refuse_foreign, translated
 
 _MAGIC = (b"PAR1", b"PARE")
 _HEAD_BYTES = 64

@@ -7,9 +7,10 @@ from typing import Any
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Piece, Span
+from embedmill.source.digest import changed
 from embedmill.source.formats.boundaries import Cutter, records, spans
 from embedmill.source.formats.rows import Block, Parser
-from embedmill.source.stream import ByteStream, changed
+from embedmill.source.stream import ByteStream
 
 # Makes the cutter of records that begin at a position.
 CutterAt = Callable[[int], Cutter]
