@@ -136,7 +136,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "zipfile": ("model/fetch.py",),
     "tomllib": ("base/configfile.py",),
     # What is told, and to whom.
-    "html": ("report/",),
+    "base64": ("report/",),
+    "markupsafe": ("report/",),
     "logging.getLogger": EVERYWHERE,
     "logging": ("cli/main.py",),
     "builtins.print": ("report/progress.py", "jobs/executors/isolation.py"),

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from embedmill.base.records import Rejected
-from embedmill.base.results import EngineFacts, Manifest, SessionFacts, ShardFile, Stages, Totals
+from embedmill.base.results import EngineFacts, Manifest, MemoryFacts, SessionFacts, ShardFile, Stages, Totals
 from embedmill.report.run_page import html_report
+from tests.support.tunings import TRIAL, TUNING
 
 EVIL = "<script>alert('x')</script>&amp;\"'"
+
+MEMORY = MemoryFacts(
+    source="RAM",
+    scope="machine",
+    ceiling_bytes=None,
+    reserve_bytes=None,
+    most_used_bytes=None,
+    least_free_bytes=None,
+    samples=1,
+    unknown=1,
+    reasons={},
+    changes=[],
+    series=[],
+)
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -131,13 +149,37 @@ def test_every_element_is_closed() -> None:
         {"engine": engine(device=EVIL)},
         {"engine": engine(chosen=EVIL)},
         {"engine": engine(losses=[EVIL])},
+        {"engine": engine(provider=EVIL)},
+        {"engine": engine(memory=structs.replace(MEMORY, source=EVIL))},
+        {"engine": engine(memory=structs.replace(MEMORY, reasons={EVIL: 1}))},
+        {"version": EVIL},
+        {"identity": EVIL},
+        {"left_out": {EVIL: 1}},
+        {"shards": [ShardFile(file=EVIL, rows=1, bytes=1, sha256="", entry="")]},
+        {"shards": [ShardFile(file=EVIL, rows=1, bytes=1, sha256="<script>1", entry="")]},
     ],
-    ids=["model", "prompt", "option", "file", "environment", "device", "choice", "loss"],
+    ids=lambda changes: next(iter(changes)),
 )
 def test_what_the_data_says_is_shown_as_text(changes: dict[str, Any]) -> None:
     page = Page(html_report(manifest(**changes), []))
     assert "script" not in page.tags
     assert EVIL in page.words
+
+
+def test_what_a_tuning_says_is_shown_as_text() -> None:
+    spoilt = structs.replace(TUNING, precision=EVIL, trials=[structs.replace(TRIAL, failure=EVIL, precision=EVIL)])
+    page = Page(html_report(manifest(), [], spoilt))
+    assert "script" not in page.tags
+    assert page.words.count(EVIL) > 2
+
+
+def test_no_page_may_run_a_script_or_load_anything() -> None:
+    page = html_report(manifest(), [])
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{digest}'"
+    assert f"<meta http-equiv='Content-Security-Policy' content=\"{policy}\">" in page
+    assert " style=" not in page
 
 
 def test_what_a_bad_row_says_is_shown_as_text() -> None:

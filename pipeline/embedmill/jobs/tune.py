@@ -11,7 +11,6 @@ from embedmill.base.files import local
 from embedmill.base.home import write_record
 from embedmill.base.results import Tuning
 from embedmill.jobs.job import Job
-from embedmill.report.page import STYLE
 from embedmill.report.tuning import trial_words, tuning_page
 from embedmill.tune.job import TuningJob
 from embedmill.tune.kept import disturbed
@@ -52,5 +51,5 @@ def tune(config: RunConfig, *, time_s: float | None = None, chart: Path | None =
             100 * (tuning.processor_share or 0),
         )
     if chart is not None:
-        local.write_file(chart, tuning_page(tuning, STYLE).encode(), scratch=chart.parent)
+        local.write_file(chart, tuning_page(tuning).encode(), scratch=chart.parent)
     return tuning

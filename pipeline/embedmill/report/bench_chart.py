@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from textwrap import wrap
+
+from markupsafe import Markup
 
 from embedmill.report.bench import BenchResult, ProviderBench, label
 from embedmill.report.plot import ticks
@@ -38,15 +39,17 @@ def bench_chart(found: BenchResult) -> str:
     top = _MARGIN + _LINE * len(heading)
     height = top + _ROW * len(working) + 58
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{height}' viewBox='0 0 {_WIDTH} {height}'"
-        f" role='img'><title>{escape(found.verdict)}</title><style>{_STYLE}</style>",
-        f"<rect class='ground' width='{_WIDTH}' height='{height}'/>",
+        Markup(
+            "<svg xmlns='http://www.w3.org/2000/svg' width='{0}' height='{1}' viewBox='0 0 {0} {1}' role='img'>"
+            "<title>{2}</title><style>{3}</style>"
+        ).format(_WIDTH, height, found.verdict, Markup(_STYLE)),
+        _rect("ground", 0, 0, _WIDTH, height, corner=0),
         *(_text(20, _MARGIN + _LINE * number, line, kind) for number, (line, kind) in enumerate(heading)),
         *_axes(top, top + _ROW * len(working), step, end),
         *(part for number, one in enumerate(working) for part in _row(one, top + _ROW * number, end)),
-        "</svg>",
+        Markup("</svg>\n"),
     ]
-    return "\n".join(parts) + "\n"
+    return Markup("\n").join(parts)
 
 
 def _heading(found: BenchResult) -> list[tuple[str, str]]:
@@ -62,45 +65,53 @@ def _heading(found: BenchResult) -> list[tuple[str, str]]:
     return [(line, "title") for line in wrap(verdict, _TITLE)] + [(line, "soft") for line in wrap(subtitle, _SUBTITLE)]
 
 
-def _axes(top: float, bottom: float, step: float, end: float) -> Iterator[str]:
+def _axes(top: float, bottom: float, step: float, end: float) -> Iterator[Markup]:
     """Draw grid, ticks and labels of both panels."""
     shares = _LEFT + _BARS + _GAP
     ticks = [(_LEFT + _BARS * number * step / end, f"{number * step:g}") for number in range(round(end / step) + 1)]
     ticks += [(shares + _SHARES * part, f"{part:.0%}") for part in (0, 0.5, 1)]
     for across, tick in ticks:
-        yield f"<path class='grid' d='M{across:.1f} {top}V{bottom}'/>"
+        yield _path("grid", f"M{across:.1f} {top}V{bottom}")
         yield _text(across, bottom + 18, tick, "soft middle")
     caption = "documents per second (median; whiskers: slowest and fastest round)"
     yield _text(_LEFT + _BARS / 2, bottom + 40, caption, "soft middle")
     yield _text(shares + _SHARES / 2, bottom + 40, "useful FLOP/s, of matrix peak", "soft middle")
 
 
-def _row(one: ProviderBench, top: float, end: float) -> Iterator[str]:
+def _row(one: ProviderBench, top: float, end: float) -> Iterator[Markup]:
     middle = top + _ROW / 2
     length, least, most = (_BARS * rate / end for rate in (one.documents_per_s, one.least, one.most))
     ratio = "" if one.reference or one.ratio is None else f"  ({one.ratio[1]:.2f} x CPU)"
     yield _text(_LEFT - 12, middle + 4, f"{label(one)}{' (emulated)' * one.emulated}", "end")
     kind = "bar reference" if one.reference else "bar"
-    yield f"<rect class='{kind}' x='{_LEFT}' y='{middle - _BAR / 2}' width='{length:.1f}' height='{_BAR}' rx='3'/>"
+    yield _rect(kind, _LEFT, middle - _BAR / 2, length, _BAR)
     if most > least:
         line = f"M{_LEFT + least:.1f} {middle - 6}v12m0 -6H{_LEFT + most:.1f}m0 -6v12"
         # The halo keeps a whisker visible on its bar.
-        yield f"<path class='halo' d='{line}'/><path class='whisker' d='{line}'/>"
+        yield _path("halo", line) + _path("whisker", line)
     yield _text(_LEFT + most + 8, middle + 4, f"{one.documents_per_s:.1f}{ratio}", "")
     yield from _share(one, _LEFT + _BARS + _GAP, middle)
 
 
-def _share(one: ProviderBench, left: float, middle: float) -> Iterator[str]:
+def _share(one: ProviderBench, left: float, middle: float) -> Iterator[Markup]:
     if one.peak_share is None:
         yield _text(left + 6, middle + 4, "unknown", "soft")
         return
     top = middle - _BAR / 2
-    yield f"<rect class='whole' x='{left}' y='{top}' width='{_SHARES}' height='{_BAR}' rx='3'/>"
+    yield _rect("whole", left, top, _SHARES, _BAR)
     # Above 1 where the peak, measured apart, came out low.
-    width = _SHARES * min(one.peak_share, 1)
-    yield f"<rect class='share' x='{left}' y='{top}' width='{width:.1f}' height='{_BAR}' rx='3'/>"
+    yield _rect("share", left, top, _SHARES * min(one.peak_share, 1), _BAR)
     yield _text(left + _SHARES - 6, middle + 4, f"{one.peak_share:.0%}", "end")
 
 
-def _text(across: float, down: float, text: str, kind: str) -> str:
-    return f"<text x='{across:.1f}' y='{down:.1f}' class='{kind}'>{escape(text)}</text>"
+def _text(across: float, down: float, text: str, kind: str) -> Markup:
+    return Markup("<text x='{:.1f}' y='{:.1f}' class='{}'>{}</text>").format(across, down, kind, text)
+
+
+def _path(kind: str, line: str) -> Markup:
+    return Markup("<path class='{}' d='{}'/>").format(kind, line)
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float, *, corner: int = 3) -> Markup:
+    rect = Markup("<rect class='{}' x='{:g}' y='{:g}' width='{:.1f}' height='{:g}' rx='{}'/>")
+    return rect.format(kind, x, y, width, height, corner)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
+
+from markupsafe import Markup
 
 from embedmill.base.results import MemoryFacts, Point, portion
 from embedmill.report.page import table
@@ -13,11 +14,11 @@ _WIDTH, _HEIGHT = 720, 120
 _SCOPES = {"process": "this process", "device": "all processes", "machine": "all processes"}
 
 
-def memory_section(memory: MemoryFacts | None) -> str:
+def memory_section(memory: MemoryFacts | None) -> Markup:
     """Render the section; empty where memory was not watched."""
     if memory is None:
-        return ""
-    return f"<h3>Memory</h3><p>{escape(_sentence(memory))}</p>{_line(memory)}{_changes(memory)}"
+        return Markup()
+    return Markup("<h3>Memory</h3><p>{}</p>{}{}").format(_sentence(memory), _line(memory), _changes(memory))
 
 
 def _sentence(memory: MemoryFacts) -> str:
@@ -38,22 +39,22 @@ def _reasons(memory: MemoryFacts) -> str:
     return "".join(f"; {reason} ({count} times)" for reason, count in memory.reasons.items())
 
 
-def _changes(memory: MemoryFacts) -> str:
+def _changes(memory: MemoryFacts) -> Markup:
     if not memory.changes:
-        return ""
+        return Markup()
     rows = (
-        (duration(max(one.at_s, 0)), portion(one.from_scale), portion(one.to_scale), escape(one.reason))
+        (duration(max(one.at_s, 0)), portion(one.from_scale), portion(one.to_scale), one.reason)
         for one in memory.changes
     )
     return table(rows, head=["after", "batches from", "to", "because"], numbers=[0])
 
 
-def _line(memory: MemoryFacts) -> str:
+def _line(memory: MemoryFacts) -> Markup:
     """Plot memory as SVG; empty for fewer than two samples."""
     points = memory.series
     known = [value for point in points for value in (point.used_bytes, point.free_bytes) if value is not None]
     if len(points) < 2 or not max(known, default=0):
-        return ""
+        return Markup()
     most, until_s = max(known), max(points[-1].at_s, 1e-9)
 
     def path(values: Iterable[tuple[Point, int | None]]) -> str:
@@ -70,9 +71,10 @@ def _line(memory: MemoryFacts) -> str:
 
     used = path((point, point.used_bytes) for point in points)
     free = path((point, point.free_bytes) for point in points)
-    return (
-        f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' width='100%' role='img' fill='none' stroke-width='2'"
-        f" aria-label='memory used and free over the run'><path stroke='var(--fill)' d='{used}'/>"
-        f"<path stroke='var(--soft)' stroke-dasharray='5 4' d='{free}'/></svg>"
-        f"<p>In use (line) and free (dashes) over {duration(until_s)}; the top is {size(most)}.</p>"
-    )
+    plot = Markup(
+        "<svg viewBox='0 0 {} {}' width='100%' role='img' fill='none' stroke-width='2'"
+        " aria-label='memory used and free over the run'><path stroke='var(--fill)' d='{}'/>"
+        "<path stroke='var(--soft)' stroke-dasharray='5 4' d='{}'/></svg>"
+    ).format(_WIDTH, _HEIGHT, used, free)
+    said = f"In use (line) and free (dashes) over {duration(until_s)}; the top is {size(most)}."
+    return Markup("{}<p>{}</p>").format(plot, said)

@@ -1,8 +1,12 @@
-"""Style sheet and tables of all HTML pages."""
+"""HTML pages, tables and bars; all text is escaped."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Iterable, Sequence
+from hashlib import sha256
+
+from markupsafe import Markup
 
 # Inline in every page, so that a page can be mailed or archived as one file.
 STYLE = """
@@ -18,18 +22,39 @@ dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.35rem;
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 td, th { text-align: left; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { font-weight: 600; font-size: .85rem; color: var(--soft) } .number { text-align: right }
-.bar { background: var(--line); height: .6rem; border-radius: .3rem; min-width: 8rem; margin-top: .45rem }
-.bar div { background: var(--fill); height: 100%; border-radius: .3rem }
+.bar { background: var(--line); height: .6rem; border-radius: .3rem; width: 100%; min-width: 8rem; margin-top: .45rem }
+.bar rect { fill: var(--fill) }
 """
 
 
-def table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), numbers: Collection[int] = ()) -> str:
-    """Render HTML cells as a table; `numbers`: columns aligned right."""
-    kinds = dict.fromkeys(numbers, " class='number'")
+# Whatever an output or a model says, a page runs no script and loads nothing.
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{}'"
 
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{kinds.get(column, '')}>{cell}</{tag}>" for column, cell in enumerate(cells))
 
-    lines = [row(head, "th")] if head else []
-    lines += [row(cells, "td") for cells in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+def page(title: str, body: Iterable[Markup]) -> str:
+    """Render a page without scripts and links."""
+    policy = _POLICY.format(b64encode(sha256(STYLE.encode()).digest()).decode())
+    head = Markup("<meta charset='utf-8'><meta http-equiv='Content-Security-Policy' content=\"{}\"><title>{}</title>")
+    whole = Markup("<!doctype html><html lang='en'><head>{}<style>{}</style></head><body>\n{}\n</body></html>\n")
+    # Plain text again: what is done to Markup later would be escaped.
+    return str(whole.format(head.format(Markup(policy), title), Markup(STYLE), Markup("\n").join(body)))
+
+
+def table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), numbers: Collection[int] = ()) -> Markup:
+    """Render cells as a table; `numbers`: columns aligned right."""
+    kinds = dict.fromkeys(numbers, Markup(" class='number'"))
+
+    def row(cells: Sequence[str], tag: Markup) -> Markup:
+        line = (tag.format(kinds.get(column, ""), cell) for column, cell in enumerate(cells))
+        return Markup("<tr>{}</tr>").format(Markup().join(line))
+
+    lines = [row(head, Markup("<th{}>{}</th>"))] if head else []
+    lines += [row(cells, Markup("<td{}>{}</td>")) for cells in rows]
+    return Markup("<table>{}</table>").format(Markup().join(lines))
+
+
+def bar(share: float) -> Markup:
+    """Draw a share of 1 as a bar."""
+    return Markup("<svg class='bar' preserveAspectRatio='none'><rect width='{:.1%}' height='100%'/></svg>").format(
+        min(max(share, 0), 1)
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 
+from markupsafe import Markup
 from msgspec import Struct
 
 _WIDTH, _HEIGHT = 720, 300
@@ -38,12 +38,12 @@ class Plot(Struct, frozen=True, kw_only=True):
     failed: tuple[float, ...] = ()  # the x of crosses at the bottom
 
 
-def svg(plot: Plot) -> str:
+def svg(plot: Plot) -> Markup:
     """Draw a plot as an SVG element; empty without points."""
     xs = [x for curve in plot.curves for x, _ in curve.points] + list(plot.failed)
     ys = [y for curve in plot.curves for _, y in curve.points] + ([plot.level[0]] if plot.level else [])
     if not xs:
-        return ""
+        return Markup()
     axes = _Axes(xs, ys or [1.0], log_x=plot.log_x)
     parts = [*axes.drawn(plot.x_label, plot.y_label)]
     if plot.level is not None:
@@ -52,11 +52,10 @@ def svg(plot: Plot) -> str:
         parts += axes.curve(curve, _COLOURS[number % len(_COLOURS)], number)
     parts += [axes.ring(*point) for point in plot.marked]
     parts += [axes.cross(x) for x in plot.failed]
-    return (
-        f"<svg role='img' aria-label='{escape(plot.title)}' viewBox='0 0 {_WIDTH} {_HEIGHT}' width='100%'"
-        " xmlns='http://www.w3.org/2000/svg' font-family='system-ui, sans-serif' font-size='11' fill='currentColor'>"
-        f"<title>{escape(plot.title)}</title>{''.join(parts)}</svg>"
-    )
+    return Markup(
+        "<svg role='img' aria-label='{}' viewBox='0 0 {} {}' width='100%' xmlns='http://www.w3.org/2000/svg'"
+        " font-family='system-ui, sans-serif' font-size='11' fill='currentColor'><title>{}</title>{}</svg>"
+    ).format(plot.title, _WIDTH, _HEIGHT, plot.title, Markup().join(parts))
 
 
 def ticks(most: float) -> list[float]:
@@ -101,20 +100,19 @@ class _Axes:
     def y(self, y: float) -> float:
         return _HEIGHT - _BOTTOM - y / self._y_most * (_HEIGHT - _TOP - _BOTTOM)
 
-    def drawn(self, x_label: str, y_label: str) -> Iterable[str]:
+    def drawn(self, x_label: str, y_label: str) -> Iterable[Markup]:
         right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
         for tick in self._y_ticks:
             y = self.y(tick)
-            yield f"<path d='M{_LEFT} {y:.1f}H{right}' stroke='currentColor' stroke-opacity='.15'/>"
-            yield f"<text x='{_LEFT - 6}' y='{y + 4:.1f}' text-anchor='end' opacity='.75'>{short_number(tick)}</text>"
+            yield _path(f"M{_LEFT} {y:.1f}H{right}", "stroke-opacity='.15'")
+            yield _text(_LEFT - 6, y + 4, short_number(tick), "text-anchor='end' opacity='.75'")
         for tick in self._x_ticks():
             x = self.x(tick)
-            yield f"<path d='M{x:.1f} {bottom}v4' stroke='currentColor' stroke-opacity='.5'/>"
-            yield f"<text x='{x:.1f}' y='{bottom + 16}' text-anchor='middle' opacity='.75'>{short_number(tick)}</text>"
-        middle = (_LEFT + right) / 2
-        yield f"<text x='{middle:.0f}' y='{_HEIGHT - 8}' text-anchor='middle'>{escape(x_label)}</text>"
-        across = (_TOP + bottom) / 2
-        yield f"<text transform='translate(14 {across:.0f}) rotate(-90)' text-anchor='middle'>{escape(y_label)}</text>"
+            yield _path(f"M{x:.1f} {bottom}v4", "stroke-opacity='.5'")
+            yield _text(x, bottom + 16, short_number(tick), "text-anchor='middle' opacity='.75'")
+        yield _text((_LEFT + right) / 2, _HEIGHT - 8, x_label, "text-anchor='middle'")
+        turned = f"transform='translate(14 {(_TOP + bottom) / 2:.0f}) rotate(-90)' text-anchor='middle'"
+        yield _text(0, 0, y_label, turned)
 
     def _x_ticks(self) -> list[float]:
         low, high = self._x
@@ -123,28 +121,38 @@ class _Axes:
             return [2.0**power for power in range(math.ceil(low), math.floor(high) + 1, step)]
         return [tick for tick in ticks(high) if low <= tick <= high and tick == round(tick)]
 
-    def level(self, y: float, label: str) -> str:
+    def level(self, y: float, label: str) -> Markup:
         place = self.y(y)
-        return (
-            f"<path d='M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}' stroke='currentColor' stroke-dasharray='6 4'/>"
-            f"<text x='{_WIDTH - _RIGHT + 8}' y='{place + 4:.1f}'>{escape(label)}</text>"
-        )
+        line = _path(f"M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}", "stroke-dasharray='6 4'")
+        return line + _text(_WIDTH - _RIGHT + 8, place + 4, label)
 
-    def curve(self, curve: Curve, colour: str, number: int) -> Iterable[str]:
+    def curve(self, curve: Curve, colour: str, number: int) -> Iterable[Markup]:
         places = [(self.x(x), self.y(y)) for x, y in curve.points]
         if curve.joined and len(places) > 1:
             line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-            yield f"<path d='M{line}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-        yield from (f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in places)
+            yield Markup("<path d='M{}' fill='none' stroke='{}' stroke-width='1.5'/>").format(line, colour)
+        yield from (_dot(x, y, 3, colour) for x, y in places)
         # Legend entries start below the label of a dashed line at the top.
         place = _TOP + 44 + number * 16
-        yield f"<circle cx='{_WIDTH - _RIGHT + 12}' cy='{place - 4}' r='3.5' fill='{colour}'/>"
-        yield f"<text x='{_WIDTH - _RIGHT + 22}' y='{place}'>{escape(curve.name)}</text>"
+        yield _dot(_WIDTH - _RIGHT + 12, place - 4, 3.5, colour)
+        yield _text(_WIDTH - _RIGHT + 22, place, curve.name)
 
-    def ring(self, x: float, y: float) -> str:
-        across, down = self.x(x), self.y(y)
-        return f"<circle cx='{across:.1f}' cy='{down:.1f}' r='7' fill='none' stroke='currentColor' stroke-width='1.5'/>"
+    def ring(self, x: float, y: float) -> Markup:
+        ring = Markup("<circle cx='{:.1f}' cy='{:.1f}' r='7' fill='none' stroke='currentColor' stroke-width='1.5'/>")
+        return ring.format(self.x(x), self.y(y))
 
-    def cross(self, x: float) -> str:
-        left, bottom = self.x(x), _HEIGHT - _BOTTOM
-        return f"<path d='M{left - 4:.1f} {bottom - 9}l8 8m0-8l-8 8' stroke='#d00000' stroke-width='1.5'/>"
+    def cross(self, x: float) -> Markup:
+        cross = Markup("<path d='M{:.1f} {}l8 8m0-8l-8 8' stroke='#d00000' stroke-width='1.5'/>")
+        return cross.format(self.x(x) - 4, _HEIGHT - _BOTTOM - 9)
+
+
+def _path(line: str, attributes: str) -> Markup:
+    return Markup("<path d='{}' stroke='currentColor' {}/>").format(line, Markup(attributes))
+
+
+def _text(x: float, y: float, text: str, attributes: str = "") -> Markup:
+    return Markup("<text x='{:.1f}' y='{:.1f}' {}>{}</text>").format(x, y, Markup(attributes), text)
+
+
+def _dot(x: float, y: float, radius: float, colour: str) -> Markup:
+    return Markup("<circle cx='{:.1f}' cy='{:.1f}' r='{}' fill='{}'/>").format(x, y, radius, colour)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from html import escape
 from itertools import islice
+
+from markupsafe import Markup
 
 from embedmill.base.records import Rejected
 from embedmill.base.results import EngineFacts, Manifest, ShardFile, Stages, Totals, Tuning
 from embedmill.report.memory import memory_section
-from embedmill.report.page import STYLE, table
+from embedmill.report.page import bar, page, table
 from embedmill.report.tuning import tuning_section
 from embedmill.report.units import duration, left_out_lines, short, size, times
 
@@ -20,9 +21,10 @@ _ROWS_SHOWN = 200
 
 def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:
     """Render a finished run with quarantined rows and tuning record."""
+    options = {key: value for key, value in manifest.fingerprint.items() if key != "input.files"}
+    head = Markup("<h1>{}</h1>\n<p>embedmill {}, identity <code>{}</code></p>")
     parts = [
-        f"<h1>{escape(str(manifest.model['name']))}</h1>",
-        f"<p>embedmill {escape(manifest.version)}, identity <code>{escape(manifest.identity)}</code></p>",
+        head.format(manifest.model.get("name"), manifest.version, manifest.identity),
         _figures(manifest.totals, manifest.stages),
         _stages(manifest.stages),
         _conservation(manifest.totals),
@@ -30,18 +32,16 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning
         _engine(manifest.engine),
         tuning_section(tuning),
         _pairs("Model", manifest.model),
-        _pairs("Options", {k: v for k, v in manifest.fingerprint.items() if k != "input.files"}),
-        _pairs("Input files", manifest.fingerprint["input.files"]),
-        *(f"<p>{escape(line)}.</p>" for line in left_out_lines(manifest.left_out)),
+        _pairs("Options", options),
+        _pairs("Input files", manifest.fingerprint.get("input.files", {})),
+        *(Markup("<p>{}.</p>").format(line) for line in left_out_lines(manifest.left_out)),
         _pairs("Environment", manifest.environment),
         _shards(manifest.shards),
     ]
-    # No script, font or image from elsewhere: the page works offline and as an attachment.
-    head = f"<head><meta charset='utf-8'><title>embedmill</title><style>{STYLE}</style></head>"
-    return "\n".join([f"<!doctype html><html lang='en'>{head}<body>", *parts, "</body></html>\n"])
+    return page("embedmill", parts)
 
 
-def _figures(totals: Totals, stages: Stages) -> str:
+def _figures(totals: Totals, stages: Stages) -> Markup:
     padding = totals.padded_tokens / max(totals.tokens, 1) - 1
     figures = {
         "vectors": f"{totals.vectors:,}",
@@ -52,10 +52,11 @@ def _figures(totals: Totals, stages: Stages) -> str:
         "written": size(totals.bytes),
         "last run": duration(stages.wall),
     }
-    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()) + "</dl>"
+    figure = Markup("<div><dt>{}</dt><dd>{}</dd></div>")
+    return Markup("<dl>{}</dl>").format(Markup().join(figure.format(*one) for one in figures.items()))
 
 
-def _stages(stages: Stages) -> str:
+def _stages(stages: Stages) -> Markup:
     # The stages overlap, so the busiest one limits the run.
     wall = max(stages.wall, 1e-9)
     shares = {
@@ -63,19 +64,17 @@ def _stages(stages: Stages) -> str:
         f"compute ({stages.streams} streams)": stages.compute / (wall * max(stages.streams, 1)),
         "write, sync, commit": stages.write / wall,
     }
-    bar = "<div class='bar'><div style='width:{:.1%}'></div></div>"
-    rows = ((escape(name), f"{share:.0%}", bar.format(min(share, 1))) for name, share in shares.items())
-    return f"<h2>Where the time of the last run went</h2>{table(rows, numbers=[1])}"
+    rows = ((name, f"{share:.0%}", bar(share)) for name, share in shares.items())
+    return Markup("<h2>Where the time of the last run went</h2>{}").format(table(rows, numbers=[1]))
 
 
-def _conservation(totals: Totals) -> str:
-    return (
-        f"<p>{totals.rows_read:,} rows read = {totals.rows_written:,} written"
-        f" + {totals.rows_quarantined:,} quarantined + {totals.rows_skipped:,} skipped by rule.</p>"
+def _conservation(totals: Totals) -> Markup:
+    return Markup("<p>{:,} rows read = {:,} written + {:,} quarantined + {:,} skipped by rule.</p>").format(
+        totals.rows_read, totals.rows_written, totals.rows_quarantined, totals.rows_skipped
     )
 
 
-def _quarantine(rejected: Iterable[Rejected]) -> str:
+def _quarantine(rejected: Iterable[Rejected]) -> Markup:
     # Counted while streaming: a quarantine may be larger than memory.
     counts: Counter[str] = Counter()
     examples: dict[str, Rejected] = {}
@@ -83,18 +82,18 @@ def _quarantine(rejected: Iterable[Rejected]) -> str:
         counts[row.reason] += 1
         examples.setdefault(row.reason, row)
     if not counts:
-        return ""
+        return Markup()
     rows = (
-        (f"{count:,}", escape(reason), f"{escape(examples[reason].file)}, row {examples[reason].row}")
+        (f"{count:,}", reason, f"{examples[reason].file}, row {examples[reason].row}")
         for reason, count in counts.most_common(50)
     )
-    return f"<h2>Quarantine</h2>{table(rows, head=['rows', 'reason', 'first'], numbers=[0])}"
+    return Markup("<h2>Quarantine</h2>{}").format(table(rows, head=["rows", "reason", "first"], numbers=[0]))
 
 
-def _engine(engine: EngineFacts | None) -> str:
+def _engine(engine: EngineFacts | None) -> Markup:
     """Render provider, device and sessions with canary results."""
     if engine is None:
-        return ""
+        return Markup()
     device = f" on {engine.device}" if engine.device else ""
     rows = (
         (
@@ -106,30 +105,36 @@ def _engine(engine: EngineFacts | None) -> str:
         for one in engine.sessions
     )
     head = ["shape", "nodes on the device", "least canary cosine", "opened in"]
-    return (
-        f"<h2>Device</h2><p>{escape(engine.provider)} {escape(engine.precision)}{escape(device)},"
-        f" {engine.streams} x {engine.threads} threads; {escape(engine.chosen)}.</p>"
-        f"{table(rows, head=head, numbers=[1, 2, 3])}{_losses(engine.losses)}{memory_section(engine.memory)}"
+    said = (
+        f"{engine.provider} {engine.precision}{device}, {engine.streams} x {engine.threads} threads; {engine.chosen}."
+    )
+    return Markup("<h2>Device</h2><p>{}</p>{}{}{}").format(
+        said, table(rows, head=head, numbers=[1, 2, 3]), _losses(engine.losses), memory_section(engine.memory)
     )
 
 
-def _losses(losses: list[str]) -> str:
-    reasons = "".join(f"<li>{escape(loss)}</li>" for loss in losses)
-    note = "A new process continued each time."
-    return f"<h3>Lost {times(len(losses))}</h3><p>{note}</p><ol>{reasons}</ol>" * bool(losses)
+def _losses(losses: list[str]) -> Markup:
+    if not losses:
+        return Markup()
+    reasons = Markup().join(Markup("<li>{}</li>").format(loss) for loss in losses)
+    return Markup("<h3>Lost {}</h3><p>A new process continued each time.</p><ol>{}</ol>").format(
+        times(len(losses)), reasons
+    )
 
 
-def _pairs(title: str, pairs: Mapping[str, object]) -> str:
-    rows = ((escape(str(name)), f"<code>{escape(str(value))}</code>") for name, value in pairs.items())
-    return f"<h2>{title}</h2>{table(islice(rows, _ROWS_SHOWN))}{_more(len(pairs))}"
+def _pairs(title: str, pairs: Mapping[str, object]) -> Markup:
+    code = Markup("<code>{}</code>")
+    rows = ((str(name), code.format(value)) for name, value in pairs.items())
+    return Markup("<h2>{}</h2>{}{}").format(title, table(islice(rows, _ROWS_SHOWN)), _more(len(pairs)))
 
 
-def _shards(shards: list[ShardFile]) -> str:
+def _shards(shards: list[ShardFile]) -> Markup:
+    code = Markup("<code>{}</code>")
     shown = shards[:_ROWS_SHOWN]
-    rows = ((escape(one.file), f"{one.rows:,}", size(one.bytes), f"<code>{one.sha256[:16]}</code>") for one in shown)
+    rows = ((one.file, f"{one.rows:,}", size(one.bytes), code.format(one.sha256[:16])) for one in shown)
     head = ["file", "rows", "size", "sha256"]
-    return f"<h2>Shards</h2>{table(rows, head=head, numbers=[1, 2])}{_more(len(shards))}"
+    return Markup("<h2>Shards</h2>{}{}").format(table(rows, head=head, numbers=[1, 2]), _more(len(shards)))
 
 
-def _more(rows: int) -> str:
-    return f"<p>and {rows - _ROWS_SHOWN:,} more</p>" if rows > _ROWS_SHOWN else ""
+def _more(rows: int) -> Markup:
+    return Markup("<p>and {:,} more</p>").format(rows - _ROWS_SHOWN) if rows > _ROWS_SHOWN else Markup()

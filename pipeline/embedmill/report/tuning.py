@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from html import escape
 from statistics import median
 from typing import TypeAlias
+
+from markupsafe import Markup
 
 from embedmill.base.config import MIB
 from embedmill.base.records import Bucket, Packing
 from embedmill.base.results import TrialFacts, Tuning
-from embedmill.report.page import table
+from embedmill.report.page import page, table
 from embedmill.report.plot import Curve, Plot, svg
 from embedmill.report.units import duration, short, size
 
@@ -25,18 +26,17 @@ _WITHOUT_GAIN = {
 Figure: TypeAlias = Callable[[TrialFacts], float]
 
 
-def tuning_section(tuning: Tuning | None) -> str:
+def tuning_section(tuning: Tuning | None) -> Markup:
     """Return the section of a report; empty without a tuning."""
     if tuning is None:
-        return ""
-    plots = "".join(f"<h3>{escape(plot.title)}</h3>{svg(plot)}" for plot in tuning_plots(tuning))
-    return f"<h2>Tuning</h2><p>{escape(pick_words(tuning))}.</p>{plots}{_table(tuning)}"
+        return Markup()
+    plots = Markup().join(Markup("<h3>{}</h3>{}").format(plot.title, svg(plot)) for plot in tuning_plots(tuning))
+    return Markup("<h2>Tuning</h2><p>{}.</p>{}{}").format(pick_words(tuning), plots, _table(tuning))
 
 
-def tuning_page(tuning: Tuning, style: str) -> str:
+def tuning_page(tuning: Tuning) -> str:
     """Return the section as a separate page."""
-    head = f"<meta charset='utf-8'><title>embedmill tune</title><style>{style}</style>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{tuning_section(tuning)}\n</body></html>\n"
+    return page("embedmill tune", [tuning_section(tuning)])
 
 
 def tuning_summary(tuning: Tuning) -> str:
@@ -189,13 +189,14 @@ def _peak(trial: TrialFacts) -> float:
     return (trial.peak_bytes or 0) / MIB
 
 
-def _table(tuning: Tuning) -> str:
+def _table(tuning: Tuning) -> Markup:
     rows = []
     for number, trial in enumerate(tuning.trials, 1):
         batch = _bucket_words(trial.bucket) if trial.bucket else str(trial.budget_tokens)
-        result = escape(trial.failure) if trial.failure else f"{_rate(trial):,.0f}"
+        result = trial.failure if trial.failure else f"{_rate(trial):,.0f}"
         memory = ["unknown" if one is None else size(one) for one in (trial.peak_bytes, trial.predicted_peak_bytes)]
         seconds = f"{trial.open_seconds + trial.seconds:.2f}"
-        rows.append((str(number), batch, result, seconds, *memory, escape(_mode_words(trial))))
+        rows.append((str(number), batch, result, seconds, *memory, _mode_words(trial)))
     head = ("trial", "batch", "tokens/s", "seconds", "peak", "at most", "mode")
-    return f"<details><summary>Every trial</summary>{table(rows, head=head, numbers=range(6))}</details>"
+    every = table(rows, head=head, numbers=range(6))
+    return Markup("<details><summary>Every trial</summary>{}</details>").format(every)
