@@ -137,6 +137,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tomllib": ("base/configfile.py",),
     # What is told, and to whom.
     "base64": ("report/",),
+    "shlex": ("report/",),
     "markupsafe": ("report/",),
     "logging.getLogger": EVERYWHERE,
     "logging": ("cli/main.py",),

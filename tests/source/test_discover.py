@@ -42,6 +42,19 @@ def test_an_output_below_the_input_is_no_input_but_can_be_named(tmp_path: Path) 
     assert names(tmp_path / "out") == ["part-00000.parquet"]
 
 
+@pytest.mark.parametrize("pattern", ["**/*.parquet", "**", "*/*", "*", "[ab]*/*.parquet", "a/../*/*.parquet"])
+def test_outputs_below_a_glob_are_left_out(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "a/x.parquet", "b/part-00000.parquet", "b/_ledger/job.json", "b/quarantine/part-00000.jsonl")
+    touch(tmp_path, "b/_manifest.json")
+    assert {Path(file.path).name for file in find(tmp_path / pattern)} <= {"x.parquet"}
+
+
+def test_an_output_that_is_named_is_read(tmp_path: Path) -> None:
+    touch(tmp_path, "b/part-00000.parquet", "b/_ledger/job.json")
+    for pattern in ("b", "b/*.parquet", "b/part-00000.parquet"):
+        assert [Path(file.path).name for file in find(tmp_path / pattern)] == ["part-00000.parquet"]
+
+
 def test_a_folder_leaves_out_hidden_names_and_unknown_endings(tmp_path: Path) -> None:
     touch(tmp_path, "a.jsonl", ".b.jsonl", "_c.jsonl", "_d/e.jsonl", ".f/g.jsonl", "h.txt", "h.md", "i.json.bz2")
     touch(tmp_path, "j.parquet.gz", "k", "l.txt", "_SUCCESS", ".h.crc", "out/_ledger/job.json", "out/part-0.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,18 @@ from embedmill.base.errors import ConfigError
 from embedmill.base.files.names import is_utf8
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Load TOML (None: defaults) and `KEY=VALUE` overrides. Raises ConfigError."""
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Load TOML (None: defaults), then values, then `KEY=VALUE` overrides.
+
+    `given` are values by key, such as `output.path`. Raises ConfigError.
+    """
     place = str(path) if path is not None else "the command line"
     values = _read_toml(Path(path)) if path is not None else {}
+    for key, value in (given or {}).items():
+        table, name, _ = _table_of(values, key, key)
+        table[name] = value
     for override in overrides:
         _apply_override(values, override)
     return parse_config(values, place=place)
@@ -58,14 +66,20 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in --set shard.rows=1000")
-    *tables, last = key.strip().split(".")
+    table, name, kind = _table_of(values, key.strip(), f"--set {override}")
+    table[name] = _value(text.strip(), kind)
+
+
+def _table_of(values: dict[str, Any], key: str, place: str) -> tuple[dict[str, Any], str, Any]:
+    """Return table, name and type of a dotted key."""
+    *tables, last = key.split(".")
     kind: Any = RunConfig
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: `{table}` is a value, not a table")
+            raise ConfigError(f"{place}: `{table}` is a value, not a table")
         kind = _kind_of(kind, table)
-    values[last] = _value(text.strip(), _kind_of(kind, last))
+    return values, last, _kind_of(kind, last)
 
 
 def _kind_of(table: Any, key: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from collections.abc import Callable
 from typing import TextIO
 
@@ -12,6 +13,19 @@ from embedmill.base.errors import OutputError
 
 # What C libraries read, print to and complain to.
 _STANDARD = (0, 1, 2)
+# What terminals obey, and what turns the order of characters or begins lines.
+_CONTROLS = "\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+_CONTROL_IN_LINES = re.compile(f"(?![\n\r\t])[{_CONTROLS}]")
+
+
+def one_line(text: str) -> str:
+    """Escape control characters and line ends."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def hold_descriptors() -> None:
@@ -69,7 +83,7 @@ class Console(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write text, escaped; return the number of characters."""
-        shown = text.encode(self.encoding, self.errors).decode(self.encoding)
+        shown = _CONTROL_IN_LINES.sub(_escape, text).encode(self.encoding, self.errors).decode(self.encoding)
         self._attempt(lambda stream: stream.write(shown))
         return len(text)
 

@@ -15,7 +15,7 @@ import click
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
 from embedmill.base.signals import StopSignals, checkpoint
-from embedmill.base.streams import Console, hold_descriptors
+from embedmill.base.streams import Console, hold_descriptors, one_line
 from embedmill.cli.entry import stop_signals
 from embedmill.cli.models import model_group
 from embedmill.cli.options import as_json, job_config, job_options, print_result
@@ -161,8 +161,17 @@ def main(arguments: Sequence[str] | None = None, stop: StopSignals | None = None
         return _exit_code_of(given, stop or stop_signals())
 
 
+class _OneLine(logging.Formatter):
+    """Formatter of one line per record, tracebacks aside."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return one_line(super().formatMessage(record))
+
+
 def _exit_code_of(given: list[str], stop: StopSignals) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_OneLine("%(message)s"))
     logging.getLogger("embedmill").setLevel(logging.INFO)
     try:
         cli.main(given, prog_name="embedmill", standalone_mode=False)
@@ -198,6 +207,6 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _print_error(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
-    text = json.dumps({"error": kind, "message": message, "exit_code": exit_code}) if as_json else f"{kind}: {message}"
-    click.echo(text, err=True)
+    error = {"error": kind, "message": message, "exit_code": exit_code}
+    click.echo(json.dumps(error) if as_json else one_line(f"{kind}: {message}"), err=True)
     return exit_code

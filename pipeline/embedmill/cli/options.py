@@ -15,6 +15,7 @@ from embedmill.base import telemetry
 from embedmill.base.config import RunConfig
 from embedmill.base.configfile import load_config
 from embedmill.base.errors import OutputError
+from embedmill.base.streams import one_line
 
 LOG = logging.getLogger("embedmill")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -61,12 +62,26 @@ def job_config(config: Path | None, overrides: Sequence[str], **short: Any) -> R
 
     Call it before jobs are imported: telemetry is settled before the runtime loads.
     """
-    # In TOML a string or list is spelt as in JSON, but for the surrogate pairs of escaped emoji.
-    spelt = {name: json.dumps(value, ensure_ascii=False) for name, value in short.items() if value not in (None, ())}
-    given = [f"{_KEYS[name]}={text}" for name, text in spelt.items()]
-    loaded = load_config(config, [*given, *overrides])
+    given = {_KEYS[name]: value for name, value in short.items() if value not in (None, ())}
+    loaded = load_config(config, overrides, given)
     telemetry.settle(loaded.engine.telemetry)
     return loaded
+
+
+def _printable(value: Any) -> Any:
+    """Escape control characters in all texts of a result."""
+    match value:
+        case str():
+            return one_line(value)
+        case Path():
+            return Path(one_line(str(value)))
+        case msgspec.Struct():
+            return msgspec.structs.replace(value, **{f: _printable(getattr(value, f)) for f in value.__struct_fields__})
+        case list() | tuple() | set():
+            return type(value)(map(_printable, value))
+        case dict():
+            return {_printable(key): _printable(one) for key, one in value.items()}
+    return value
 
 
 def print_result(value: Any, summary: Callable[[Any], str], as_json: bool, *, kept: bool = False) -> None:
@@ -75,7 +90,7 @@ def print_result(value: Any, summary: Callable[[Any], str], as_json: bool, *, ke
     Raises OutputError where it cannot be printed, unless it is `kept` elsewhere too.
     """
     # enc_hook: paths, which msgspec does not encode.
-    text = json.dumps(msgspec.to_builtins(value, enc_hook=str)) if as_json else summary(value)
+    text = json.dumps(msgspec.to_builtins(value, enc_hook=str)) if as_json else summary(_printable(value))
     try:
         click.echo(text)
     except OutputError as error:

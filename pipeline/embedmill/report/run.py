@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from msgspec import Struct
 
 from embedmill.base.results import EngineFacts, Stages, Totals, portion
 from embedmill.report.units import duration, left_out_lines, short, size, times
+
+# Characters that a shell looks at between double quotes.
+_SPECIAL = set('"$`\\!')
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -45,8 +49,15 @@ def run_summary(result: RunResult) -> str:
     lines += _omitted_rows(totals)
     lines += [f"  {line}" for line in left_out_lines(result.left_out)]
     lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
-    lines.append(f"read them: duckdb -c \"SELECT * FROM '{output}/*.parquet' LIMIT 5\"")
+    lines.append(f"read them: {_query(f'{output}/*.parquet')}")
     return "\n".join(lines)
+
+
+def _query(pattern: str) -> str:
+    """Return a DuckDB command, quoted for a POSIX shell."""
+    quoted = pattern.replace("'", "''")
+    statement = f"SELECT * FROM '{quoted}' LIMIT 5"
+    return f"duckdb -c {shlex.quote(statement)}" if set(statement) & _SPECIAL else f'duckdb -c "{statement}"'
 
 
 def _engine(engine: EngineFacts) -> str:

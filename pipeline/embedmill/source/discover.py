@@ -7,7 +7,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePath
 
 from msgspec import Struct
 
@@ -22,6 +23,7 @@ from embedmill.source.globbing import expand, real_path
 from embedmill.source.partitions import partitioned
 
 _FORMAT_OF_ENDING = {ending: name for name, format in FORMATS.items() for ending in format.ENDINGS}
+_OUTPUT = "output of embedmill"
 # A file whose digest is still to be made, and its path without symbolic links.
 _Found = tuple[InputFile, str]
 
@@ -87,13 +89,26 @@ def _located(pattern: str, wanted: str, left_out: Counter[str]) -> Iterator[_Fou
     elif os.path.lexists(path):
         yield _explicit(path, path.name, real_path(path), wanted)
     elif glob.has_magic(str(path)):
+        # Many files share a folder.
+        is_output = cache(_is_output)
         for match, name, real in expand(path):
-            if match.is_dir():
+            if any(map(is_output, _found_folders(match, name))):
+                left_out[_OUTPUT] += 1
+            elif match.is_dir():
                 yield from _in_folder(match, f"{name}/", wanted, left_out)
             else:
                 yield _explicit(match, name, real, wanted)
     else:
         raise InputError(f"{pattern}: no such file or folder; check the path, and the folder the command runs in")
+
+
+def _is_output(folder: Path) -> bool:
+    return (folder / "_ledger").is_dir()
+
+
+def _found_folders(path: Path, name: str) -> list[Path]:
+    """List a match and the folders below the wildcard."""
+    return [path, *path.parents][: len(PurePath(name).parts)]
 
 
 def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
@@ -115,8 +130,8 @@ def _in_folder(folder: Path, prefix: str, wanted: str, left_out: Counter[str]) -
         # Links may form a circle, and an output of embedmill may lie in its own input.
         if real in entered:
             continue
-        if entered and (folder / "_ledger").is_dir():
-            left_out["output of embedmill"] += 1
+        if entered and _is_output(folder):
+            left_out[_OUTPUT] += 1
             continue
         entered.add(real)
         subfolders, files = _listing(folder)

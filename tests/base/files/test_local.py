@@ -321,6 +321,15 @@ class TestCheck:
         assert [path.name for path in tmp_path.iterdir()] == ["there"]
         assert (tmp_path / "there").read_text() == "kept"
 
+    @posix
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    def test_what_is_no_file_is_not_replaced(self, tmp_path: Path, kind: str) -> None:
+        path = Path("/dev/null") if kind == "device" else tmp_path / "pipe"
+        if kind == "pipe":
+            os.mkfifo(path)
+        with pytest.raises(OutputError, match="cannot be written: it is not a regular file; choose another place"):
+            local.check_writable(path)
+
     @pytest.mark.parametrize("name", ["absent/file", "file/below", "."])
     def test_a_place_that_cannot_is_told(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "file").touch()

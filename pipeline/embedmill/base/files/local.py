@@ -70,6 +70,9 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # What is written replaces it.
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         with _temporary(path.parent, b""):
             return
     except OSError as error:
