@@ -21,6 +21,7 @@ from platformdirs import user_cache_path
 from embedmill.base.errors import OutputError
 from embedmill.base.files import local
 from embedmill.base.files.names import is_utf8
+from embedmill.base.files.sealed import read_regular
 
 LOG = logging.getLogger("embedmill")
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -37,10 +38,10 @@ def key_of(parts: Any) -> str:
 def read_record(path: Path, kind: type[Record]) -> Record | None:
     """Read a cached record; None if absent or unreadable."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_regular(path), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         # A cache only saves time: a record that another version wrote is measured again, not an error.
         LOG.warning("%s is damaged or of another version, and will be replaced (%s)", path, error)
         return None

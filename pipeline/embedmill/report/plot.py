@@ -91,7 +91,7 @@ class _Axes:
         self._y_most = self._y_ticks[-1]
 
     def _x_value(self, x: float) -> float:
-        return math.log2(x) if self._log else x
+        return math.log2(max(x, _LEAST)) if self._log else x
 
     def x(self, x: float) -> float:
         low, high = self._x

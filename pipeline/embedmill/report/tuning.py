@@ -73,7 +73,7 @@ def pick_words(tuning: Tuning) -> str:
 
 def gain_words(tuning: Tuning) -> str:
     """Return gain and spread, or why the default is kept."""
-    if tuning.gain is None:
+    if tuning.gain is None or not tuning.gain_pairs:
         return _WITHOUT_GAIN.get(tuning.verdict, "not compared with the default")
     low, high = min(tuning.gain_pairs), max(tuning.gain_pairs)
     pairs = f"{len(tuning.gain_pairs)} pairs of runs: {low:.2f} to {high:.2f}"
