@@ -17,11 +17,11 @@ import pytest
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import ConfigError, ModelError, OutputError, PipelineError
 from embedmill.base.files.digest import sha256_of
+from embedmill.jobs.executors.building import build
 from embedmill.jobs.models import add_model, find_bundle, list_bundles
-from embedmill.model.build import build_bundle
 from embedmill.model.bundle import CARD, Bundle, check_files
+from tests.support import running
 from tests.support.exports import positioned_export, write_positioned
-from tests.support.running import build
 from tests.support.tiny_model import write_json, write_tiny_model
 
 
@@ -32,7 +32,7 @@ def test_the_default_model_is_found_by_its_name(bundle: Bundle) -> None:
 
 
 def test_a_bundle_is_found_by_its_folder(tiny_model: Path, tmp_path: Path, empty_home: Path) -> None:
-    built = build(tiny_model, tmp_path / "bundle")
+    built = running.build(tiny_model, tmp_path / "bundle")
     assert find_bundle(str(tmp_path / "bundle")) == built
     assert not empty_home.exists()
 
@@ -227,10 +227,10 @@ def test_an_unreadable_bundle_is_left_out_of_the_list(tiny_model: Path, empty_ho
 
 
 def test_a_full_disk_is_one_sentence(tiny_model: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("embedmill.model.build.shutil.copyfile", full)
+    monkeypatch.setattr("embedmill.jobs.models.build", full)
     with pytest.raises(OutputError, match="no space left"):
         find_bundle(str(tiny_model))
 
@@ -240,13 +240,13 @@ def test_a_bundle_that_another_process_built_meanwhile_is_left_alone(
 ) -> None:
     faster: list[tuple[Path, int]] = []
 
-    def build_slowly(*args: Any, **options: Any) -> Bundle:
-        monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_bundle)
+    def build_slowly(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr("embedmill.jobs.models.build", build)
         folder = find_bundle(str(tiny_model)).folder
         faster.append((folder, folder.stat().st_ino))
-        return build_bundle(*args, **options)
+        build(*args, **options)
 
-    monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_slowly)
+    monkeypatch.setattr("embedmill.jobs.models.build", build_slowly)
     folder = find_bundle(str(tiny_model)).folder
     assert faster == [(folder, folder.stat().st_ino)]
 
@@ -258,13 +258,13 @@ def test_an_older_bundle_that_another_process_built_anew_meanwhile_is_left_alone
     make_older(find_bundle(str(model)).folder)
     faster: list[tuple[Path, int]] = []
 
-    def build_slowly(*args: Any, **options: Any) -> Bundle:
-        monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_bundle)
+    def build_slowly(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr("embedmill.jobs.models.build", build)
         folder = find_bundle(str(model)).folder
         faster.append((folder, folder.stat().st_ino))
-        return build_bundle(*args, **options)
+        build(*args, **options)
 
-    monkeypatch.setattr("embedmill.jobs.models.build_bundle", build_slowly)
+    monkeypatch.setattr("embedmill.jobs.models.build", build_slowly)
     folder = find_bundle(str(model)).folder
     assert faster == [(folder, folder.stat().st_ino)]
 

@@ -109,7 +109,6 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nothing": lambda card: None,
     "its graphs under other flavours": lambda card: card["graphs"].update(fused=card["graphs"]["unfused"]),
     "another length": lambda card: card["recipe"].update(max_tokens=8),
-    "another dimension": lambda card: card.update(dim=16),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -27,15 +28,17 @@ class Prefetch(Generic[Item]):
         name: str,
         on_close: Callable[[], None] | None = None,
         join_s: float = 5.0,
+        timeout_s: float = math.inf,
     ) -> None:
         """Prepare the thread, which entering the context starts."""
         # `on_close` ends what the thread may wait for, as the block ends. The thread then has `join_s` seconds;
-        # one that takes longer ends with the process.
+        # one that takes longer ends with the process. An item that takes `timeout_s` is a TimeoutError.
         self._items = items
         self._queue: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._on_close = on_close
         self._join_s = join_s
+        self._timeout_s = timeout_s
         self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -58,12 +61,18 @@ class Prefetch(Generic[Item]):
             self._on_close()
 
     def __iter__(self) -> Iterator[Item]:
+        waited_s = 0.0
         while not self._closed.is_set():
             checkpoint()
             try:
                 kind, value = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
+                # Looks are counted, not seconds: a machine that slept did not hang.
+                waited_s += _POLL_S
+                if waited_s >= self._timeout_s:
+                    raise TimeoutError from None
                 continue
+            waited_s = 0.0
             if kind == "end":
                 return
             if isinstance(value, BaseException):

@@ -13,11 +13,10 @@ from embedmill.base.files import local
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.files.names import is_utf8
 from embedmill.base.home import home_folder, homes, in_home, scratch_folder
-from embedmill.model.build import build_bundle
+from embedmill.jobs.executors.building import build
 from embedmill.model.bundle import CARD, TOKENIZER, Bundle, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Pooling
-from embedmill.tune.reference import add_reference
 
 LOG = logging.getLogger("embedmill")
 # One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
@@ -71,6 +70,7 @@ def add_model(
     pooling: Pooling | None = None,
     normalize: bool | None = None,
     dim: int | None = None,
+    timeout_s: float | None = None,
 ) -> Bundle:
     """Build a bundle from a folder, file or hub name.
 
@@ -84,7 +84,7 @@ def add_model(
         raise ModelError(f"{place!r} is not valid UTF-8; rename the file or folder")
     path = Path(place)
     repository, _, revision = place.partition("@")
-    options: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dim": dim}
+    options: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dim": dim, "timeout_s": timeout_s}
     with scratch_folder(models_folder()) as scratch:
         if path.is_dir():
             source, origin, known_as = path, f"folder {path.resolve().name}", path.resolve().name
@@ -181,7 +181,7 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
         folder = scratch / "bundle"
         folder.mkdir()
         try:
-            add_reference(build_bundle(source, folder, name=name, origin=origin, **options))
+            build(source, folder, name=name, origin=origin, **options)
         except OSError as error:
             if error.errno in local.DISK_FULL:
                 raise OutputError(f"no space left to build {target}; free some and run again") from error

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.base.files.digest import first_mismatch, sha256_of
+from embedmill.base.files.sealed import read_regular
 from embedmill.base.records import Canaries, Graph, Model
 from embedmill.model.canaries import FILE as CANARIES
 from embedmill.model.canaries import read_canaries, write_canaries
@@ -36,12 +37,12 @@ class Card(Struct, frozen=True, kw_only=True):
     name: str
     origin: str
     recipe: Recipe
-    dim: int
-    pad_id: int
+    dim: Annotated[int, Meta(ge=1, le=1 << 20)]
+    pad_id: Annotated[int, Meta(ge=0, lt=1 << 31)]
     # sha256 of the source's weights and tokenizer, to tell people what it was, and of each file of the bundle.
     weights: str
     tokenizer: str
-    graphs: dict[Flavour, Graph]
+    graphs: Annotated[dict[Flavour, Graph], Meta(min_length=1)]
     files: dict[str, str]
 
 
@@ -64,6 +65,11 @@ class Bundle(Struct, frozen=True, kw_only=True):
                 f"`text.max_tokens` = {max_tokens}, but {self.card.name} takes {recipe.max_tokens} at most; lower it or"
                 " leave it out (`text.chunk_tokens` cuts longer texts into chunks)"
             )
+        known = read_canaries(self.folder) if canaries is None else canaries
+        if (dim := known.vectors.shape[1]) != self.card.dim:
+            raise ModelError(
+                f"{self.folder} has canaries of {dim} dimensions, and vectors of {self.card.dim}; add the model again"
+            )
         return Model(
             name=self.card.name,
             identity=self._identity(prompt, max_tokens),
@@ -72,7 +78,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
             graphs={str(flavour): graph for flavour, graph in self.card.graphs.items()},
             # An export may hold its weights inside the graph, so the largest file counts.
             weights_bytes=max(_size(self.folder / name) for name in self.card.files),
-            canaries=read_canaries(self.folder) if canaries is None else canaries,
+            canaries=known,
             tokenizer=TOKENIZER,
             dim=self.card.dim,
             pad_id=self.card.pad_id,
@@ -116,10 +122,10 @@ def open_bundle(folder: Path) -> Bundle:
     Raises ModelError where `bundle.json` is missing, damaged, of another format, or lacks the sha256 of a loaded file.
     """
     try:
-        card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
+        card = msgspec.json.decode(read_regular(folder / CARD), type=Card)
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no model bundle; make one with `embedmill model add`") from error
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / CARD} is damaged ({error}); add the model again") from error
     if card.format != FORMAT:
         raise ModelError(f"{folder} has bundle format {card.format}, this program needs {FORMAT}; add the model again")
@@ -130,8 +136,8 @@ def open_bundle(folder: Path) -> Bundle:
 def is_stale(folder: Path) -> bool:
     """Return True for a bundle in another version's format."""
     try:
-        return bool(json.loads((folder / CARD).read_bytes()).get("format") != FORMAT)
-    except (OSError, ValueError, AttributeError):
+        return bool(json.loads(read_regular(folder / CARD)).get("format") != FORMAT)
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

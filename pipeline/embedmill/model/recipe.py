@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.model.contents import load_json, read_json
@@ -73,7 +73,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     pooling: tuple[Pooling, ...]
     normalize: bool
-    max_tokens: int
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 24)]
     lowercase: bool
     prompts: dict[str, str]
     default_prompt: str

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import IO
 
 from msgspec import Struct
@@ -29,13 +30,20 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     lines: list[str] = []
 
 
-def run_child(module: str, *arguments: str, timeout_s: float) -> ChildResult:
+def run_child(
+    module: str, *arguments: str, timeout_s: float, limit: Callable[[int], str] = lambda _: ""
+) -> ChildResult:
     """Run `main(*arguments)` of a module, as `run_command` does."""
-    return run_command(command_of(module, *arguments), timeout_s=timeout_s)
+    return run_command(command_of(module, *arguments), timeout_s=timeout_s, limit=limit)
 
 
-def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResult:
-    """Run a command; return failures and timeouts as words."""
+def run_command(
+    command: list[str], *, timeout_s: float = math.inf, limit: Callable[[int], str] = lambda _: ""
+) -> ChildResult:
+    """Run a command; return failures and timeouts as words.
+
+    `limit` gets the process id five times a second; its words end the process.
+    """
     # A stop signal kills the child and is raised.
     # Files, not pipes: a pipe would be waited for while a grandchild holds its other end.
     place = temporary_folder()
@@ -48,6 +56,8 @@ def run_command(command: list[str], *, timeout_s: float = math.inf) -> ChildResu
             for seconds in slices(timeout_s):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return ChildResult(words=ending(child.wait(seconds), lines_of(err)), lines=lines_of(out))
+                if words := limit(child.pid):
+                    return ChildResult(words=words, lines=lines_of(out))
             return ChildResult(words=f"did not answer in {timeout_s:g} s")
         finally:
             end_child(child)

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from embedmill.base.errors import DeviceError, OutOfMemory
+from embedmill.base.prefetch import Prefetch
 from embedmill.base.records import Batch, Bucket, FloatArray, Tokens
 from embedmill.base.results import SessionFacts
 from embedmill.engine.memory.attach import guard_for, has_own_memory
@@ -186,7 +187,16 @@ class LocalRunner:
 def open_local(spec: EngineSpec, options: RunnerOptions, notify: Callable[[str], None]) -> LocalRunner:
     """Open a runner; `notify` reports changes of batch size.
 
-    Raises DeviceError where the provider cannot run the model's graph, or runs it wrongly.
+    Raises DeviceError where the provider cannot run the model's graph, runs it wrongly, or does not end.
     """
     guard = guard_for(spec.target, spec.memory_fraction, notify) if options.watched else None
-    return LocalRunner(spec, contexts=ContextCache(), guard=guard, most_scale=options.most_scale)
+    opening = (LocalRunner(one, contexts=ContextCache(), guard=guard, most_scale=options.most_scale) for one in [spec])
+    # A graph may have no end, and no thread can be ended while the runtime holds it.
+    with Prefetch(opening, depth=1, name="opening", join_s=0, timeout_s=spec.timeout_s) as opened:
+        try:
+            return next(iter(opened))
+        except TimeoutError as error:
+            raise DeviceError(
+                f"{spec.target.label} did not open the model and run a text in {spec.timeout_s:g} s; raise"
+                " engine.timeout_s if it may take so long"
+            ) from error
