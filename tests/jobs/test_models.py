@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import ConfigError, ModelError, OutputError, PipelineError
@@ -92,6 +93,50 @@ def test_new_weights_of_the_same_size_and_time_are_seen(tmp_path: Path, empty_ho
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     after = find_bundle(str(model))
     assert after.model(TextTable()).identity != before.model(TextTable()).identity
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("place", [".versions/2_Dense", ".dense", "deep/er/2_Dense"])
+def test_new_weights_in_a_linked_or_hidden_module_are_seen(tmp_path: Path, empty_home: Path, place: str) -> None:
+    model = write_tiny_model(tmp_path / "model", dense=16)
+    (model / place).parent.mkdir(parents=True, exist_ok=True)
+    (model / "2_Dense").rename(model / place)
+    (model / "2_Dense").symlink_to(model / place)
+    before = find_bundle(str(model))
+    weights = load_file(model / place / "model.safetensors")
+    save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model / place / "model.safetensors")
+    after = find_bundle(str(model))
+    assert after.model(TextTable()).identity != before.model(TextTable()).identity
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_module_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", dense=16)
+    (model / "2_Dense").rename(tmp_path / "elsewhere")
+    (model / "2_Dense").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="is a link out of the model's folder; that is refused"):
+        find_bundle(str(model))
+
+
+def test_a_folder_whose_links_form_a_circle_is_built(tmp_path: Path, empty_home: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    (model / "circle").symlink_to(model)
+    assert find_bundle(str(model)) == find_bundle(str(model))
+
+
+def test_a_folder_that_changes_while_it_is_built_is_refused_and_not_kept(
+    tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_tiny_model(tmp_path / "model", seed=1)
+
+    def build_late(*args: Any, **options: Any) -> None:
+        write_tiny_model(tmp_path / "model", seed=2)
+        build(*args, **options)
+
+    monkeypatch.setattr("embedmill.jobs.models.build", build_late)
+    with pytest.raises(ModelError, match="changed while its bundle was built; run again"):
+        find_bundle(str(model))
+    assert list(empty_home.iterdir()) == []
 
 
 def test_files_of_tools_in_a_model_folder_build_nothing_anew(tmp_path: Path, empty_home: Path) -> None:

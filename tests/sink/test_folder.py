@@ -15,7 +15,7 @@ from embedmill.base.files.sealed import seal
 from embedmill.base.records import Entry, Piece, Shard
 from embedmill.sink.folder import OutputJob, check_conservation, read_entries, read_manifest, total
 from embedmill.sink.ledger import Ledger
-from tests.support.outputs import make_entry, make_job, make_rejected, write_output
+from tests.support.outputs import make_entry, make_job, make_lines, write_output
 
 
 def test_an_unreadable_manifest_is_corrupt(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_entry_survives_the_way_to_the_disk_and_back(entry: Entry, data: byte
         shard = Shard(ordinal=0, pieces=entry.pieces)
         with Ledger(Path(folder) / "out") as ledger:
             ledger.begin(OutputJob(fingerprint={"model.identity": entry.identity}, shards=[shard]))
-            committed = ledger.commit(entry, memoryview(data), make_rejected(rejected))
+            committed = ledger.commit(entry, memoryview(data), make_lines(rejected))
         with Ledger(Path(folder) / "out") as ledger:
             assert ledger.entries == {0: committed}
             assert ledger.pending() == []

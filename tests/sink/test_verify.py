@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def recommit(folder: Path, data: bytes | memoryview, **entry: Any) -> Path:
     """Write a one-shard output of `data` with a matching hash."""
     with Ledger(folder) as ledger:
         ledger.begin(make_job(1))
-        ledger.commit(make_entry(0, **entry), memoryview(data), [])
+        ledger.commit(make_entry(0, **entry), memoryview(data), b"")
     return folder
 
 
@@ -240,6 +241,34 @@ def test_a_vector_that_is_not_normalised_is_found(tmp_path: Path, vectors: Float
 def test_a_part_with_other_dimensions_than_its_footer_is_found(tmp_path: Path) -> None:
     problems = verify(recommit(tmp_path, make_part(np.eye(ROWS, dtype=np.float32)))).problems
     assert problems == [f"part-00000.parquet: vectors of {ROWS} dimensions, but 4 in the footer"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        None,
+        pa.array([[1.0, 0.0]] * ROWS, pa.list_(pa.float32())),
+        pa.array(["x"] * ROWS),
+        pa.array([[1.0, 0, 0, 0]] * ROWS, pa.list_(pa.float64(), 4)),
+        pa.array([[1.0, 0, 0, 0]] * (ROWS - 1) + [None], pa.list_(pa.float32(), 4)),
+    ],
+    ids=["none", "ragged", "texts", "double", "null"],
+)
+def test_a_part_without_proper_vectors_is_found_though_its_entry_names_its_sha256(tmp_path: Path, column: Any) -> None:
+    table = pa.table({"id": ["a"] * ROWS} | ({} if column is None else {"embedding": column}))
+    footer = {"embed.identity": IDENTITY, "embed.dim": "4", "embed.normalized": "true"}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(footer), sink)
+    [problem] = verify(recommit(tmp_path, sink.getvalue().to_pybytes())).problems
+    assert "no column of float32 vectors" in problem or "a vector is null" in problem
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that can be opened and not read")
+@pytest.mark.parametrize("name", [PART, "quarantine/part-00002.jsonl"])
+def test_a_file_that_cannot_be_read_is_named(output: Path, name: str) -> None:
+    (output / name).unlink()
+    (output / name).symlink_to("/proc/self/mem")
+    assert [problem for problem in verify(output).problems if f"{Path(name).name}: cannot be read" in problem]
 
 
 @pytest.mark.parametrize("name", ["", "absent"])

@@ -26,12 +26,16 @@ def write(corpus: Corpus, name: str, text: str) -> Path:
     return corpus.write(name, "".join(f'{{"id":"{i}","text":"{t}"}}\n' for i, t in zip(ids, texts, strict=True)))
 
 
-def in_the_middle(action: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something once, before the second piece of a shard is read."""
+def in_the_middle(
+    action: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, before: Callable[[], Any] = lambda: None
+) -> None:
+    """Do something once, before and after a piece of a shard is read."""
     blocks = Reader.blocks
     done: list[Any] = []
 
     def both(reader: Reader, piece: Any) -> Any:
+        if not done:
+            before()
         yield from blocks(reader, piece)
         if not done:
             done.append(action())
@@ -67,11 +71,13 @@ def test_other_content_of_the_same_size_is_never_returned(
     def restore() -> None:
         path.write_bytes(good)
 
+    change, back = (
+        (rewrite, restore) if times == "new times" else (kept_times(path, rewrite), kept_times(path, restore))
+    )
     with job.reader() as reader:
         first = reader.read(shards[0])
-        kept_times(path, rewrite)() if times == "old times" else rewrite()
+        in_the_middle(back if restored else lambda: None, monkeypatch, before=change)
         if restored:
-            in_the_middle(kept_times(path, restore) if times == "old times" else restore, monkeypatch)
             assert reader.read(shards[1]).texts == [f"mine {number}" for number in range(1000, 2000)]
         else:
             with pytest.raises(InputError, match="changed since the run was planned; start again"):
@@ -92,6 +98,19 @@ def test_a_file_that_is_touched_or_linked_is_read_on(
         path.touch()
     assert [id for shard in found for id in shard.ids] == [str(number) for number in range(ROWS)]
     assert [row for shard in found for row in shard.rejected] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_are_touched_before_they_are_opened_are_read(corpus: Corpus, name: str) -> None:
+    write(corpus, f"a/{name}", "mine")
+    path = write(corpus, f"b/{name}", "its")
+    job = corpus.job(rows={"duplicate_id": "keep"})
+    shards = cut(job.spans(), [ROWS])
+    with job.reader() as reader:
+        reader.read(shards[0])
+        path.touch()
+        os.link(path, corpus.folder / "backup")
+        assert reader.read(shards[1]).texts == [f"its {number}" for number in range(ROWS)]
 
 
 def test_a_file_that_is_touched_all_the_time_ends_the_run(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from embedmill.base.files.sealed import seal
+from embedmill.base.files.sealed import digest_in, seal
 from embedmill.base.records import Entry, FloatArray, Piece, Rejected, Shard
 from embedmill.base.results import Manifest, Stages, Totals
-from embedmill.sink.folder import OutputJob, shard_files, total
+from embedmill.sink.folder import LEDGER, SET_ASIDE, TUNING, OutputJob, shard_files, total
 from embedmill.sink.ledger import Ledger
-from embedmill.sink.shard import shard_bytes, shard_table
+from embedmill.sink.shard import quarantine_lines, shard_bytes, shard_table
 
 DIM = 4
 ROWS = 6
@@ -101,7 +102,9 @@ def make_vectors(rows: int = ROWS, *, seed: int = 0) -> FloatArray:
     return unit
 
 
-def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY, ordinal: int = 0) -> memoryview:
+def make_part(
+    vectors: FloatArray | None = None, *, identity: str = IDENTITY, ordinal: int = 0, lines: bytes = b""
+) -> memoryview:
     """The Parquet file of some vectors, of the job of three shards."""
     vectors = make_vectors() if vectors is None else vectors
     rows = len(vectors)
@@ -112,6 +115,7 @@ def make_part(vectors: FloatArray | None = None, *, identity: str = IDENTITY, or
         "text_hash": pa.array(["5e" * 32] * rows, pa.string()),
     }
     metadata = {"identity": identity, "job": seal(make_job())[0].digest, "shard": str(ordinal)}
+    metadata |= {"quarantine": hashlib.sha256(lines).hexdigest() if lines else ""}
     metadata |= {"dim": str(DIM), "normalized": "true"}
     return shard_bytes(shard_table(columns, vectors, pa.table({})), metadata=metadata, compression="zstd")
 
@@ -123,15 +127,21 @@ def make_rejected(count: int = 1) -> list[Rejected]:
     ]
 
 
-def write_output(folder: Path, *, shards: int = 3, committed: int | None = None) -> Path:
+def make_lines(count: int = 1) -> bytes:
+    """The quarantine file of rows set aside."""
+    return quarantine_lines(make_rejected(count))
+
+
+def write_output(folder: Path, *, shards: int = 3, committed: int | None = None, begun: bool = False) -> Path:
     """An output of so many shards, the last of which quarantined a row; complete unless fewer are committed."""
     with Ledger(folder) as ledger:
         job = make_job(shards)
-        ledger.begin(job)
+        if not begun:
+            ledger.begin(job)
         for shard in job.shards[:committed]:
             last = shard.ordinal == shards - 1
             vectors = make_vectors(ROWS - last, seed=shard.ordinal)
-            ledger.commit(make_entry(shard.ordinal, quarantined=int(last)), make_part(vectors), make_rejected(last))
+            ledger.commit(make_entry(shard.ordinal, quarantined=int(last)), make_part(vectors), make_lines(last))
         if not ledger.pending():
             ledger.complete(make_manifest(ledger), "<!doctype html>")
     return folder
@@ -144,6 +154,8 @@ def make_manifest(ledger: Ledger) -> Manifest:
         version="0",
         identity=IDENTITY,
         job=ledger.job.digest,
+        tuning=digest_in(ledger.folder / TUNING),
+        set_aside=digest_in(ledger.folder / LEDGER / SET_ASIDE),
         model={"name": "none", "dim": DIM},
         fingerprint=FINGERPRINT,
         totals=total(ledger.entries.values()),

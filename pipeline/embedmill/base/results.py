@@ -100,6 +100,7 @@ class TrialFacts(Struct, frozen=True, kw_only=True):
 class Tuning(Sealed, frozen=True, kw_only=True):
     """Result of a tuning, and the conditions of measurement."""
 
+    job: str = ""  # digest of `job.json`, in an output
     made: str  # when, in ISO 8601
     holds_for: dict[str, str]  # provider, device, drivers, versions, model, lengths of the texts
     # The settings that runs use.
@@ -132,6 +133,9 @@ class Manifest(Sealed, frozen=True, kw_only=True):
     version: str
     identity: str
     job: str  # digest of `job.json`
+    # Digests of the tuning and of the rows set aside; empty where there are none.
+    tuning: str = ""
+    set_aside: str = ""
     model: dict[str, Any]
     fingerprint: dict[str, Any]
     totals: Totals
@@ -182,4 +186,4 @@ class Stages(Struct, kw_only=True):
 
 def portion(scale: float) -> str:
     """Format a batch scale as `1/8` or `full size`."""
-    return "full size" if scale >= 1 else f"1/{round(1 / scale)}"
+    return "full size" if scale >= 1 else f"1/{round(1 / max(scale, 1e-9))}"

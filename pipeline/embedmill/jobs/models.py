@@ -155,8 +155,7 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     """Build a model folder once, and again after changes."""
     # By content: sizes and times may be those of other weights. Folders of tools, such as `.git`, hold no model.
     try:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
-        state = [(path.relative_to(folder).as_posix(), sha256_of([path])) for path in files]
+        state = _contents(folder)
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
@@ -164,11 +163,28 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     cached = _cache_folder(name)
     if _has(cached, CARD) and not is_stale(cached):
         return open_bundle(cached)
-    return _build(folder, name=name, origin=f"folder {folder.name}")
+    bundle = _build(folder, name=name, origin=f"folder {folder.name}")
+    if _contents(folder) != state:
+        local.remove(bundle.folder)
+        raise ModelError(f"{folder} changed while its bundle was built; run again once it stays as it is")
+    return bundle
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _contents(folder: Path) -> list[tuple[str, str]]:
+    """List names and digests of all files. Raises OSError."""
+    found, entered, waiting = [], set(), [folder]
+    while waiting:
+        inner = waiting.pop()
+        # Links may form a circle.
+        if (real := inner.resolve()) in entered:
+            continue
+        entered.add(real)
+        for path in inner.iterdir():
+            if path.is_dir() and path.name != ".git":
+                waiting.append(path)
+            elif path.is_file():
+                found.append((path.relative_to(folder).as_posix(), sha256_of([path])))
+    return sorted(found)
 
 
 def _build(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:

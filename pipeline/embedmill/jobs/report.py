@@ -16,7 +16,7 @@ def report(folder: Path) -> Path:
     manifest = read_manifest(folder)
     if manifest is None:
         raise OutputError(f"{folder} holds no finished output (it has no _manifest.json); finish its run first")
-    with Ledger(folder) as ledger:
+    with Ledger(folder, writes_shards=False) as ledger:
         return ledger.write_report(page_of(ledger, manifest))
 
 

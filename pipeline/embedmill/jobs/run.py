@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from embedmill.base.config import RunConfig
 from embedmill.base.environment import environment, version
 from embedmill.base.errors import TooManyQuarantined
+from embedmill.base.files.sealed import digest_in
 from embedmill.base.records import FloatArray, Model, Prepared
 from embedmill.base.results import EngineFacts, Manifest, Stages, Totals
 from embedmill.jobs.executors.isolation import fatal_rows
@@ -20,9 +22,19 @@ from embedmill.jobs.report import page_of
 from embedmill.report.progress import Progress
 from embedmill.report.run import RunResult
 from embedmill.sink.fingerprint import fingerprint
-from embedmill.sink.folder import OutputJob, check_conservation, read_manifest, read_set_aside, shard_files, total
+from embedmill.sink.folder import (
+    LEDGER,
+    SET_ASIDE,
+    TUNING,
+    OutputJob,
+    check_conservation,
+    read_manifest,
+    read_set_aside,
+    shard_files,
+    total,
+)
 from embedmill.sink.ledger import Ledger
-from embedmill.sink.shard import entry_of, output_table, read_ids, shard_bytes
+from embedmill.sink.shard import entry_of, output_table, quarantine_lines, read_ids, shard_bytes
 from embedmill.tune.batches import note_rate
 
 
@@ -67,7 +79,8 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
     """Embed and commit pending shards."""
     pending = ledger.pending()
     job.attempt = ledger.attempt
-    job.set_aside = read_set_aside(ledger.folder)
+    assert ledger.job is not None
+    job.set_aside = read_set_aside(ledger.folder, ledger.job)
     if (suspect := ledger.died_at()) is not None and (found := fatal_rows(job, suspect)):
         job.set_aside += found
         ledger.set_aside(job.set_aside)
@@ -107,9 +120,11 @@ def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> N
     facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model).items()}
     # Parquet metadata is text; the order of its keys is part of a shard's bytes.
     metadata = {"identity": model.identity, "job": ledger.job.digest, "shard": str(ordinal), "model": facts.pop("name")}
+    lines = quarantine_lines(shard.documents.rejected)
+    metadata |= {"quarantine": hashlib.sha256(lines).hexdigest() if lines else ""}
     data = shard_bytes(table, metadata=metadata | facts, compression=config.output.compression)
     entry = entry_of(shard, file=ledger.job.part(ordinal), identity=model.identity)
-    ledger.commit(entry, data, shard.documents.rejected)
+    ledger.commit(entry, data, lines)
 
 
 def _facts(model: Model) -> dict[str, str | int | bool]:
@@ -125,6 +140,8 @@ def _manifest(ledger: Ledger, job: Job, stages: Stages, engine: EngineFacts | No
         version=version(),
         identity=job.model.identity,
         job=ledger.job.digest,
+        tuning=digest_in(ledger.folder / TUNING),
+        set_aside=digest_in(ledger.folder / LEDGER / SET_ASIDE),
         model=_facts(job.model),
         fingerprint=ledger.job.fingerprint,
         totals=totals,

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from embedmill.base.errors import ModelError
-from embedmill.base.records import Canaries, Tokens
+from embedmill.base.records import BoolArray, Canaries, FloatArray, IntArray, Tokens
 
 FILE = "canaries.safetensors"
 
@@ -54,7 +54,16 @@ def read_canaries(folder: Path) -> Canaries:
     """Read canaries; raise ModelError where missing or damaged."""
     try:
         arrays = load_file(folder / FILE)
+        _check(**arrays)
         tokens = Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])
         return Canaries(tokens=tokens, vectors=arrays["vectors"])
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / FILE} is missing or damaged ({error}); add the model again") from error
+
+
+def _check(ids: IntArray, offsets: IntArray, truncated: BoolArray, vectors: FloatArray) -> None:
+    """Raise ValueError for arrays that do not fit together."""
+    texts = len(truncated)
+    fit = offsets.shape == (texts + 1,) and ids.ndim == 1 and vectors.ndim == 2 and len(vectors) == texts
+    if not fit or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 1).any() or (ids < 0).any():
+        raise ValueError("its arrays do not fit together")

@@ -171,6 +171,8 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
     for _, location in modules:
         if PurePath(location).is_absolute() or ".." in PurePath(location).parts or "\\" in location:
             raise ModelError(f"{path}: its module in {location!r} lies outside the model's folder; that is refused")
+        if not (folder / location).resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{path}: its module in {location!r} is a link out of the model's folder; that is refused")
     return modules
 
 

@@ -21,6 +21,7 @@ _ROWS_SHOWN = 200
 
 def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning | None = None) -> str:
     """Render a finished run with quarantined rows and tuning record."""
+    files = manifest.fingerprint.get("input.files")
     options = {key: value for key, value in manifest.fingerprint.items() if key != "input.files"}
     head = Markup("<h1>{}</h1>\n<p>embedmill {}, identity <code>{}</code></p>")
     parts = [
@@ -33,7 +34,7 @@ def html_report(manifest: Manifest, rejected: Iterable[Rejected], tuning: Tuning
         tuning_section(tuning),
         _pairs("Model", manifest.model),
         _pairs("Options", options),
-        _pairs("Input files", manifest.fingerprint.get("input.files", {})),
+        _pairs("Input files", files if isinstance(files, dict) else {}),
         *(Markup("<p>{}.</p>").format(line) for line in left_out_lines(manifest.left_out)),
         _pairs("Environment", manifest.environment),
         _shards(manifest.shards),

@@ -11,7 +11,7 @@ import msgspec
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files import local
-from embedmill.base.files.sealed import Sealed, read_regular, read_sealed
+from embedmill.base.files.sealed import Sealed, read_sealed, require_regular
 from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 from embedmill.base.signals import checkpoint
@@ -31,7 +31,7 @@ SET_ASIDE = "set-aside.json"
 OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
 OWN_FOLDERS = (LEDGER, SCRATCH, QUARANTINE)
 # A name that may stand in the ledger for an entry.
-ENTRY_NAME = re.compile(r"(\d{5,})\.json")
+ENTRY_NAME = re.compile(r"[0-9]{5,}\.json")
 _LEAST_DIGITS = 5
 
 
@@ -53,12 +53,14 @@ class OutputJob(Sealed, frozen=True, kw_only=True):
 class Attempt(Sealed, frozen=True, kw_only=True):
     """`_ledger/attempt`: the shard that is being read and tokenised."""
 
+    job: str  # digest of `job.json`
     ordinal: int
 
 
 class SetAsideRows(Sealed, frozen=True, kw_only=True):
     """`_ledger/set-aside.json`: rows that ended a process."""
 
+    job: str
     rows: list[SetAside]
 
 
@@ -70,6 +72,10 @@ def check_folder(folder: Path) -> None:
         if not folder.is_dir() or (folder / LEDGER / JOB).is_file():
             return
         foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN_NAMES)
+        for name in (LEDGER, QUARANTINE):
+            foreign += [f"{name}/{path.name}" for path in (folder / name).glob("*")]
+        if (folder / MANIFEST).exists() or any(name.startswith(LEDGER) for name in foreign):
+            raise Corrupt(f"{folder / LEDGER / JOB} is missing from an output; restore it, or choose another --output")
     except OSError as error:
         raise OutputError(f"{folder} cannot be read: {error.strerror}; choose another --output") from error
     if foreign:
@@ -104,17 +110,18 @@ def read_tuning(folder: Path) -> Tuning | None:
         return None
 
 
-def read_set_aside(folder: Path) -> list[SetAside]:
+def read_set_aside(folder: Path, job: OutputJob) -> list[SetAside]:
     """Read the rows that ended a process. Raises Corrupt."""
     found = _decode(folder / LEDGER / SET_ASIDE, SetAsideRows)
+    if found is not None and found.job != job.digest:
+        raise Corrupt(f"{folder / LEDGER / SET_ASIDE} is of another job; restore its own, or remove it")
     return found.rows if found is not None else []
 
 
-def read_attempt(folder: Path) -> int | None:
+def read_attempt(folder: Path, job: OutputJob) -> int | None:
     """Read the shard of an attempt, if any. Raises Corrupt."""
-    path = folder / LEDGER / ATTEMPT
-    found = _decode(path, Attempt) if path.exists() and path.stat().st_size else None
-    return found.ordinal if found is not None else None
+    found = _decode(folder / LEDGER / ATTEMPT, Attempt)
+    return found.ordinal if found is not None and found.job == job.digest else None
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
@@ -142,8 +149,11 @@ def read_rejected(folder: Path, entries: Iterable[Entry]) -> Iterator[Rejected]:
 
 def rejected_in(path: Path) -> Iterator[Rejected]:
     """Read a quarantine file. Raises OSError, ValueError."""
+    require_regular(path)
     try:
-        yield from (msgspec.json.decode(line, type=Rejected) for line in read_regular(path).splitlines())
+        # Line by line: a quarantine may be larger than memory.
+        with path.open("rb") as file:
+            yield from (msgspec.json.decode(line, type=Rejected) for line in file)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
 from embedmill.base.files import local
 from embedmill.base.files.sealed import Record, seal, seal_page
-from embedmill.base.records import Entry, Rejected, SetAside, Shard
+from embedmill.base.records import Entry, SetAside, Shard
 from embedmill.base.results import Manifest, Tuning
 from embedmill.sink.fingerprint import first_difference
 from embedmill.sink.folder import (
@@ -40,6 +41,7 @@ from embedmill.sink.folder import (
     read_attempt,
     read_entries,
     read_job,
+    read_manifest,
 )
 from embedmill.sink.leftovers import name_foreign, remove_leftovers
 
@@ -47,15 +49,16 @@ _KEPT = "everything committed"
 # `embedmill verify` holds the lock for an instant.
 _LOCK_S = 0.2
 # Of the folder, what two runs or two outputs must not exchange.
-_HELD = (".", LEDGER, SCRATCH, LOCK)
+_HELD = (".", LEDGER, SCRATCH, QUARANTINE, LOCK)
 
 
 class Ledger:
     """Locked output folder; a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes_shards: bool = True) -> None:
         """Touch nothing before the block is entered."""
         self.folder = folder
+        self._writes_shards = writes_shards
         self.job: OutputJob | None = None
         self.entries: dict[int, Entry] = {}
         # Without a fallback to a lock file that a killed run would leave behind for ever.
@@ -69,7 +72,7 @@ class Ledger:
         local.make_folder(self.folder, kept=_KEPT)
         self._acquire()
         try:
-            for name in (LEDGER, SCRATCH):
+            for name in (LEDGER, SCRATCH, QUARANTINE):
                 local.make_folder(self.folder / name, kept=_KEPT)
             self._held = self._places()
             # A killed run may have published an entry without syncing the name; later shards build on it.
@@ -77,9 +80,9 @@ class Ledger:
             self.job = read_job(self.folder)
             self.entries = {entry.ordinal: entry for entry in read_entries(self.folder)}
             self._check_committed()
-            pending = [shard.ordinal for shard in self.pending()]
-            remove_leftovers(self.folder, self.job, pending)
-            name_foreign(self.folder, self.entries.values())
+            if self._writes_shards:
+                remove_leftovers(self.folder, self.job, [shard.ordinal for shard in self.pending()])
+                name_foreign(self.folder, self.entries.values())
         except BaseException:
             self._lock.release()
             raise
@@ -129,8 +132,9 @@ class Ledger:
     def attempt(self, shard: Shard) -> Iterator[None]:
         """Note an attempt at a shard until the end."""
         # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
-        note, died = self.folder / LEDGER / ATTEMPT, False
-        _write_note(note, seal(Attempt(ordinal=shard.ordinal))[1])
+        assert self.job is not None
+        self._note(seal(Attempt(job=self.job.digest, ordinal=shard.ordinal))[1])
+        died = False
         try:
             yield
         except MemoryError:
@@ -138,79 +142,94 @@ class Ledger:
             raise
         finally:
             if not died:
-                _write_note(note, b"")
+                self._forget()
+
+    def _note(self, data: bytes) -> None:
+        self._check_held()
+        with contextlib.suppress(OSError):
+            local.replace_note(self.folder / LEDGER / ATTEMPT, data, scratch=self.folder / SCRATCH)
+
+    def _forget(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.folder / LEDGER / ATTEMPT).unlink(missing_ok=True)
 
     def set_aside(self, rows: list[SetAside]) -> None:
         """Record rows that ended a process. Raises OutputError."""
-        self._write_sealed(self.folder / LEDGER / SET_ASIDE, SetAsideRows(rows=rows))
+        self._write_sealed(self.folder / LEDGER / SET_ASIDE, SetAsideRows(job=self._digest, rows=rows))
 
     def died_at(self) -> Shard | None:
         """Return the pending shard that the last process died preparing."""
         # The note is not synced: a power loss may leave any bytes.
         with contextlib.suppress(Corrupt):
-            ordinal = read_attempt(self.folder)
+            ordinal = read_attempt(self.folder, self.job) if self.job is not None else None
             return next((shard for shard in self.pending() if shard.ordinal == ordinal), None)
         return None
 
-    def commit(self, entry: Entry, data: memoryview, rejected: Iterable[Rejected]) -> Entry:
-        """Commit a shard; return the entry. Raises ConservationError or OutputError."""
+    def commit(self, entry: Entry, data: memoryview, lines: bytes) -> Entry:
+        """Commit a shard and the quarantine; return the entry.
+
+        Raises ConservationError or OutputError.
+        """
         assert self.job is not None
         check_conservation(entry, planned=sum(piece.rows for piece in entry.pieces))
-        self._check_held()
-        lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
-        entry = msgspec.structs.replace(
-            entry,
-            bytes=data.nbytes,
-            sha256=hashlib.sha256(data).hexdigest(),
-            quarantine_sha256=hashlib.sha256(lines).hexdigest() if lines else "",
-            job=self.job.digest,
+        entry, sealed = seal(
+            msgspec.structs.replace(
+                entry,
+                bytes=data.nbytes,
+                sha256=hashlib.sha256(data).hexdigest(),
+                quarantine_sha256=hashlib.sha256(lines).hexdigest() if lines else "",
+                job=self.job.digest,
+            )
         )
-        entry, sealed = seal(entry)
         place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
+        # The part before its quarantine, whose digest its footer has: so a leftover is known. The entry last, and
+        # never overwritten: a shard is committed by its name appearing in the ledger.
+        files: dict[Path, bytes | memoryview] = {self.folder / entry.file: data}
+        files |= {quarantine_path(self.folder, entry.file): lines} if lines else {}
+        files[place] = sealed
         try:
-            self._publish(entry, data, lines)
-            local.publish_file(place, sealed, scratch=self.folder / SCRATCH, kept=_KEPT)
+            for path, content in files.items():
+                self._check_held()
+                local.publish_file(path, content, scratch=self.folder / SCRATCH, kept=_KEPT)
         except Corrupt:
-            # The files are another run's: not ours to remove.
+            # The file is another's: not ours to remove, nor is what it belongs to.
             raise
         except BaseException:
-            self._roll_back(entry, place)
+            if not place.exists():
+                self._roll_back(files)
             raise
         self.entries[entry.ordinal] = entry
         return entry
 
-    def _publish(self, entry: Entry, data: memoryview, lines: bytes) -> None:
-        # The entry follows, and is never overwritten: a shard is committed by its name appearing in the ledger.
-        if lines:
-            local.make_folder(self.folder / QUARANTINE, kept=_KEPT)
-            self._write(quarantine_path(self.folder, entry.file), lines)
-        local.publish_file(self.folder / entry.file, data, scratch=self.folder / SCRATCH, kept=_KEPT)
-
-    def _roll_back(self, entry: Entry, place: Path) -> None:
+    def _roll_back(self, files: dict[Path, bytes | memoryview]) -> None:
         """Remove what was written of a shard without an entry."""
-        if place.exists():
-            return
-        # The next run removes whatever cannot be removed now.
-        for path in (self.folder / entry.file, quarantine_path(self.folder, entry.file)):
-            with contextlib.suppress(OutputError):
-                local.remove(path, kept=_KEPT)
+        # What cannot be removed now the next run removes.
+        with contextlib.suppress(OSError, OutputError):
+            self._check_held()
+            for path, content in files.items():
+                if path.is_file() and not path.is_symlink() and path.read_bytes() == bytes(content):
+                    path.unlink()
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write report and manifest. Raises OutputError."""
-        self._check_held()
-        local.remove(self.folder / LEDGER / ATTEMPT, kept=_KEPT)
+        self._forget()
         # The manifest last: a folder that has one is complete.
         self.write_report(report)
         self._write_sealed(self.folder / MANIFEST, manifest, indent=2)
 
     def write_report(self, page: str) -> Path:
         """Write the HTML report; return the path. Raises OutputError."""
-        self._write(self.folder / REPORT, seal_page(page.encode()))
+        self._write(self.folder / REPORT, seal_page(page.encode(), self._digest))
         return self.folder / REPORT
 
     def write_tuning(self, tuning: Tuning) -> None:
         """Write the tuning record of this run. Raises OutputError."""
-        self._write_sealed(self.folder / TUNING, tuning, indent=2)
+        self._write_sealed(self.folder / TUNING, msgspec.structs.replace(tuning, job=self._digest), indent=2)
+
+    @property
+    def _digest(self) -> str:
+        assert self.job is not None
+        return self.job.digest
 
     def _write_sealed(self, path: Path, record: Record, *, indent: int = 0) -> Record:
         sealed, data = seal(record, indent=indent)
@@ -218,6 +237,7 @@ class Ledger:
         return sealed
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
+        self._check_held()
         local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
 
     def _places(self) -> list[tuple[int, int]]:
@@ -239,37 +259,37 @@ class Ledger:
 
     def _check_committed(self) -> None:
         """Raise Corrupt for entries of other jobs, and missing files."""
-        if self.job is None and self.entries:
-            raise Corrupt(f"{self.folder / LEDGER} has entries, but no {JOB}; restore it, or choose another --output")
+        manifest = read_manifest(self.folder)
         for entry in self.entries.values():
             assert self.job is not None
             place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
-            if (problem := entry_problem(self.job, entry)) is not None:
-                raise Corrupt(f"{place} {problem}; restore it, or remove it and {MANIFEST} to embed its rows again")
+            remedy = f"restore it, or remove {place} and {MANIFEST} to embed its rows again"
+            if (problem := entry_problem(self.job, entry)) is not None or not place.is_file():
+                raise Corrupt(f"{place} {problem or 'has another name'}; {remedy}")
             path = self.folder / entry.file
             if not path.is_file() or path.stat().st_size != entry.bytes:
-                raise Corrupt(
-                    f"{path} is committed but missing or of another size; restore it, or remove {place} and {MANIFEST}"
-                    " to embed its rows again"
-                )
+                raise Corrupt(f"{path} is committed but missing or of another size; {remedy}")
+            rows = quarantine_path(self.folder, entry.file)
+            if entry.quarantine_sha256 and not rows.is_file():
+                raise Corrupt(f"{rows} is committed but missing; {remedy}")
+        if manifest is None or self.job is None:
+            return
+        if manifest.job != self.job.digest:
+            raise Corrupt(f"{self.folder / MANIFEST} is of another job; restore its own, or remove it and run again")
+        for shard in self.pending():
+            place = self.folder / LEDGER / f"{self.job.stem(shard.ordinal)}.json"
+            raise Corrupt(f"{place} is missing, but {MANIFEST} says complete; restore it, or remove {MANIFEST} too")
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a run writes to a folder."""
+    """Return whether a run writes, or may write."""
     path = folder / LOCK
-    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        # Held for an instant only; a folder that cannot be written has no run.
-        if path.is_file():
-            with lock.acquire(timeout=0):
-                return False
-    except Timeout:
+        if not path.is_file() or path.is_symlink():
+            return False
+        if os.name != "nt":
+            return local.is_flocked(path)
+        with FileLock(path, thread_local=False, fallback_to_soft=False).acquire(timeout=0):
+            return False
+    except (OSError, Timeout):
         return True
-    except OSError:
-        return False
-    return False
-
-
-def _write_note(path: Path, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        path.write_bytes(data)

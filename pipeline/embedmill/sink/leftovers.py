@@ -9,12 +9,13 @@ from pathlib import Path
 
 from embedmill.base.errors import OutputError
 from embedmill.base.files import local
+from embedmill.base.files.digest import sha256_of
 from embedmill.base.records import Entry
-from embedmill.sink.folder import SCRATCH, OutputJob, quarantine_path, rejected_in
+from embedmill.sink.folder import SCRATCH, OutputJob, quarantine_path
 from embedmill.sink.shard import read_footer
 
 LOG = logging.getLogger("embedmill")
-_TEMPORARY = re.compile(r"[0-9a-f]{32}\.tmp")
+TEMPORARY = re.compile(r"[0-9a-f]{32}\.tmp")
 
 
 def remove_leftovers(folder: Path, job: OutputJob | None, pending: Sequence[int]) -> None:
@@ -23,15 +24,18 @@ def remove_leftovers(folder: Path, job: OutputJob | None, pending: Sequence[int]
     Raises OutputError for a file of others that has the name of a shard to come.
     """
     for path in (folder / SCRATCH).iterdir():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
             local.remove(path)
     if job is None:
         return
     for ordinal in pending:
         part = folder / job.part(ordinal)
+        footer = read_footer(part) if part.is_file() and not part.is_symlink() else {}
+        is_ours = (footer.get("job"), footer.get("shard")) == (job.digest, str(ordinal))
         rows = quarantine_path(folder, part.name)
-        for path, is_ours in ((part, _is_part(part, job, ordinal)), (rows, _is_quarantine(rows, job))):
-            if is_ours and not path.is_symlink():
+        # Before the part, whose footer knows it.
+        for path, ours in ((rows, is_ours and _has_digest(rows, footer.get("quarantine"))), (part, is_ours)):
+            if ours:
                 local.remove(path)
             elif path.exists() or path.is_symlink():
                 raise OutputError(f"{path} was not written by this job, which needs the name; move it elsewhere")
@@ -53,14 +57,5 @@ def foreign_tables(folder: Path, entries: Iterable[Entry]) -> list[str]:
     return sorted({path.name for path in folder.glob("*.parquet")} - own)
 
 
-def _is_part(path: Path, job: OutputJob, ordinal: int) -> bool:
-    footer = read_footer(path) if path.is_file() else {}
-    return (footer.get("job"), footer.get("shard")) == (job.digest, str(ordinal))
-
-
-def _is_quarantine(path: Path, job: OutputJob) -> bool:
-    names = job.fingerprint.get("input.files", {})
-    try:
-        return all(row.file in names for row in rejected_in(path))
-    except (OSError, ValueError):
-        return False
+def _has_digest(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and sha256_of([path]) == sha256

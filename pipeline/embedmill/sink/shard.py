@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.base.errors import Corrupt
-from embedmill.base.records import Entry, FloatArray, Prepared
+from embedmill.base.records import Entry, FloatArray, Prepared, Rejected
 from embedmill.base.signals import checkpoint
 
 VECTOR = "embedding"
@@ -63,6 +64,11 @@ def entry_of(prepared: Prepared, *, file: str, identity: str) -> Entry:
         quarantine_sha256="",
         identity=identity,
     )
+
+
+def quarantine_lines(rejected: Iterable[Rejected]) -> bytes:
+    """Encode quarantined rows as JSON lines."""
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rejected)
 
 
 def shard_table(columns: Mapping[str, Any], vectors: FloatArray, carried: pa.Table) -> pa.Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from embedmill.base.errors import ConservationError, OutputError
 from embedmill.base.files.digest import sha256_of
-from embedmill.base.files.sealed import is_sealed_page, read_sealed
+from embedmill.base.files.sealed import digest_in, is_sealed_page, read_sealed
 from embedmill.base.records import NORM_TOLERANCE, Entry
 from embedmill.base.results import Manifest, Totals, Tuning
 from embedmill.base.signals import checkpoint
@@ -24,6 +25,7 @@ from embedmill.sink.folder import (
     OWN_NAMES,
     QUARANTINE,
     REPORT,
+    SCRATCH,
     SET_ASIDE,
     TUNING,
     check_conservation,
@@ -39,7 +41,7 @@ from embedmill.sink.folder import (
     total,
 )
 from embedmill.sink.ledger import is_locked
-from embedmill.sink.leftovers import foreign_tables
+from embedmill.sink.leftovers import TEMPORARY, foreign_tables
 from embedmill.sink.shard import VECTOR, footer_of
 
 # A run that begins or commits meanwhile is looked at again so often.
@@ -59,11 +61,14 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
 
 def verify(folder: Path) -> VerifyResult:
     """Check every file of an output. Raises OutputError or Corrupt."""
-    for _ in range(_VIEWS):
-        before = _Output(folder)
-        found = before.verify()
-        if found.writing or _Output(folder).same_as(before):
-            break
+    try:
+        for _ in range(_VIEWS):
+            before = _Output(folder)
+            found = before.verify()
+            if found.writing or _Output(folder).same_as(before):
+                break
+    except OSError as error:
+        raise OutputError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     return found
 
 
@@ -120,18 +125,25 @@ class _Output:
 
     def _file_problems(self) -> Iterator[str]:
         """Check the files that stand for themselves."""
-        read_set_aside(self._folder)
+        read_set_aside(self._folder, self._job)
         if not self._writing:
-            read_attempt(self._folder)
-        for name, sound in ((REPORT, is_sealed_page), (TUNING, lambda path: read_sealed(path, Tuning))):
+            read_attempt(self._folder, self._job)
+        checks: dict[str, Callable[[Path], bool]] = {
+            REPORT: partial(is_sealed_page, job=self._job.digest),
+            TUNING: self._is_own_tuning,
+        }
+        for name, sound in checks.items():
             try:
                 if not sound(self._folder / name):
-                    yield f"{name}: damaged, or of an earlier version"
+                    yield f"{name}: damaged, of another job, or of an earlier version"
             except FileNotFoundError:
                 if name == REPORT and self._manifest is not None:
                     yield f"{name}: missing; `embedmill report` writes it again"
             except (OSError, ValueError) as error:
                 yield f"{name}: {error}"
+
+    def _is_own_tuning(self, path: Path) -> bool:
+        return read_sealed(path, Tuning).job == self._job.digest
 
     def _foreign_problems(self) -> Iterator[str]:
         """Name files of others among the parts, quarantine and ledger."""
@@ -147,6 +159,9 @@ class _Output:
         yield from self._unknown(QUARANTINE, kept)
         entries = {f"{self._job.stem(ordinal)}.json" for ordinal in committed}
         yield from self._unknown(LEDGER, {JOB, ATTEMPT, SET_ASIDE} | entries)
+        scratch = self._folder / SCRATCH
+        ours = {path.name for path in scratch.glob("*") if TEMPORARY.fullmatch(path.name) and path.is_file()}
+        yield from self._unknown(SCRATCH, ours)
 
     def _unknown(self, name: str, known: set[str]) -> Iterator[str]:
         folder = self._folder / name
@@ -166,15 +181,21 @@ class _Output:
             yield "the manifest's totals or files are not those of the ledger"
         if manifest.job != job.digest or manifest.fingerprint != job.fingerprint:
             yield "the manifest is of another job than the ledger"
+        for name, digest in ((TUNING, manifest.tuning), (f"{LEDGER}/{SET_ASIDE}", manifest.set_aside)):
+            if digest != digest_in(self._folder / name):
+                yield f"{name}: not the one that the manifest names"
         if manifest.identity != job.fingerprint.get("model.identity"):
             yield "the manifest's identity is not that of the ledger"
 
 
 def _digest_problems(path: Path, recorded: str) -> Iterator[str]:
-    if not path.is_file():
-        yield f"{path.name}: committed, but missing"
-    elif sha256_of([path]) != recorded:
-        yield f"{path.name}: its sha256 is not the one in the ledger"
+    try:
+        if not path.is_file():
+            yield f"{path.name}: committed, but missing"
+        elif sha256_of([path]) != recorded:
+            yield f"{path.name}: its sha256 is not the one in the ledger"
+    except OSError as error:
+        yield f"{path.name}: cannot be read ({error.strerror})"
 
 
 def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
@@ -188,7 +209,13 @@ def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
         yield f"{path.name}: {table.num_rows} rows, but {entry.vectors} in the ledger"
     if footer.get("identity") != entry.identity:
         yield f"{path.name}: its footer names another model than the ledger"
-    yield from _vector_problems(path.name, table.column(VECTOR), footer)
+    column = table.column(VECTOR) if table.column_names.count(VECTOR) == 1 else None
+    if column is None or not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
+        yield f"{path.name}: it has no column of float32 vectors"
+    elif column.null_count:
+        yield f"{path.name}: a vector is null"
+    else:
+        yield from _vector_problems(path.name, column, footer)
 
 
 def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator[str]:

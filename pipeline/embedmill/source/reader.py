@@ -70,6 +70,8 @@ class Reader(AbstractContextManager["Reader"]):
         return collected.documents(shard)
 
     def _read(self, shard: Shard) -> list[tuple[InputFile, Block]]:
+        # A file that was only touched since is opened as it is now.
+        self._touched(shard)
         for _ in range(_READINGS):
             blocks = [(self._files[piece.file], block) for piece in shard.pieces for block in self.blocks(piece)]
             if not self._touched(shard):

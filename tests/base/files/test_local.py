@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_all_bytes_are_synced_before_the_link_and_the_folder_after(
 
 def test_a_published_file_is_never_replaced(tmp_path: Path, scratch: Path) -> None:
     local.publish_file(tmp_path / "file", b"first", scratch=scratch)
-    with pytest.raises(Corrupt, match="another run"):
+    with pytest.raises(Corrupt, match="this run did not write it"):
         local.publish_file(tmp_path / "file", b"second", scratch=scratch)
     assert (tmp_path / "file").read_bytes() == b"first"
     assert list(scratch.iterdir()) == []
@@ -193,7 +194,7 @@ def test_without_hard_links_a_published_file_is_never_replaced(
 ) -> None:
     (tmp_path / "file").write_bytes(b"first")
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
-    with pytest.raises(Corrupt, match="another run"):
+    with pytest.raises(Corrupt, match="this run did not write it"):
         local.publish_file(tmp_path / "file", b"second", scratch=scratch)
     assert (tmp_path / "file").read_bytes() == b"first"
     assert list(scratch.iterdir()) == []
@@ -335,3 +336,14 @@ class TestCheck:
         (tmp_path / "file").touch()
         with pytest.raises(OutputError, match=r"cannot be written: .*; choose another place"):
             local.check_writable(tmp_path / name)
+
+
+def test_scratch_folders_of_killed_processes_are_removed_in_time(tmp_path: Path) -> None:
+    for name, age_s in (("stale", 10 * 3600), ("in use", 60)):
+        (tmp_path / f".new-{name}").mkdir()
+        (tmp_path / f".new-{name}" / "weights").touch()
+        os.utime(tmp_path / f".new-{name}", (time.time() - age_s,) * 2)
+    (tmp_path / ".new-file").touch()
+    with local.scratch_folder(tmp_path) as scratch:
+        assert scratch.parent == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-file", ".new-in use"]

@@ -54,14 +54,15 @@ def test_every_flipped_bit_of_a_record_is_found(tmp_path: Path, indent: int) -> 
 
 @pytest.mark.parametrize("change", [b"", b" ", b"\n"])
 def test_every_flipped_bit_of_a_page_is_found(tmp_path: Path, change: bytes) -> None:
-    path, page = tmp_path / "page.html", seal_page("<!doctype html>\n<p>grüße</p>\n".encode())
+    path, page = tmp_path / "page.html", seal_page("<!doctype html>\n<p>grüße</p>\n".encode(), "job")
     path.write_bytes(page)
-    assert is_sealed_page(path)
+    assert is_sealed_page(path, "job")
+    assert not is_sealed_page(path, "jab")
     for bit in range(8 * len(page)):
         damaged = bytearray(page)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged + change)
-        assert not is_sealed_page(path)
+        assert not is_sealed_page(path, "job")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b'{"digest":""}', b'{"text":"a"}', b"[" * 10**6])

@@ -7,13 +7,18 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from embedmill.base.errors import Corrupt, OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 # The order is that of every database: write a temporary file of a unique name, fsync, rename, fsync the folder.
 
@@ -23,6 +28,7 @@ from embedmill.base.errors import Corrupt, OutputError
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # FAT, some network and some container file systems.
 _LINK_TAGS = frozenset({getattr(stat, f"IO_REPARSE_TAG_{kind}", None) for kind in ("SYMLINK", "MOUNT_POINT")} - {None})
+_SCRATCH, _STALE_S = ".new-", 6 * 3600
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -42,8 +48,29 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: s
         try:
             _link(temporary, path)
         except FileExistsError as error:
-            raise Corrupt(f"{path} exists already: another run has written to this folder") from error
+            raise Corrupt(f"{path} exists already, and this run did not write it; move it elsewhere") from error
         _sync_name(path)
+
+
+def replace_note(path: Path, data: bytes, *, scratch: Path) -> None:
+    """Write a file atomically, without syncing. Raises OSError."""
+    temporary = scratch / f"{uuid.uuid4().hex}.tmp"
+    temporary.write_bytes(data)
+    # A link, a pipe or another name of the file is not written through.
+    os.replace(temporary, path)
+
+
+def is_flocked(path: Path) -> bool:
+    """Return whether a file is locked. Raises OSError."""
+    # Shared and for an instant, on a descriptor that only reads: nothing is changed.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def publish_folder(folder: Path, path: Path) -> bool:
@@ -108,8 +135,13 @@ def no_folder(path: Path) -> str | None:
 def scratch_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder below `folder`. Raises OutputError."""
     make_folder(folder)
+    for old in folder.glob(f"{_SCRATCH}*"):
+        # Of a process that was killed: none takes so long.
+        with contextlib.suppress(OSError):
+            if no_folder(old) is None and time.time() - old.stat().st_mtime > _STALE_S:
+                shutil.rmtree(old, ignore_errors=True)
     with _failing_clearly(folder):
-        scratch = tempfile.TemporaryDirectory(prefix=".new-", dir=folder, ignore_cleanup_errors=True)
+        scratch = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True)
     with scratch as name:
         yield Path(name)
 

@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Struct, structs
 
 _HEAD = re.compile(rb'\{\s*"digest": ?"([0-9a-f]{64})"')
+_MOST_BYTES = 1 << 31
+_PAGE_JOB = b"<!-- job %s -->\n"
 _PAGE_END = b"<!-- sha256 of the lines above: %s -->\n"
 
 
@@ -51,20 +53,38 @@ def read_sealed(path: Path, kind: type[Record]) -> Record:
         raise ValueError(f"it is of another version: {error}") from error
 
 
-def seal_page(page: bytes) -> bytes:
-    """Append the digest to an HTML page."""
+def digest_in(path: Path) -> str:
+    """Read the stated digest; empty without one."""
+    try:
+        head = _HEAD.match(read_regular(path))
+    except (OSError, ValueError):
+        return ""
+    return head[1].decode() if head is not None else ""
+
+
+def seal_page(page: bytes, job: str) -> bytes:
+    """Append the job and the digest to an HTML page."""
+    page += _PAGE_JOB % job.encode()
     return page + _PAGE_END % hashlib.sha256(page).hexdigest().encode()
 
 
-def is_sealed_page(path: Path) -> bool:
-    """Check the digest of a page. Raises OSError, ValueError."""
+def is_sealed_page(path: Path, job: str) -> bool:
+    """Check job and digest of a page. Raises OSError, ValueError."""
     data = read_regular(path)
-    return data == seal_page(data[: -len(_PAGE_END % bytes(64))])
+    end = len(_PAGE_JOB % job.encode()) + len(_PAGE_END % bytes(64))
+    return data == seal_page(data[:-end], job)
 
 
 def read_regular(path: Path) -> bytes:
     """Read a regular file. Raises OSError, ValueError."""
+    require_regular(path)
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than any that is written here")
+    return path.read_bytes()
+
+
+def require_regular(path: Path) -> None:
+    """Raise ValueError unless a regular file, OSError without one."""
     # Opening a pipe would wait for a writer, and a device may never end.
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a regular file")
-    return path.read_bytes()
