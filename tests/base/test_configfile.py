@@ -52,7 +52,8 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("[shard]\nrow = 1", "unknown key `shard.row`; did you mean `shard.rows`?"),
         (
             "[limits]\nzzz = 1",
-            "unknown key `limits.zzz`; known here: expansion, record_bytes, text_bytes, window_log",
+            "unknown key `limits.zzz`; known here: carried_bytes, expansion, id_bytes, record_bytes, text_bytes,"
+            " window_log",
         ),
     ],
 )

@@ -107,6 +107,22 @@ def test_a_text_that_a_dictionary_repeats_is_held_once(
 
 
 @pytest.mark.hostile
+@pytest.mark.parametrize("name", ["id", "carried"])
+@pytest.mark.parametrize("size", [100_000, MIB, 40 * MIB])
+def test_an_id_or_carried_value_that_a_dictionary_repeats_is_bounded(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, name: str, size: int
+) -> None:
+    """A few KiB that stand for ten GiB."""
+    path, rows = tmp_path / "a.parquet", (10 << 30) // size
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["stone " * (size // 6)]))
+    columns = {"id": pa.array(range(rows)), "text": pa.array(["stone"] * rows), "carried": pa.nulls(rows, pa.string())}
+    pq.write_table(pa.table(columns | {name: column}), path, compression="zstd")
+    ending = forks.defuse(path, columns={"carry": ["carried"]}, rows={"duplicate_id": "keep"})
+    tally["refused" if ending.error else "set aside" if ending.rows_quarantined else "read"] += 1
+    measured(ending, ordinary, tally)
+
+
+@pytest.mark.hostile
 def test_a_page_of_half_a_gibibyte_in_a_few_bytes_is_refused_or_bounded_by_the_page(
     forks: Forks, tmp_path: Path, tally: Tally
 ) -> None:

@@ -39,6 +39,8 @@ OTHER_VALUES: dict[str, Any] = {
     "rows.duplicate_id": "keep",
     "rows.max_quarantined": 5,
     "limits.expansion": 5,
+    "limits.id_bytes": 5,
+    "limits.carried_bytes": 5,
     "limits.window_log": 31,
     "shard.rows": 100,
     "shard.text_bytes": 1000,

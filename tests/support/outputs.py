@@ -47,6 +47,7 @@ FREE = {
     "output.path",
     "rows.max_quarantined",
     "limits.expansion",
+    "limits.carried_bytes",
     "limits.window_log",
     "engine.provider",
     "engine.device",

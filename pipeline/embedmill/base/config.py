@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 
 RowPolicy = Literal["quarantine", "skip", "fail"]
 CarriedType = Literal["string", "int64", "float64", "bool"]
@@ -201,6 +201,11 @@ class LimitsTable(Table, frozen=True):
 
     record_bytes: Annotated[PositiveInt, about("A longer JSONL line or CSV row is not read into memory.")] = 64 * MIB
     text_bytes: Annotated[PositiveInt, about("A longer text (UTF-8 bytes) is not tokenised.")] = 16 * MIB
+    id_bytes: Annotated[PositiveInt, about("A longer id is not taken: its row counts as too long.")] = 64 * KIB
+    carried_bytes: Annotated[
+        Annotated[int, Meta(ge=1, le=2**31 - 1)],
+        about("A shard whose carried columns have more bytes ends the run; smaller shards (`shard.rows`) have less."),
+    ] = 128 * MIB
     expansion: Annotated[
         PositiveInt,
         about("A packed file that expands to over 1 GiB, and to more than this many times its size, is refused."),

@@ -14,7 +14,15 @@ from embedmill.base.records import InputFile
 # `input.paths` count by what they lead to, the identity and the files.
 _FREE_TABLES = ("engine.",)
 _FREE_KEYS = frozenset(
-    {"model", "input.paths", "output.path", "limits.expansion", "limits.window_log", "rows.max_quarantined"}
+    {
+        "model",
+        "input.paths",
+        "output.path",
+        "limits.carried_bytes",
+        "limits.expansion",
+        "limits.window_log",
+        "rows.max_quarantined",
+    }
 )
 # To be raised with a change by which the same options and files give other rows or texts.
 RULES = 3

@@ -73,12 +73,25 @@ class Reader(AbstractContextManager["Reader"]):
         # A file that was only touched since is opened as it is now.
         self._touched(shard)
         for _ in range(_READINGS):
-            blocks = [(self._files[piece.file], block) for piece in shard.pieces for block in self.blocks(piece)]
+            blocks = list(self._bounded(shard))
             if not self._touched(shard):
                 return blocks
             # The content is that of the digest again, or still: what was read meanwhile may not have been.
             self.close()
         raise changed(self._files[shard.pieces[0].file])
+
+    def _bounded(self, shard: Shard) -> Iterator[tuple[InputFile, Block]]:
+        """Yield blocks; raise InputError for too many carried bytes."""
+        carried, most = 0, self._config.limits.carried_bytes
+        for piece in shard.pieces:
+            for block in self.blocks(piece):
+                carried += block.carried.nbytes
+                if carried > most:
+                    raise InputError(
+                        f"{self._files[piece.file].path}: the carried columns of {shard.rows} rows have more than the"
+                        f" {most:,} bytes that limits.carried_bytes allows; lower shard.rows, or carry less"
+                    )
+                yield self._files[piece.file], block
 
     def _touched(self, shard: Shard) -> bool:
         """Notice changed states. Raises InputError for changed content."""
@@ -176,7 +189,7 @@ class _Collected:
 
 def _duplicates(block: Block, fresh: Sequence[bool]) -> dict[int, tuple[str, str]]:
     return {
-        at: ("duplicate_id", f'the id "{block.ids[at]}" occurs before in this input')
+        at: ("duplicate_id", f'the id "{excerpt(block.ids[at])}" occurs before in this input')
         for at, is_fresh in enumerate(fresh)
         if not is_fresh
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -321,7 +322,7 @@ def test_batches_are_small_where_one_long_text_is_repeated(corpus: Corpus) -> No
     long = "x" * 500_000
     path = corpus.write_table("a.parquet", {"text": [long] * 200 + ["short"] * 800})
     job = corpus.job()
-    assert longest_repeated(job.files[0], pq.read_metadata(path), 0, "text") == 500_000
+    assert longest_repeated(job.files[0], pq.read_metadata(path), 0, 0) == 500_000
     with batch_sizes() as decoded:
         texts = job.read().texts
     assert decoded == [REPEATED_BYTES // 500_000]
@@ -331,4 +332,54 @@ def test_batches_are_small_where_one_long_text_is_repeated(corpus: Corpus) -> No
 
 def test_nothing_is_repeated_where_there_is_no_dictionary(corpus: Corpus) -> None:
     path = corpus.write_table("a.parquet", {"text": ["long" * 100] * 9}, use_dictionary=False)
-    assert longest_repeated(corpus.job().files[0], pq.read_metadata(path), 0, "text") == 0
+    assert longest_repeated(corpus.job().files[0], pq.read_metadata(path), 0, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "longest"),
+    [
+        (pa.array([["a" * 900, "b"]] * 100), 1800),
+        (pa.array([{"in": "a" * 900}] * 100), 900),
+        (pa.array([[{"in": ["a" * 900] * 3}]] * 100), 2700),
+        (pa.array([b"a" * 900] * 100), 900),
+        (pa.array([1] * 100), 0),
+    ],
+    ids=["list", "struct", "nested", "binary", "numbers"],
+)
+def test_repeated_values_are_found_at_any_depth(corpus: Corpus, column: pa.Array, longest: int) -> None:
+    path = corpus.write_table("a.parquet", {"text": ["a"] * 100, "carried": column})
+    assert longest_repeated(corpus.job().files[0], pq.read_metadata(path), 0, 1) == longest
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.csv"])
+def test_a_long_id_is_set_aside_with_its_size(corpus: Corpus, name: str) -> None:
+    ids = ["good", "x" * 100, "ü" * 50, "y" * 99]
+    if name == "a.parquet":
+        corpus.write_table(name, {"id": pa.array(ids).dictionary_encode(), "text": ["a"] * 4})
+    elif name == "a.csv":
+        corpus.write(name, "id,text\n" + "".join(f"{id},a\n" for id in ids))
+    else:
+        corpus.write(name, "".join(f'{{"id":"{id}","text":"a"}}\n' for id in ids))
+    found = corpus.job(limits={"id_bytes": 99}, columns={"id": "id"}).read()
+    assert found.ids == ["good", "y" * 99]
+    assert [row.reason for row in found.rejected] == ['"id" has 100 bytes; limits.id_bytes allows 99'] * 2
+    assert [row.id for row in found.rejected] == [None, None]
+
+
+def test_the_reason_of_a_duplicate_quotes_the_beginning_of_its_id(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"id": ["x" * 50_000] * 3, "text": ["a"] * 3})
+    found = corpus.job().read()
+    assert [len(row.reason) < 300 for row in found.rejected] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_more_carried_bytes_than_are_allowed_end_the_run(corpus: Corpus, name: str) -> None:
+    rows = [{"id": str(number), "text": "a", "url": "u" * 1000} for number in range(1000)]
+    if name == "a.parquet":
+        corpus.write_table(name, pa.Table.from_pylist(rows))
+    else:
+        corpus.write(name, "".join(f"{json.dumps(row)}\n" for row in rows))
+    job = corpus.job(columns={"carry": ["url"]}, limits={"carried_bytes": 500_000})
+    with pytest.raises(InputError, match=r"carried columns of 1000 rows have more than the 500,000 bytes"):
+        job.read()
+    assert len(job.read_shards(cut(job.spans(), range(0, 1000, 100)))) == 10

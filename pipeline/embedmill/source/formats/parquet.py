@@ -19,6 +19,7 @@ from embedmill.source.formats.arrow import (
     column_at,
     id_texts,
     invalid_rows,
+    is_text,
     plain,
     stored,
     strings,
@@ -37,7 +38,17 @@ from embedmill.source.formats.parquet_schema import (
     read_schema,
     try_group,
 )
-from embedmill.source.formats.rows import BadRow, Block, RowError, check_text, excerpt, file_and_row, take, too_long
+from embedmill.source.formats.rows import (
+    BadRow,
+    Block,
+    RowError,
+    check_text,
+    excerpt,
+    file_and_row,
+    long_id,
+    take,
+    too_long,
+)
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import translated
 
@@ -102,7 +113,6 @@ class ParquetFile:
         self._metadata = self._parquet.metadata
         self._names = present(self._parquet.schema_arrow, columns)
         self._partitions = partition_values(file.name)
-        self._text_leaves = leaves_of(self._metadata, columns.text)
         self._needed_leaves = leaves_of(self._metadata, *columns.needed)
         with translated(file):
             groups = range(self._metadata.num_row_groups)
@@ -171,11 +181,12 @@ class ParquetFile:
         row_group = self._metadata.row_group(group)
         rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
-        if min(fitting, rows) * chunk_bytes(row_group, self._text_leaves) <= REPEATED_BYTES:
-            return fitting
-        # Dictionary-encoded texts are stored once and may be repeated by every row: 64 MiB if all do.
-        longest = longest_repeated(self._file, self._metadata, group, self._columns.text)
-        return max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
+        for leaf in self._needed_leaves:
+            # Dictionary-encoded values are stored once and may be repeated by every row: 64 MiB if all do.
+            if min(fitting, rows) * chunk_bytes(row_group, [leaf]) > REPEATED_BYTES:
+                longest = longest_repeated(self._file, self._metadata, group, leaf)
+                fitting = max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
+        return fitting
 
     def _block(self, batch: Any, first_row: int, known: dict[str, str]) -> Block:
         """Make a block; equal texts become one string of `known`."""
@@ -184,13 +195,15 @@ class ParquetFile:
             text_column = stored(self._column(batch, self._columns.text))
             column, long = without_long(text_column, self._config.limits.text_bytes)
             texts = strings(column)
-            ids = self._ids(batch, first_row)
+            ids, long_ids = self._ids(batch, first_row)
             carried = self._carried(batch)
             invalid = invalid_rows(carried)
         good: list[tuple[int, str, str]] = []
         faults: list[BadRow] = []
         for at, (id, text) in enumerate(zip(ids, texts, strict=True)):
             try:
+                if at in long_ids:
+                    raise long_id(long_ids[at].size, self._columns, self._config)
                 good.append((at, *self._checked(id, text, invalid.get(at), long.get(at))))
             except RowError as bad:
                 readable = id if isinstance(id, str) and id else None
@@ -204,10 +217,14 @@ class ParquetFile:
             faults=faults,
         )
 
-    def _ids(self, batch: Any, first_row: int) -> list[Cell]:
-        if self._columns.id is not None:
-            return id_texts(self._column(batch, self._columns.id))
-        return [file_and_row(self._file, first_row + at) for at in range(batch.num_rows)]
+    def _ids(self, batch: Any, first_row: int) -> tuple[list[Cell], dict[int, Oversize]]:
+        if self._columns.id is None:
+            return [file_and_row(self._file, first_row + at) for at in range(batch.num_rows)], {}
+        column = self._column(batch, self._columns.id)
+        if not is_text(column.type):
+            return id_texts(column), {}
+        column, long = without_long(stored(column), self._config.limits.id_bytes)
+        return id_texts(column), long
 
     def _carried(self, batch: Any) -> pa.Table:
         schema = self._columns.carried

@@ -15,7 +15,7 @@ from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.source.columns import ResolvedColumns, missing, required, text_carried
 from embedmill.source.digest import require_unchanged
-from embedmill.source.formats.arrow import column_at, is_scalar, is_text, plain, plain_type, type_at
+from embedmill.source.formats.arrow import is_scalar, is_text, plain, plain_type, type_at
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import refuse_foreign, translated
 
@@ -128,18 +128,24 @@ def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
     return sum(row_group.column(leaf).total_uncompressed_size for leaf in leaves)
 
 
-def longest_repeated(file: InputFile, metadata: Any, group: int, name: str) -> int:
+def longest_repeated(file: InputFile, metadata: Any, group: int, leaf: int) -> int:
     """Return the longest dictionary entry's bytes, 0 without a dictionary."""
-    # Each row may repeat that text: a file of a few KiB can hold terabytes.
-    row_group = metadata.row_group(group)
-    if not any(row_group.column(leaf).has_dictionary_page for leaf in leaves_of(metadata, name)):
+    # Each row may repeat that value: a file of a few KiB can hold terabytes.
+    chunk = metadata.row_group(group).column(leaf)
+    if not chunk.has_dictionary_page or chunk.physical_type != "BYTE_ARRAY":
         return 0
-    with translated(file), _opened(file, read_dictionary=[name], metadata=metadata) as parquet:
-        rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False)
-        first = column_at(next(rows), name)
-        if not pa.types.is_dictionary(first.type):
+    path = chunk.path_in_schema
+    with translated(file), _opened(file, read_dictionary=[path], metadata=metadata) as parquet:
+        rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[path], use_threads=False)
+        column = next(rows).column(0)
+        # Each level has one child, as one leaf is read.
+        while pa.types.is_nested(column.type):
+            column = column.field(0) if pa.types.is_struct(column.type) else column.values
+        if not pa.types.is_dictionary(column.type):
             return 0
-        return int(pc.max(pc.binary_length(first.dictionary)).as_py() or 0)
+        # A list repeats values within a row.
+        repeats = -(-chunk.num_values // max(metadata.row_group(group).num_rows, 1))
+        return int(repeats * (pc.max(pc.binary_length(column.dictionary)).as_py() or 0))
 
 
 def _opened(file: InputFile, **options: Any) -> Any:

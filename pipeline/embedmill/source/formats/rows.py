@@ -86,10 +86,23 @@ def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
         raise too_long(size, columns, config)
 
 
+def check_id(id: str, columns: ResolvedColumns, config: RunConfig) -> None:
+    """Raise RowError for a too long id."""
+    limit = config.limits.id_bytes
+    if len(id) * 4 > limit and (size := len(id.encode())) > limit:
+        raise long_id(size, columns, config)
+
+
 def too_long(size: int, columns: ResolvedColumns, config: RunConfig) -> RowError:
     """Return the fault of a text of `size` bytes."""
     limit = config.limits.text_bytes
     return RowError("too_long", f'"{columns.text}" has {size:,} bytes; limits.text_bytes allows {limit:,}')
+
+
+def long_id(size: int, columns: ResolvedColumns, config: RunConfig) -> RowError:
+    """Return the fault of an id of `size` bytes."""
+    limit = config.limits.id_bytes
+    return RowError("too_long", f'"{columns.id}" has {size:,} bytes; limits.id_bytes allows {limit:,}')
 
 
 def excerpt(record: bytes | str) -> str:
@@ -125,7 +138,7 @@ class Parser(ABC, Generic[Fields]):
                 if isinstance(record, Oversize):
                     raise self._oversize(record)
                 fields = self.split(record, row)
-                id = file_and_row(self._file, row) if self._columns.id is None else self.id(fields, self._columns.id)
+                id = self._checked_id(fields, row)
                 text = self.text(fields)
                 check_text(text, self._columns, self._config)
                 cells.append(self.carried(fields))
@@ -163,6 +176,13 @@ class Parser(ABC, Generic[Fields]):
     @abstractmethod
     def carried(self, fields: Fields) -> list[Any]:
         """Return the values of the carried columns."""
+
+    def _checked_id(self, fields: Fields, row: int) -> str:
+        if self._columns.id is None:
+            return file_and_row(self._file, row)
+        id = self.id(fields, self._columns.id)
+        check_id(id, self._columns, self._config)
+        return id
 
     def _oversize(self, record: Oversize) -> RowError:
         limit = self._config.limits.record_bytes
