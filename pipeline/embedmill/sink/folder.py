@@ -120,7 +120,11 @@ def read_set_aside(folder: Path, job: OutputJob) -> list[SetAside]:
 
 def read_attempt(folder: Path, job: OutputJob) -> int | None:
     """Read the shard of an attempt, if any. Raises Corrupt."""
-    found = _decode(folder / LEDGER / ATTEMPT, Attempt)
+    path = folder / LEDGER / ATTEMPT
+    # Emptied where the attempt has ended.
+    if path.is_file() and not path.stat().st_size:
+        return None
+    found = _decode(path, Attempt)
     return found.ordinal if found is not None and found.job == job.digest else None
 
 

@@ -131,7 +131,6 @@ class Ledger:
     @contextmanager
     def attempt(self, shard: Shard) -> Iterator[None]:
         """Note an attempt at a shard until the end."""
-        # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         assert self.job is not None
         self._note(seal(Attempt(job=self.job.digest, ordinal=shard.ordinal))[1])
         died = False
@@ -142,16 +141,13 @@ class Ledger:
             raise
         finally:
             if not died:
-                self._forget()
+                self._note(b"")
 
     def _note(self, data: bytes) -> None:
+        # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         self._check_held()
         with contextlib.suppress(OSError):
-            local.replace_note(self.folder / LEDGER / ATTEMPT, data, scratch=self.folder / SCRATCH)
-
-    def _forget(self) -> None:
-        with contextlib.suppress(OSError):
-            (self.folder / LEDGER / ATTEMPT).unlink(missing_ok=True)
+            local.write_note(self.folder / LEDGER / ATTEMPT, data)
 
     def set_aside(self, rows: list[SetAside]) -> None:
         """Record rows that ended a process. Raises OutputError."""
@@ -212,7 +208,8 @@ class Ledger:
 
     def complete(self, manifest: Manifest, report: str) -> None:
         """Write report and manifest. Raises OutputError."""
-        self._forget()
+        if (note := self.folder / LEDGER / ATTEMPT).is_file():
+            local.remove(note, kept=_KEPT)
         # The manifest last: a folder that has one is complete.
         self.write_report(report)
         self._write_sealed(self.folder / MANIFEST, manifest, indent=2)

@@ -52,12 +52,16 @@ def publish_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: s
         _sync_name(path)
 
 
-def replace_note(path: Path, data: bytes, *, scratch: Path) -> None:
-    """Write a file atomically, without syncing. Raises OSError."""
-    temporary = scratch / f"{uuid.uuid4().hex}.tmp"
-    temporary.write_bytes(data)
-    # A link, a pipe or another name of the file is not written through.
-    os.replace(temporary, path)
+def write_note(path: Path, data: bytes) -> None:
+    """Write a small file in place, without syncing. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        # A link, or another name of the file, is not written through.
+        if stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1):
+            path.unlink()
+        elif not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is not a regular file")
+    path.write_bytes(data)
 
 
 def is_flocked(path: Path) -> bool:
