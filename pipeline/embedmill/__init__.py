@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from embedmill.base import telemetry
+from embedmill.base import log, telemetry
 from embedmill.base.errors import (
     ConfigError,
     ConservationError,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 # In every process that computes, and before a library loads that reports.
 telemetry.settle(False)
+log.settle()
 
 # All that users may rely on; any other name may change.
 __all__ = [

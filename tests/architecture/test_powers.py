@@ -143,7 +143,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "shlex": ("report/",),
     "markupsafe": ("report/",),
     "logging.getLogger": EVERYWHERE,
-    "logging": ("cli/main.py", "jobs/executors/building.py"),
+    "logging": ("base/log.py", "cli/main.py", "jobs/executors/building.py"),
     "builtins.print": ("report/progress.py", "jobs/executors/"),
     "sys.stdin": ("base/process/",),
     "sys.stdout": ("base/process/", "cli/", "engine/machine/adapters/child.py"),

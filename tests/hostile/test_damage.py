@@ -176,15 +176,17 @@ def an_output(folder: Path, model: Path, *, finished: bool) -> Path:
     source, output = write_jsonl(folder / "a.jsonl", rows), folder / "out"
     tables = {"shard": {"rows": 10}, "columns": CARRY, "rows": {"max_quarantined": 1}}
     run(make_config(model, source, output, **tables), quiet=True)
-    if not finished:
-        for name in ("_manifest.json", "_report.html", "part-00002.parquet", "_ledger/00002.json"):
-            (output / name).unlink()
+    lost = ["_manifest.json", "_report.html", *([] if finished else ["part-00002.parquet", "_ledger/00002.json"])]
+    for name in lost:
+        (output / name).unlink()
     with Ledger(output) as ledger:
         ledger.write_tuning(TUNING)
         ledger.set_aside([SetAside(file=0, row=24, reason="it ended the process")])
         if not finished:
             with suppress(MemoryError), ledger.attempt(ledger.pending()[0]):
                 raise MemoryError
+    if finished:
+        run(make_config(model, source, output, **tables), quiet=True)
     return output
 
 
