@@ -127,6 +127,7 @@ OTHER: dict[str, Any] = {
     "output.compression": "none",
     "limits.record_bytes": 1000,
     "limits.text_bytes": 1000,
+    "limits.id_bytes": 2000,
 }
 
 
