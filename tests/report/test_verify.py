@@ -25,11 +25,12 @@ SOUND: dict[str, Any] = {
     [
         ({"complete": True, "problems": []}, ["2 of 2 shards committed (complete)", "as the ledger says"]),
         ({"complete": False, "problems": [], "shards_planned": 5}, ["2 of 5", "not complete: 3 shards are missing"]),
+        ({"complete": False}, ["2 of 2", "not complete: its manifest is missing, and the same run writes it"]),
         ({"complete": True, "problems": ["part-00000.parquet differs"]}, ["problem: part-00000.parquet differs"]),
         ({"complete": False, "writing": True}, ["a run writes to it: what is committed so far was checked"]),
         ({"foreign": ["b", *"acdef"]}, ["not of this output: b, a, c, d, e and 1 more"]),
     ],
-    ids=["sound", "half", "damaged", "in use", "with others"],
+    ids=["sound", "half", "no manifest", "damaged", "in use", "with others"],
 )
 def test_a_verification_tells_the_counts_and_each_problem(found: dict[str, Any], expected: list[str]) -> None:
     words = verify_summary(VerifyResult(**(SOUND | found)))

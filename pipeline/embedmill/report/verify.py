@@ -15,7 +15,9 @@ _NAMED = 5
 def verify_summary(found: VerifyResult) -> str:
     """List the counts and each problem."""
     totals = found.totals
-    state = "complete" if found.complete else f"not complete: {found.shards_planned - totals.shards} shards are missing"
+    missing = found.shards_planned - totals.shards
+    lacking = f"{missing} shards are missing" if missing else "its manifest is missing, and the same run writes it"
+    state = "complete" if found.complete else f"not complete: {lacking}"
     lines = [
         f"{totals.shards} of {found.shards_planned} shards committed ({state})",
         f"  {totals.rows_read} rows read = {totals.rows_written} written + {totals.rows_quarantined} quarantined"

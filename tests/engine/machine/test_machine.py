@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from embedmill.base.errors import DeviceError
 from embedmill.engine.machine import machine, processor
 from embedmill.engine.machine.cgroups import lowest_cgroup_limit
 from embedmill.engine.machine.machine import (
@@ -103,6 +104,13 @@ def test_this_machine_is_described() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and /etc")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_machine_without_proc_is_told_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "absent"))
+    with pytest.raises(DeviceError, match=r"cannot be read .*; mount /proc, which ONNX"):
+        machine.this_machine(tmp_path)
+
+
 def test_what_linux_says_is_read_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 12 if logical else None)
     files = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from msgspec import Struct
 
+from embedmill.base.errors import DeviceError
 from embedmill.engine.machine.cgroups import lowest_cgroup_limit
 from embedmill.engine.machine.cores import usable_cores
 from embedmill.engine.machine.processor import processor, sysctl
@@ -64,10 +65,18 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """Describe this machine; `root` holds /proc, /sys and /etc."""
+    """Describe this machine; `root` holds /proc, /sys and /etc.
+
+    Raises DeviceError where its memory cannot be read, as without /proc.
+    """
     name, release = _name(root)
     cpu, features = processor(read_text(root / "proc/cpuinfo"))
-    memory = psutil.virtual_memory()
+    try:
+        memory = psutil.virtual_memory()
+    except OSError as error:
+        raise DeviceError(
+            f"the memory of this machine cannot be read ({error}); mount /proc, which ONNX Runtime needs too"
+        ) from error
     return Machine(
         system=_SYSTEMS.get(sys.platform, sys.platform),
         name=name,
