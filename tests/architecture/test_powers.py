@@ -125,7 +125,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "os.R_OK": ("base/home.py", "engine/machine/"),
     "os.W_OK": ("base/home.py", "engine/machine/"),
     "stat": ("base/home.py", "base/files/", "source/"),
-    "glob": ("source/", "model/fetch.py"),
+    "glob": ("source/", "model/fetch.py", "jobs/models.py"),
     "fnmatch": ("source/",),
     "io": ("base/streams.py", "source/"),
     "codecs": ("source/",),

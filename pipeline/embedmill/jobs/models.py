@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,14 @@ from embedmill.base.errors import ModelError, OutputError
 from embedmill.base.files import local
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.files.names import is_utf8
-from embedmill.base.home import home_folder, homes, in_home, scratch_folder
+from embedmill.base.home import home_folder, homes, scratch_folder
 from embedmill.jobs.executors.building import build
 from embedmill.model.bundle import CARD, TOKENIZER, Bundle, check_files, is_stale, open_bundle
 from embedmill.model.names import check_names
 from embedmill.model.recipe import Pooling
 
 LOG = logging.getLogger("embedmill")
+_VERSION = re.compile(r"~[0-9]+$")
 # One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
 _MODEL_FILES = ("config.json", "modules.json", TOKENIZER)
 
@@ -107,15 +111,16 @@ def add_model(
 
 def list_bundles() -> list[Bundle]:
     """List readable bundles by name."""
+    latest: dict[tuple[Path, str], Path] = {}
+    for card in (card for home in homes() for card in (home / "models").glob(f"*/{CARD}")):
+        models, name = card.parent.parent, _VERSION.sub("", card.parent.name)
+        # A bundle that another process is building has a hidden name.
+        if not name.startswith("."):
+            latest[models, name] = _versions(models, name)[-1]
     found = []
-    for card in sorted(card for home in homes() for card in (home / "models").glob(f"*/{CARD}")):
-        # A bundle that another process is building.
-        if card.parent.name.startswith("."):
-            continue
-        try:
-            found.append(open_bundle(card.parent))
-        except ModelError:
-            continue
+    for folder in sorted(latest.values()):
+        with contextlib.suppress(ModelError):
+            found.append(open_bundle(folder))
     return found
 
 
@@ -128,15 +133,41 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _may_be_name(name: str) -> bool:
-    return not Path(name).is_absolute() and bool(name.strip()) and not name.strip().startswith(".")
+    plain = name.strip()
+    return not Path(name).is_absolute() and bool(plain) and not plain.startswith(".") and not _VERSION.search(plain)
+
+
+def _flat(name: str) -> str:
+    """Return a model's folder name. Raises ModelError for bad names."""
+    flat = name.replace("/", "--").replace("\\", "--").strip()
+    if not _may_be_name(flat):
+        raise ModelError(
+            f"{name!r} cannot be a model's name; give it one that begins with a letter or digit, and does not end with"
+            " a tilde and digits"
+        )
+    return flat
 
 
 def _cache_folder(name: str) -> Path:
-    """Return a model's cache folder. Raises ModelError for bad names."""
-    flat = name.replace("/", "--").replace("\\", "--").strip()
-    if not _may_be_name(flat):
-        raise ModelError(f"{name!r} cannot be a model's name; give it one that begins with a letter or digit")
-    return in_home("models", flat)
+    """Return a model's latest folder. Raises ModelError."""
+    flat = _flat(name)
+    # What was made since comes before what cannot be changed.
+    found = [folder for home in reversed(homes()) for folder in _versions(home / "models", flat)[-1:]]
+    return found[0] if found else models_folder() / flat
+
+
+def _versions(models: Path, flat: str) -> list[Path]:
+    """List the complete bundles of a name, the latest last."""
+    # A bundle that runs may read is not replaced: the next one has a number.
+    numbered: dict[int, Path] = {}
+    try:
+        for folder in [models / flat, *models.glob(f"{glob.escape(flat)}~*")]:
+            rest = folder.name.removeprefix(flat)
+            if (not rest or _VERSION.fullmatch(rest)) and _has(folder, CARD):
+                numbered[int(rest[1:] or 1)] = folder
+    except (OSError, ValueError):
+        return []
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def _checked_bundle(folder: Path) -> Bundle:
@@ -192,7 +223,7 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
 
     `options` are those of `build_bundle`. Raises ModelError for the source, OutputError for a full disk.
     """
-    target = models_folder() / _cache_folder(name).name
+    models, flat = models_folder(), _flat(name)
     with scratch_folder(models_folder()) as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
@@ -200,10 +231,21 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
             build(source, folder, name=name, origin=origin, **options)
         except OSError as error:
             if error.errno in local.DISK_FULL:
-                raise OutputError(f"no space left to build {target}; free some and run again") from error
+                raise OutputError(f"no space left to build {models / flat}; free some and run again") from error
             raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
         # A faster process may have built it meanwhile; one of another version does not count.
-        if replace or not _has(target, CARD) or is_stale(target):
-            local.remove(target)
-            local.publish_folder(folder, target)
-    return open_bundle(target)
+        before = _versions(models, flat)
+        if replace or not before or is_stale(before[-1]):
+            _publish(folder, models / flat, before)
+    return open_bundle(_versions(models, flat)[-1])
+
+
+def _publish(bundle: Path, place: Path, before: list[Path]) -> None:
+    """Publish a bundle; keep the version before."""
+    last = _VERSION.search(before[-1].name) if before else None
+    number = int(last[0][1:]) + 1 if last else 2 if before else 1
+    while not local.publish_folder(bundle, place if number == 1 else place.with_name(f"{place.name}~{number}")):
+        number += 1
+    # Runs may read the last one still.
+    for old in before[:-1]:
+        local.remove(old)
