@@ -22,6 +22,10 @@ from embedmill.cli.options import as_json, job_config, job_options, print_result
 
 # CPython raises a RuntimeError with this text when there is no memory for a thread's stack.
 _NO_THREAD = "can't start new thread"
+_NO_THREADS = (
+    "this process can start no more threads; everything committed is kept: raise the limit of processes (`ulimit -u`,"
+    " the pids limit of a container), or leave it more memory, and run the same command again"
+)
 _NO_MEMORY = (
     "this process has no memory left; everything committed is kept: close other programs, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
@@ -192,8 +196,11 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _print_error(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         case click.ClickException():
             return _print_error("UsageError", _usage(error), error.exit_code, as_json=as_json)
-        case _ if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
-            return _print_error("OutOfMemory", f"{_NO_MEMORY} ({error})", OutOfMemory.exit_code, as_json=as_json)
+        case MemoryError():
+            why = f" ({error})" if str(error) else ""
+            return _print_error("OutOfMemory", f"{_NO_MEMORY}{why}", OutOfMemory.exit_code, as_json=as_json)
+        case _ if str(error) == _NO_THREAD:
+            return _print_error("OutOfMemory", _NO_THREADS, OutOfMemory.exit_code, as_json=as_json)
         case click.Abort():
             return 1
         case _:

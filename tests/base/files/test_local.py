@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import threading
 import time
@@ -347,3 +348,25 @@ def test_scratch_folders_of_killed_processes_are_removed_in_time(tmp_path: Path)
     with local.scratch_folder(tmp_path) as scratch:
         assert scratch.parent == tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == [".new-file", ".new-in use"]
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_syncs_no_folders_is_named_once_and_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    fsync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    local._warn_of_folder_sync.cache_clear()
+    for name in ("a", "b"):
+        local.make_folder(tmp_path / name)
+        local.write_file(tmp_path / name / "file", b"data", scratch=tmp_path)
+        local.publish_file(tmp_path / name / "other", b"data", scratch=tmp_path)
+    assert caplog.text.count("syncs no folders") == 1
+    assert (tmp_path / "b" / "file").read_bytes() == b"data"

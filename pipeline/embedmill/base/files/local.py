@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from embedmill.base.errors import Corrupt, OutputError
@@ -20,6 +22,7 @@ from embedmill.base.errors import Corrupt, OutputError
 if sys.platform != "win32":
     import fcntl
 
+LOG = logging.getLogger("embedmill")
 # The order is that of every database: write a temporary file of a unique name, fsync, rename, fsync the folder.
 
 # `kept` of these functions is for the error: what a user need not fear for.
@@ -28,6 +31,7 @@ if sys.platform != "win32":
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # FAT, some network and some container file systems.
 _LINK_TAGS = frozenset({getattr(stat, f"IO_REPARSE_TAG_{kind}", None) for kind in ("SYMLINK", "MOUNT_POINT")} - {None})
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _SCRATCH, _STALE_S = ".new-", 6 * 3600
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
@@ -172,8 +176,19 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network and FUSE file systems sync names by themselves, or not at all.
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+        _warn_of_folder_sync(folder.stat().st_dev)
     finally:
         os.close(descriptor)
+
+
+@cache
+def _warn_of_folder_sync(device: int) -> None:
+    # Once for each file system.
+    LOG.warning("the file system of the output syncs no folders: a power loss may take back the last names written")
 
 
 def _sync_name(path: Path) -> None:
