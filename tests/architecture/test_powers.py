@@ -108,7 +108,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "os.open": ("base/files/local.py", "base/streams.py"),
     "os.devnull": ("base/streams.py",),
     "os.O_RDWR": ("base/streams.py",),
-    "os.fstat": ("base/streams.py",),
+    "os.fstat": ("base/files/local.py", "base/streams.py"),
     "os.replace": ("base/files/local.py",),
     "os.strerror": ("base/files/local.py",),
     "shutil.rmtree": ("base/files/local.py", "base/process/worker.py", "engine/sessions/compiled.py"),

@@ -63,7 +63,7 @@ class Ledger:
         self.entries: dict[int, Entry] = {}
         # Without a fallback to a lock file that a killed run would leave behind for ever.
         self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
-        self._held: list[tuple[int, int]] = []
+        self._held: list[local.Pin] = []
 
     def __enter__(self) -> Self:
         """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
@@ -74,7 +74,7 @@ class Ledger:
         try:
             for name in (LEDGER, SCRATCH, QUARANTINE):
                 local.make_folder(self.folder / name, kept=_KEPT)
-            self._held = self._places()
+            self._hold()
             # A killed run may have published an entry without syncing the name; later shards build on it.
             local.sync_names(self.folder / LEDGER, kept=_KEPT)
             self.job = read_job(self.folder)
@@ -84,7 +84,7 @@ class Ledger:
                 remove_leftovers(self.folder, self.job, [shard.ordinal for shard in self.pending()])
                 name_foreign(self.folder, self.entries.values())
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
         return self
 
@@ -93,7 +93,7 @@ class Ledger:
             # rmdir fails on a folder with files, which stays.
             with contextlib.suppress(OSError):
                 (self.folder / name).rmdir()
-        self._lock.release()
+        self._release()
 
     def _acquire(self) -> None:
         try:
@@ -237,18 +237,21 @@ class Ledger:
         self._check_held()
         local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
 
-    def _places(self) -> list[tuple[int, int]]:
-        """Return device and inode of each. Raises OSError."""
-        found = [(self.folder / name).lstat() for name in _HELD]
-        return [(one.st_dev, one.st_ino) for one in found]
+    def _hold(self) -> None:
+        try:
+            for name in _HELD:
+                self._held.append(local.pin(self.folder / name))
+        except OSError as error:
+            raise OutputError(f"{error.filename} cannot be opened: {error.strerror}; check permissions") from error
+
+    def _release(self) -> None:
+        while self._held:
+            local.unpin(self._held.pop())
+        self._lock.release()
 
     def _check_held(self) -> None:
         """Raise OutputError unless the folder is still the same."""
-        try:
-            same = self._places() == self._held
-        except OSError:
-            same = False
-        if not same:
+        if not all(map(local.is_pinned, self._held)):
             raise OutputError(
                 f"{self.folder} was moved, replaced or emptied while this run wrote to it; nothing more is written: put"
                 " it back, and run again"

@@ -53,7 +53,7 @@ def with_digest(file: InputFile, left: threading.Event | None = None) -> InputFi
                 digest.update(block)
     except OSError as error:
         raise InputError(f"{file.path}: cannot be read: {error.strerror}; check permissions") from error
-    found = structs.replace(file, size_bytes=state[2], digest=f"sha256:{digest.hexdigest()}", state=state)
+    found = structs.replace(file, size_bytes=state[0], digest=f"sha256:{digest.hexdigest()}", state=state)
     if not is_unchanged(found):
         raise changed(found)
     return found

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from embedmill.base.errors import Corrupt, OutputError
 
@@ -34,6 +35,14 @@ _LINK_TAGS = frozenset({getattr(stat, f"IO_REPARSE_TAG_{kind}", None) for kind i
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _SCRATCH, _STALE_S = ".new-", 6 * 3600
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+
+
+class Pin(NamedTuple):
+    """File or folder that is held."""
+
+    path: Path
+    descriptor: int | None
+    place: tuple[int, int]  # device and inode
 
 
 def write_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: str = "") -> None:
@@ -125,6 +134,29 @@ def make_folder(path: Path, *, kept: str = "") -> None:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
+
+
+def pin(path: Path) -> Pin:
+    """Hold a file or folder for `is_pinned`. Raises OSError."""
+    # Open, because some network file systems number anew what nobody holds. Windows holds no folder open.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW) if os.name != "nt" else None
+    found = os.fstat(descriptor) if descriptor is not None else path.lstat()
+    return Pin(path, descriptor, (found.st_dev, found.st_ino))
+
+
+def is_pinned(pin: Pin) -> bool:
+    """Return whether a path leads to what was pinned."""
+    try:
+        found = pin.path.lstat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == pin.place
+
+
+def unpin(pin: Pin) -> None:
+    """Let go of a file or folder."""
+    if pin.descriptor is not None:
+        os.close(pin.descriptor)
 
 
 def no_folder(path: Path) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-# Device, inode, size, and times of change of content and of the entry, in ns. Where there is no time of the
-# entry's change (Windows), somebody who sets the other one back is not noticed.
-FileState = tuple[int, int, int, int, int]
-UNREAD: FileState = (0, 0, 0, 0, 0)
+# Size, and times of change of content and of the entry, in ns. Where there is no time of the entry's change (Windows),
+# somebody who sets the other one back is not noticed. Not the inode: some network file systems give new ones.
+FileState = tuple[int, int, int]
+UNREAD: FileState = (0, 0, 0)
 
 # Times of files go on in steps: a change in the same step as the one before has the same time.
 _STEP_NS = 20_000_000
@@ -17,13 +17,13 @@ _STEP_NS = 20_000_000
 def state_of(path: str) -> FileState:
     """Return the state of a file. Raises OSError."""
     found = Path(path).stat()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def settled_state(path: str) -> FileState:
     """Return a state once any later change shows. Raises OSError."""
     state = state_of(path)
-    while 0 <= time.time_ns() - max(state[3:]) < _STEP_NS:
+    while 0 <= time.time_ns() - max(state[1:]) < _STEP_NS:
         time.sleep(_STEP_NS / 1e9)
         state = state_of(path)
     return state
