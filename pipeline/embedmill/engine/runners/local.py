@@ -192,7 +192,7 @@ def open_local(spec: EngineSpec, options: RunnerOptions, notify: Callable[[str],
     guard = guard_for(spec.target, spec.memory_fraction, notify) if options.watched else None
     opening = (LocalRunner(one, contexts=ContextCache(), guard=guard, most_scale=options.most_scale) for one in [spec])
     # A graph may have no end, and no thread can be ended while the runtime holds it.
-    with Prefetch(opening, depth=1, name="opening", join_s=0, timeout_s=spec.timeout_s) as opened:
+    with Prefetch(opening, depth=1, name="opening", timeout_s=spec.timeout_s) as opened:
         try:
             return next(iter(opened))
         except TimeoutError as error:
