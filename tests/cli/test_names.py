@@ -17,6 +17,7 @@ from tests.support.jobs import embedmill, make_rows, write_jsonl
 from tests.support.running import build
 
 ESCAPE, CONTROL = "\x1b[31mred\x07", re.compile("(?![\\n\\t])[\\0-\\x1f\\x7f-\\x9f\\u202e]")
+pytestmark = pytest.mark.hostile
 NAMES = ["out🚀", 'o"ut', "o'ut", "[1]", "1", "true", "{a = 1}", " x ", "a=b", "$HOME", "`id`", "o;ut", "--x"]
 ODD = [f"{ESCAPE}", "two\nlines", "back\rward", "right\u202eleft", "c1\x9b2J"]
 

@@ -27,6 +27,9 @@ from tests.support import running
 from tests.support.jobs import tiny_bundle
 from tests.support.tiny_model import write_tiny_model
 
+# Each builds a model in a child.
+pytestmark = pytest.mark.hostile
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +193,6 @@ ENDLESS = [helper.make_node("Identity", ["carried"], ["next"])]
 GROWING = [helper.make_node("Concat", ["carried", "carried"], ["next"], axis=0)]
 
 
-@pytest.mark.hostile
 def test_a_model_without_an_end_is_stopped_after_the_stated_time(cli: Cli) -> None:
     model = write_export(cli.folder / "model", with_loop(ENDLESS, TensorProto.FLOAT, [2]), place="model.onnx")
     began = time.monotonic()
@@ -200,7 +202,6 @@ def test_a_model_without_an_end_is_stopped_after_the_stated_time(cli: Cli) -> No
     assert list((cli.folder / "home" / "models").iterdir()) == []
 
 
-@pytest.mark.hostile
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory")
 def test_a_model_that_takes_all_memory_is_stopped(cli: Cli) -> None:
     model = write_export(cli.folder / "model", with_loop(GROWING, TensorProto.FLOAT, []), place="model.onnx")
@@ -232,7 +233,6 @@ def replacing(pattern: dict[str, str], content: str) -> dict[str, object]:
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
-@pytest.mark.hostile
 @pytest.mark.parametrize("times", [8, 12])
 def test_a_tokenizer_that_makes_gigabytes_of_a_letter_is_refused_or_bounded(cli: Cli, times: int) -> None:
     steps = [replacing({"Regex": "."}, "aaaaaaaaaa") for _ in range(times)]
@@ -349,7 +349,6 @@ class TestBundle:
         (folder / "canaries.safetensors").unlink()
         assert "canaries.safetensors" in refused(cli, folder)
 
-    @pytest.mark.hostile
     def test_a_graph_without_an_end_ends_the_run_after_the_stated_time(self, cli: Cli) -> None:
         """Its card is in order, and its canaries are those of another graph."""
         folder, other = cli.folder / "bundle", cli.folder / "other"

@@ -96,6 +96,7 @@ def test_new_weights_of_the_same_size_and_time_are_seen(tmp_path: Path, empty_ho
     assert after.model(TextTable()).identity != before.model(TextTable()).identity
 
 
+@pytest.mark.hostile
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 @pytest.mark.parametrize("place", [".versions/2_Dense", ".dense", "deep/er/2_Dense"])
 def test_new_weights_in_a_linked_or_hidden_module_are_seen(tmp_path: Path, empty_home: Path, place: str) -> None:
@@ -185,6 +186,7 @@ def test_adding_a_model_again_replaces_it(tmp_path: Path, empty_home: Path) -> N
     check_files(after)
 
 
+@pytest.mark.hostile
 def test_a_model_that_is_added_again_does_not_disturb_runs_that_read_it(tmp_path: Path, empty_home: Path) -> None:
     folders = []
     for seed in range(4):
@@ -198,12 +200,14 @@ def test_a_model_that_is_added_again_does_not_disturb_runs_that_read_it(tmp_path
     assert sorted(folder.name for folder in empty_home.iterdir()) == ["mine~3", "mine~4"]
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize("name", ["mine~2", "org/mine~33"])
 def test_a_name_that_looks_like_a_later_version_is_refused(tiny_model: Path, empty_home: Path, name: str) -> None:
     with pytest.raises(ModelError, match="does not end with a tilde and digits"):
         add_model(str(tiny_model), name=name)
 
 
+@pytest.mark.hostile
 def test_names_that_begin_alike_are_apart(tiny_model: Path, empty_home: Path) -> None:
     for name in ("mine", "mine~", "mine~2x", "mine2", "[m]ine"):
         assert add_model(str(tiny_model), name=name).folder == empty_home / name
@@ -211,6 +215,7 @@ def test_names_that_begin_alike_are_apart(tiny_model: Path, empty_home: Path) ->
     assert len(list_bundles()) == 5
 
 
+@pytest.mark.hostile
 def test_runs_start_while_their_model_is_added_again_and_again(
     tmp_path: Path, empty_home: Path, tiny_model: Path
 ) -> None:

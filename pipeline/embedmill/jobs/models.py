@@ -236,15 +236,18 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
         # A faster process may have built it meanwhile; one of another version does not count.
         before = _versions(models, flat)
         if replace or not before or is_stale(before[-1]):
-            _publish(folder, models / flat, before)
+            _publish(folder, models / flat, before, replace=replace)
     return open_bundle(_versions(models, flat)[-1])
 
 
-def _publish(bundle: Path, place: Path, before: list[Path]) -> None:
+def _publish(bundle: Path, place: Path, before: list[Path], *, replace: bool) -> None:
     """Publish a bundle; keep the version before."""
     last = _VERSION.search(before[-1].name) if before else None
     number = int(last[0][1:]) + 1 if last else 2 if before else 1
+    # Where a faster process has published meanwhile, its bundle is as good, unless this one was asked for.
     while not local.publish_folder(bundle, place if number == 1 else place.with_name(f"{place.name}~{number}")):
+        if not replace:
+            return
         number += 1
     # Runs may read the last one still.
     for old in before[:-1]:
