@@ -74,7 +74,11 @@ def check_folder(folder: Path) -> None:
         foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN_NAMES)
         for name in (LEDGER, QUARANTINE):
             foreign += [f"{name}/{path.name}" for path in (folder / name).glob("*")]
-        if (folder / MANIFEST).exists() or any(name.startswith(LEDGER) for name in foreign):
+        lost = (folder / MANIFEST).exists() or any(name.startswith(LEDGER) for name in foreign)
+        # A run may have recorded its job meanwhile; all else it writes after that.
+        if (folder / LEDGER / JOB).is_file():
+            return
+        if lost:
             raise Corrupt(f"{folder / LEDGER / JOB} is missing from an output; restore it, or choose another --output")
     except OSError as error:
         raise OutputError(f"{folder} cannot be read: {error.strerror}; choose another --output") from error
