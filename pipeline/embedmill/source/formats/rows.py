@@ -88,8 +88,7 @@ def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
 
 def check_id(id: str, columns: ResolvedColumns, config: RunConfig) -> None:
     """Raise RowError for a too long id."""
-    limit = config.limits.id_bytes
-    if len(id) * 4 > limit and (size := len(id.encode())) > limit:
+    if (size := len(id.encode())) > config.limits.id_bytes:
         raise long_id(size, columns, config)
 
 
@@ -132,13 +131,18 @@ class Parser(ABC, Generic[Fields]):
         texts: list[str] = []
         cells: list[list[Any]] = []
         faults: list[BadRow] = []
+        name, short_chars = self._columns.id, self._config.limits.id_bytes // 4
         for row, record in enumerate(records, first_row):
             id = None
             try:
                 if isinstance(record, Oversize):
                     raise self._oversize(record)
                 fields = self.split(record, row)
-                id = self._checked_id(fields, row)
+                found = file_and_row(self._file, row) if name is None else self.id(fields, name)
+                # A character takes at most four bytes: most ids need not be measured.
+                if len(found) > short_chars and name is not None:
+                    check_id(found, self._columns, self._config)
+                id = found
                 text = self.text(fields)
                 check_text(text, self._columns, self._config)
                 cells.append(self.carried(fields))
@@ -176,13 +180,6 @@ class Parser(ABC, Generic[Fields]):
     @abstractmethod
     def carried(self, fields: Fields) -> list[Any]:
         """Return the values of the carried columns."""
-
-    def _checked_id(self, fields: Fields, row: int) -> str:
-        if self._columns.id is None:
-            return file_and_row(self._file, row)
-        id = self.id(fields, self._columns.id)
-        check_id(id, self._columns, self._config)
-        return id
 
     def _oversize(self, record: Oversize) -> RowError:
         limit = self._config.limits.record_bytes
