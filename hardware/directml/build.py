@@ -8,15 +8,16 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from hardware.directml import elf, fetch, sandbox
 from hardware.directml.errors import SetupError
+from hardware.directml.sandbox import SOURCES
 
-_SOURCES = Path(__file__).parent
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _TOOLS = ("debootstrap", "unshare", "setpriv", "chroot", "dpkg-deb", "apt-get")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -30,23 +31,23 @@ class Step(Struct, frozen=True, kw_only=True):
     act: Callable[[Path], None]
 
 
-def build(root: Path, *, mirror: str, requirement: str) -> None:
+def perform(root: Path, steps: Iterable[Step]) -> None:
     """Make `root` what it must be. Raises SetupError where a step fails; the next call goes on from there."""
     _check_machine()
     key = ""
-    for step in _steps(mirror, requirement):
+    for step in steps:
         key = hashlib.sha256(f"{key}\n{step.name}\n{step.inputs}".encode()).hexdigest()
         stamp = root / "stamps" / step.name
         if stamp.is_file() and stamp.read_text("ascii") == key:
             continue
-        print(f"directml: {step.name}", file=sys.stderr, flush=True)
+        print(f"wine: {step.name}", file=sys.stderr, flush=True)
         stamp.unlink(missing_ok=True)
         step.act(root)
         stamp.parent.mkdir(exist_ok=True)
         stamp.write_text(key, "ascii")
 
 
-def _steps(mirror: str, requirement: str) -> list[Step]:
+def steps(mirror: str, requirement: str) -> list[Step]:
     """The dear ones first: what is edited most comes last."""
     pins = "\n".join(package.sha256 for package in fetch.VKD3D)
     return [
@@ -124,15 +125,24 @@ def _runtime(root: Path, requirement: str) -> None:
 
 def _script(name: str, *, network: bool = False) -> Callable[[Path], None]:
     def act(root: Path) -> None:
-        done = sandbox.enter(root, name, network=network, timeout_s=1200)
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-5:]
-            raise SetupError(f"{name} failed ({done.returncode}): {' / '.join(said)}")
+        run_script(root, name, network=network)
 
     return act
 
 
-def _text(*patterns: str) -> str:
-    """Names and contents of sources."""
-    files = sorted(file for pattern in patterns for file in _SOURCES.glob(pattern))
+def run_script(root: Path, name: str, *arguments: str, timeout_s: float = 1200, **options: Any) -> None:
+    """Run a script in the root; `options` are those of `enter`. Raises SetupError with its last words."""
+    done = sandbox.enter(root, name, *arguments, timeout_s=timeout_s, **options)
+    if done.returncode:
+        said = (done.stderr or done.stdout or "").strip().splitlines()[-5:]
+        raise SetupError(f"{name} failed ({done.returncode}): {' / '.join(said)}")
+
+
+def text_of(sources: Path, *patterns: str) -> str:
+    """Names and contents of sources, by which a change of them is seen."""
+    files = sorted(file for pattern in patterns for file in sources.glob(pattern) if file.is_file())
     return "\n".join(f"{file.name}\n{file.read_text('utf-8')}" for file in files)
+
+
+def _text(*patterns: str) -> str:
+    return text_of(SOURCES, *patterns)

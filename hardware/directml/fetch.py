@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -74,14 +76,35 @@ def debian(package: Pinned, site: str, folder: Path) -> Path:
 
 
 def runtime(requirement: str, folder: Path) -> Path:
-    """The wheel of the Windows runtime, by pip and so from the index that pip is configured for."""
-    platform = ["--platform", "win_amd64", "--python-version", _PYTHON, "--only-binary=:all:"]
+    """Fetch the wheel of the Windows runtime."""
+    return _download(requirement, folder, _PYTHON)
+
+
+def _download(requirement: str, folder: Path, python: str) -> Path:
+    """Fetch a wheel by pip, and so from the index that pip is configured for."""
+    platform = ["--platform", "win_amd64", "--python-version", python, "--only-binary=:all:"]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     run([*pip, *platform, "--dest", str(folder), requirement])
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise SetupError(f"pip fetched {len(wheels)} wheels for {requirement}; expected one")
     return wheels[0]
+
+
+class Wheel(NamedTuple):
+    """A wheel of the Python index, for Windows."""
+
+    requirement: str
+    sha256: str
+    python: str = _PYTHON
+
+
+def wheel(pinned: Wheel, folder: Path) -> Path:
+    """Fetch a wheel. Raises SetupError where it is not the one that is meant."""
+    file = _download(pinned.requirement, folder, pinned.python)
+    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != pinned.sha256:
+        raise SetupError(f"{file.name} has the sha256 {found}, not {pinned.sha256}")
+    return file
 
 
 def unpack_libraries(wheel: Path, folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hardware.directml.errors import SetupError
 
@@ -25,7 +27,7 @@ shift
 exec chroot "$root" "$@"
 """
 
-_SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parent
 _ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -33,8 +35,8 @@ _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "WINEPREFIX": "/opt/prefix",
     "WINEARCH": "win64",
-    # Neither .NET nor a browser, and no menu entries.
-    "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d",
+    # Neither .NET nor a browser, no menu entries; a debugger would hold what crashed for ever.
+    "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe,winedbg.exe=d",
     "WINEDEBUG": "-all",
     "VKD3D_DEBUG": "err",
     # The software renderer and no other, whatever the machine has.
@@ -51,25 +53,40 @@ def namespaces(*, network: bool) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "unshare", *kinds, "--fork", "--kill-child"]
 
 
+class Bind(NamedTuple):
+    """Folder of this machine that appears in the root."""
+
+    source: Path
+    place: str
+    mode: str = "ro"
+
+
 def enter(
-    root: Path, script: str, *arguments: str, jobs: tuple[Path, ...] = (), network: bool = False, timeout_s: float
+    root: Path,
+    script: str,
+    *arguments: str,
+    sources: Path = SOURCES,
+    binds: Sequence[Bind] = (),
+    network: bool = False,
+    environment: Mapping[str, str] | None = None,
+    shown: bool = False,
+    timeout_s: float,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `inside/<script>` in the root; `jobs` appear there as /jobs/0, /jobs/1, ..., writable.
+    """Run `inside/<script>` of `sources`, which appear as /src; what it says is returned, or `shown` as it comes.
 
     Needs root. Whatever is left of it when the script ends, or when its time is over, is killed.
     """
     (root / "jobs").mkdir(exist_ok=True)
-    binds = [str(_SOURCES), "/src", "ro"]
-    for number, job in enumerate(jobs):
-        binds += [str(job.resolve()), f"/jobs/{number}", "rw"]
+    mounts = [word for bind in (Bind(sources, "/src"), *binds) for word in (str(bind.source), bind.place, bind.mode)]
     inside = ["/bin/sh", f"/src/inside/{script}", *arguments]
     command = [*namespaces(network=network), "/bin/sh", "-c", _ENTER, "enter", str(root.resolve())]
     try:
         return subprocess.run(
-            [*command, *binds, "--", *inside],
-            env=_ENVIRONMENT,
+            [*command, *mounts, "--", *inside],
+            env={**_ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=None if shown else subprocess.PIPE,
             text=True,
             errors="replace",
             timeout=timeout_s,

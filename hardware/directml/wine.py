@@ -43,8 +43,9 @@ class Wine(Struct, frozen=True, kw_only=True):
             _check(job)
             for name in _RESULTS:
                 (job / name).unlink(missing_ok=True)
-        with _alone(self.folder):
-            done = sandbox.enter(self.folder / "root", "run.sh", str(len(jobs)), jobs=tuple(jobs), timeout_s=timeout_s)
+        with alone(self.folder):
+            binds = [sandbox.Bind(job.resolve(), f"/jobs/{number}", "rw") for number, job in enumerate(jobs)]
+            done = sandbox.enter(self.folder / "root", "run.sh", str(len(jobs)), binds=binds, timeout_s=timeout_s)
         said = " / ".join(done.stderr.strip().splitlines()[-_LAST_WORDS:])
         return [_facts(job, f"session.exe ended with code {done.returncode}: {said}") for job in jobs]
 
@@ -56,8 +57,8 @@ def prepare(folder: Path = DEFAULT_FOLDER, *, mirror: str | None = None, require
     Needs root, x86-64 Linux, debootstrap, and 3 GB. Raises SetupError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        build.build(folder / "root", mirror=mirror or fetch.mirror(), requirement=requirement)
+    with alone(folder):
+        build.perform(folder / "root", build.steps(mirror or fetch.mirror(), requirement))
     return Wine(folder=folder)
 
 
@@ -75,7 +76,7 @@ def assigned(facts: dict[str, str]) -> dict[str, int]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One process at a time: a Wine prefix has one owner."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

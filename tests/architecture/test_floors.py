@@ -26,6 +26,7 @@ FLOORS = (
 ENGINE_FLOORS = (
     {"__init__"},
     {"machine", "catalogue"},
+    {"runtime"},
     {"devices", "availability"},
     {"target"},
     {"spec", "sessions", "memory"},

@@ -41,7 +41,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "typing": EVERYWHERE,
     "uuid": EVERYWHERE,
     # Libraries.
-    "onnxruntime": ("engine/sessions/", "engine/devices.py", "engine/availability.py"),
+    "onnxruntime": ("engine/runtime.py",),
     "onnx": ("model/",),
     "google.protobuf": ("model/",),
     "safetensors": ("model/",),
@@ -85,7 +85,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "os.geteuid": ("base/home.py",),
     "os.getpid": ("engine/machine/",),
     "os.cpu_count": ("engine/machine/",),
-    "os.sched_getaffinity": ("engine/machine/",),
     # Threads and the clock.
     "threading": ("base/", "engine/", "report/progress.py", "source/", "tune/"),
     "queue": ("base/",),

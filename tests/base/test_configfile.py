@@ -230,3 +230,48 @@ def _toml(value: Any) -> str:
 def test_a_column_may_have_a_name_that_is_a_value_elsewhere(name: str) -> None:
     assert load_config(None, [f"columns.text={name}"]).columns.text == name.strip('"')
     assert load_config(None, [f"columns.id={name}"]).columns.id == name.strip('"')
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_bytes(b"\xef\xbb\xbf[shard]\r\nrows = 7\r\n")
+    assert load_config(path).shard.rows == 7
+
+
+@pytest.mark.parametrize("text", [r'paths = ["C:\corpus"]', r'paths = ["C:\users\me"]', r'paths = ["C:\xyz"]'])
+def test_backslashes_in_double_quotes_are_told_with_the_remedy(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"not valid TOML: .*; write Windows paths in single quotes: 'C:\\corpus'"):
+        load_config(write_toml(tmp_path, f"[input]\n{text}\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'[input]{}paths = ["C:\temp\new.jsonl"]',
+        r'[output]{}path = "D:\new\fast"',
+        r'[input]{}paths = ["\\\\host\new"]',
+    ],
+)
+def test_escapes_that_are_valid_by_chance_are_told_too(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="a control character where a backslash and a letter were meant"):
+        load_config(write_toml(tmp_path, text.format("\n")))
+
+
+@pytest.mark.parametrize("text", [r"paths = ['C:\temp\new.jsonl']", r'paths = ["C:\\temp\\new.jsonl"]'])
+def test_paths_in_single_quotes_or_with_two_backslashes_are_taken(tmp_path: Path, text: str) -> None:
+    config = load_config(write_toml(tmp_path, f"[input]\n{text}\n"))
+    assert list(config.input.paths) == [r"C:\temp\new.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["columns.carry=[url]", r'input.paths=["C:\x"]', "input.paths=[C:/a, C:/b]", "columns.carry_as={url = u}"],
+)
+def test_quotes_that_a_shell_took_are_told_with_the_remedy(override: str) -> None:
+    with pytest.raises(ConfigError, match="the shell took its quotes; write single quotes within double"):
+        load_config(None, [override])
+
+
+def test_text_that_looks_like_a_list_is_text_where_text_is_wanted() -> None:
+    config = load_config(None, ["columns.text=[a]", "output.path=[x", "text.prompt=[Query] "])
+    assert (config.columns.text, config.output.path, config.text.prompt) == ("[a]", "[x", "[Query]")

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from embedmill.base.errors import DeviceError
 from embedmill.engine import availability as standing_module
-from embedmill.engine.availability import availability_of, is_installed, require
+from embedmill.engine.availability import availability_of, is_installed, replaced_providers, require
 from embedmill.engine.catalogue import PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Plugin, Provider
 from embedmill.engine.machine.machine import Machine, this_machine
@@ -94,7 +94,7 @@ TABLE: dict[str, dict[str, str]] = {
 LINES = {
     ("directml", "Windows x86_64"): "python -m pip install onnxruntime-directml",
     ("directml", "Windows arm64"): "python -m pip install onnxruntime-windowsml",
-    ("qnn", "Windows arm64"): "python -m pip install onnxruntime-qnn",
+    ("qnn", "Windows arm64"): "python -m pip install --no-deps onnxruntime-qnn",
     ("qnn", "Linux arm64"): "python -m pip install onnxruntime-qnn",
     ("webgpu", "Linux x86_64"): "python -m pip install onnxruntime-ep-webgpu",
     ("webgpu", "Darwin arm64"): "python -m pip install onnxruntime-ep-webgpu",
@@ -216,3 +216,39 @@ class TestInstalled:
     def test_the_cpu_of_this_machine_may_be_tried(self) -> None:
         provider: Provider = find_provider("cpu")
         require(provider, this_machine())
+
+
+LOST = [
+    ("directml", "Windows x86_64", "onnxruntime-directml"),
+    ("directml", "Windows arm64", "onnxruntime-windowsml"),
+    ("cuda", "Linux x86_64", "onnxruntime-gpu"),
+]
+
+
+@pytest.mark.parametrize(("name", "place", "package"), LOST)
+def test_a_runtime_over_another_is_told_with_the_way_back(
+    bare: None, monkeypatch: pytest.MonkeyPatch, name: str, place: str, package: str
+) -> None:
+    installed = {package: "1.24.4", "onnxruntime": "1.31.1"}
+    monkeypatch.setattr(metadata, "version", lambda wanted: installed.get(wanted) or _absent(wanted))
+    provider = find_provider(name)
+    found = availability_of(provider, machine(place))
+    assert found.state == "replaced"
+    assert found.words == (
+        f"onnxruntime 1.31.1 is installed over the files of {package} 1.24.4; undo it: python -m pip uninstall --yes"
+        f" onnxruntime; python -m pip install --force-reinstall --no-deps {package}"
+    )
+    with pytest.raises(DeviceError, match=f"{name} is lost: onnxruntime 1.31.1"):
+        require(provider, machine(place))
+    assert replaced_providers(PROVIDERS, machine(place)) == [f"{name} is lost: {found.words}"]
+
+
+def test_two_runtimes_that_lose_no_provider_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing_module, "is_installed", lambda provider: provider.name in ("cpu", "cuda"))
+    installed = {"onnxruntime-gpu": "1.24.4", "onnxruntime": "1.31.1"}
+    monkeypatch.setattr(metadata, "version", lambda wanted: installed.get(wanted) or _absent(wanted))
+    assert replaced_providers(PROVIDERS, machine("Linux x86_64")) == []
+
+
+def _absent(name: str) -> str:
+    raise metadata.PackageNotFoundError(name)

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from embedmill.base.config import DEFAULT_MODEL, TextTable
 from embedmill.base.errors import ConfigError, ModelError, OutputError, PipelineError
 from embedmill.base.files.digest import sha256_of
+from embedmill.base.files.names import is_portable
 from embedmill.jobs.executors.building import build
 from embedmill.jobs.models import add_model, find_bundle, list_bundles
 from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
@@ -55,7 +56,7 @@ def test_a_name_with_a_slash_is_kept_in_one_folder(tiny_model: Path, empty_home:
     assert find_bundle("org/tiny").folder.parent == empty_home
 
 
-@pytest.mark.parametrize("name", [".", "..", "../..", "/", "a/../..", ".hidden"])
+@pytest.mark.parametrize("name", [".", "..", "../..", "/", "a/../..", ".hidden", "Z:x", "con", "a:b", "nul.x", "a."])
 def test_no_name_leads_out_of_the_folder_of_models(tiny_model: Path, empty_home: Path, name: str) -> None:
     kept = add_model(str(tiny_model), name="kept")
     try:
@@ -64,6 +65,27 @@ def test_no_name_leads_out_of_the_folder_of_models(tiny_model: Path, empty_home:
         added = kept
     assert added.folder.resolve().parent == empty_home.resolve()
     check_files(find_bundle("kept"))
+
+
+def test_a_model_that_a_run_holds_stays_whole_while_others_replace_it(tiny_model: Path, empty_home: Path) -> None:
+    first = add_model(str(tiny_model), name="kept")
+    with (first.folder / "weights.bin").open("rb") as file:
+        before = file.read()
+        for _ in range(3):
+            newest = add_model(str(tiny_model), name="kept")
+        file.seek(0)
+        assert file.read() == before
+        # Windows moves no folder with an open file.
+        if sys.platform == "win32":
+            check_files(first)
+    assert find_bundle("kept").folder == newest.folder
+    check_files(newest)
+
+
+def test_a_folder_whose_name_windows_refuses_is_a_model(tmp_path: Path, tiny_model: Path, empty_home: Path) -> None:
+    name = "a model.v1" if sys.platform == "win32" else 'a:b?"c'
+    shutil.copytree(tiny_model, tmp_path / name)
+    assert is_portable(find_bundle(str(tmp_path / name)).folder.name)
 
 
 def test_a_plain_model_folder_is_built_once_and_found_again(tmp_path: Path, empty_home: Path) -> None:
@@ -203,7 +225,7 @@ def test_a_model_that_is_added_again_does_not_disturb_runs_that_read_it(tmp_path
 @pytest.mark.hostile
 @pytest.mark.parametrize("name", ["mine~2", "org/mine~33"])
 def test_a_name_that_looks_like_a_later_version_is_refused(tiny_model: Path, empty_home: Path, name: str) -> None:
-    with pytest.raises(ModelError, match="does not end with a tilde and digits"):
+    with pytest.raises(ModelError, match="does not end with a dot or a tilde and digits"):
         add_model(str(tiny_model), name=name)
 
 

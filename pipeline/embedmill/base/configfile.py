@@ -6,7 +6,6 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ import msgspec
 from embedmill.base.config import OUTPUT_COLUMNS, RunConfig, Table
 from embedmill.base.errors import ConfigError
 from embedmill.base.files.names import is_utf8
+
+# In TOML's double quotes `\t` is a tab.
+_ESCAPED_PATH = re.compile(r"([A-Za-z]:|\\\\)[^\0-\x1f]*[\b\t\n\f\r]")
 
 
 def load_config(
@@ -47,12 +49,12 @@ def parse_config(values: dict[str, Any], *, place: str) -> RunConfig:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        # Editors of Windows begin a file with a mark.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file; copy configs/default.toml to start one") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigError(f"{path}: not valid TOML: {error}{_backslash_hint(error)}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -62,12 +64,23 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def _backslash_hint(error: tomllib.TOMLDecodeError) -> str:
+    found = "\\" in str(error) or "hex value" in str(error)
+    return r"; write Windows paths in single quotes: 'C:\corpus'" if found else ""
+
+
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in --set shard.rows=1000")
     table, name, kind = _table_of(values, key.strip(), f"--set {override}")
-    table[name] = _value(text.strip(), kind)
+    table[name] = value = _value(text.strip(), kind)
+    # Windows PowerShell takes double quotes away from within an argument.
+    if isinstance(value, str) and value.startswith(("[", "{")) and not _fits(value, kind):
+        raise ConfigError(
+            f"--set {override}: this is no TOML, perhaps because the shell took its quotes; write single quotes within"
+            """ double ones, as in --set "columns.carry=['url']\""""
+        )
 
 
 def _table_of(values: dict[str, Any], key: str, place: str) -> tuple[dict[str, Any], str, Any]:
@@ -92,13 +105,16 @@ def _kind_of(table: Any, key: str) -> Any:
 def _value(text: str, kind: Any) -> Any:
     """Parse a command-line value, as text where only that fits."""
     value = _toml_value(text)
+    # A column may well be named 2, or true.
+    return text if not _fits(value, kind) and _fits(text, kind) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:
-        # A column may well be named 2, or true.
-        with suppress(msgspec.ValidationError):
-            return msgspec.convert(text, kind)
-    return value
+        return False
+    return True
 
 
 def _toml_value(text: str) -> Any:
@@ -144,6 +160,11 @@ def _check(config: RunConfig, place: str) -> None:
             raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
         if not is_utf8(path):
             raise ConfigError(f"{place}: {path!r} is not valid UTF-8; rename the file or folder")
+        if _ESCAPED_PATH.match(path):
+            raise ConfigError(
+                rf"{place}: {path!r} has a control character where a backslash and a letter were meant; write Windows"
+                r" paths in single quotes: 'C:\temp'"
+            )
     if text.prompt is not None and text.prompt_name is not None:
         raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; use one")
     if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:

@@ -5,6 +5,7 @@ PipelineError
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
 ├── DeviceError             5   a provider cannot be used, or a session failed
+│   ├── NoRuntime               ONNX Runtime cannot be loaded
 │   ├── OutOfMemory             no memory for a batch, or for anything else
 │   └── DeviceLost              the device was reset, or the worker process ended or hung
 ├── OutputError             6   the output folder cannot be used
@@ -46,6 +47,10 @@ class DeviceError(PipelineError):
     """A provider cannot be used, or a session failed."""
 
     exit_code = 5
+
+
+class NoRuntime(DeviceError):
+    """ONNX Runtime cannot be loaded."""
 
 
 class OutOfMemory(DeviceError):

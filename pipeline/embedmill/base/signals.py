@@ -11,6 +11,10 @@ from types import FrameType
 
 # A wait of the main thread holds a signal up for so long at most.
 SLICE_S = 0.2
+# SIGBREAK is Ctrl-Break, and the end of a console or a session (Windows).
+STOP_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if name in signal.Signals.__members__
+)
 _pending: StopSignals | None = None
 
 

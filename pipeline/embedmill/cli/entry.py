@@ -7,7 +7,7 @@ import signal
 import sys
 
 from embedmill.base.errors import Stopped
-from embedmill.base.signals import StopSignals
+from embedmill.base.signals import STOP_SIGNALS, StopSignals
 
 
 def entry_point() -> None:
@@ -35,7 +35,7 @@ def _run_in_utf8() -> None:
 
 def stop_signals() -> StopSignals:
     """Install the handlers of the command line."""
-    return StopSignals(_stopped, signal.SIGINT, signal.SIGTERM)
+    return StopSignals(_stopped, *STOP_SIGNALS)
 
 
 def _stopped(signum: signal.Signals) -> Stopped:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, get_args
 
-import onnxruntime as ort
 from msgspec import Struct
 
 from embedmill.base.environment import versions_of
 from embedmill.base.errors import DeviceError
 from embedmill.engine.catalogue.entry import DeviceKind, Provider
+from embedmill.engine.runtime import RUNTIME_ERRORS, ort
 
 _SHOWN = 300
 # After every device that the system ranks.
@@ -119,30 +119,6 @@ def _register(module: str, name: str) -> None:
             f"{name}: ONNX Runtime {ort.__version__} cannot load {package} {version} ({first_line(error)});"
             f" update both: python -m pip install --upgrade onnxruntime {package}"
         ) from error
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Collect ONNX Runtime's exceptions, which share no base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = (
-        "Fail",
-        "InvalidGraph",
-        "InvalidArgument",
-        "InvalidProtobuf",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-        "EPFail",
-        "EngineError",
-        "ModelRequiresCompilation",
-        "NotFound",
-    )
-    # MemoryError is what pybind11 makes of `std::bad_alloc`.
-    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError, MemoryError)
-
-
-RUNTIME_ERRORS = _runtime_errors()
 
 
 def first_line(error: Exception) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from embedmill.base.config import EngineTable, TextTable
-from embedmill.base.errors import PipelineError
+from embedmill.base.environment import versions_of
+from embedmill.base.errors import NoRuntime, PipelineError
 from embedmill.base.records import Model, Tokens
 from embedmill.batch.tokenise import Tokeniser
 from embedmill.engine.availability import availability_of
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
+from embedmill.engine.catalogue.runtimes import RUNTIMES
 from embedmill.engine.machine.adapters import detect_adapters
 from embedmill.engine.machine.machine import this_machine
 from embedmill.jobs.models import find_bundle
@@ -52,14 +54,21 @@ def examine(
         missing = f"it is installed, but there is no model to try it with: {error}"
     findings = []
     for provider in providers:
-        availability = availability_of(provider, machine)
+        try:
+            availability = availability_of(provider, machine)
+        except NoRuntime as error:
+            findings.append(_finding(provider, "fails", str(error)))
+            continue
         if availability.state != "installed":
             findings.append(_finding(provider, availability.state, availability.words))
         elif trial is None:
             findings.append(_finding(provider, "fails", missing))
         else:
             findings.append(_tried(provider, model, trial))
-    return DoctorResult(machine=machine, adapters=adapters, unseen=unseen, model=name, findings=findings)
+    runtimes = [f"{name} {version}" for name, version in versions_of(RUNTIMES).items()]
+    return DoctorResult(
+        machine=machine, adapters=adapters, unseen=unseen, runtimes=runtimes, model=name, findings=findings
+    )
 
 
 def _finding(provider: Provider, state: State, words: str, trials: list[Measurement] | None = None) -> Finding:

@@ -14,7 +14,8 @@ from embedmill.base.config import DEFAULT_MODEL
 from embedmill.base.errors import ModelError, OutputError
 from embedmill.base.files import local
 from embedmill.base.files.digest import sha256_of
-from embedmill.base.files.names import is_utf8
+from embedmill.base.files.failures import is_disk_full
+from embedmill.base.files.names import is_portable, is_utf8, portable
 from embedmill.base.home import home_folder, homes, scratch_folder
 from embedmill.jobs.executors.building import build
 from embedmill.model.bundle import CARD, TOKENIZER, Bundle, check_files, is_stale, open_bundle
@@ -140,10 +141,10 @@ def _may_be_name(name: str) -> bool:
 def _flat(name: str) -> str:
     """Return a model's folder name. Raises ModelError for bad names."""
     flat = name.replace("/", "--").replace("\\", "--").strip()
-    if not _may_be_name(flat):
+    if not _may_be_name(flat) or not is_portable(flat):
         raise ModelError(
-            f"{name!r} cannot be a model's name; give it one that begins with a letter or digit, and does not end with"
-            " a tilde and digits"
+            f"{name!r} cannot be a model's name; give it one of letters, digits, `-`, `_` and `.` that begins with a"
+            " letter or digit, does not end with a dot or a tilde and digits, and is none of Windows' devices"
         )
     return flat
 
@@ -190,7 +191,7 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
-    name = f"{folder.resolve().name}-{digest}"
+    name = f"{portable(folder.resolve().name)}-{digest}"
     cached = _cache_folder(name)
     if _has(cached, CARD) and not is_stale(cached):
         return open_bundle(cached)
@@ -230,13 +231,16 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
         try:
             build(source, folder, name=name, origin=origin, **options)
         except OSError as error:
-            if error.errno in local.DISK_FULL:
+            if is_disk_full(error):
                 raise OutputError(f"no space left to build {models / flat}; free some and run again") from error
             raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
         # A faster process may have built it meanwhile; one of another version does not count.
         before = _versions(models, flat)
         if replace or not before or is_stale(before[-1]):
             _publish(folder, models / flat, before, replace=replace)
+            # Runs may read the last one still.
+            for old in before[:-1]:
+                local.retire(old, scratch)
     return open_bundle(_versions(models, flat)[-1])
 
 
@@ -249,6 +253,3 @@ def _publish(bundle: Path, place: Path, before: list[Path], *, replace: bool) ->
         if not replace:
             return
         number += 1
-    # Runs may read the last one still.
-    for old in before[:-1]:
-        local.remove(old)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embedmill.engine.machine.machine import Machine
     from embedmill.tune.trial import Measurement
 
-State = Literal["works", "fails", "installable", "elsewhere"]
+State = Literal["works", "fails", "installable", "elsewhere", "replaced"]
 
 _WIDTH = 110
 _STATES = {
@@ -23,6 +23,7 @@ _STATES = {
     "fails": "installed, but fails",
     "installable": "can be installed",
     "elsewhere": "not for this machine",
+    "replaced": "lost",
 }
 
 
@@ -38,18 +39,22 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class DoctorResult(Struct, frozen=True, kw_only=True):
-    """Result of the doctor; `unseen` lists failed queries for adapters."""
+    """Result of the doctor.
+
+    `unseen` lists failed queries for adapters, `runtimes` the installed packages of ONNX Runtime.
+    """
 
     machine: Machine
     adapters: list[Adapter]
     unseen: list[str]
+    runtimes: list[str]
     model: str
     findings: list[Finding]
 
 
 def doctor_summary(found: DoctorResult) -> str:
     """Describe the machine, the adapters and the providers."""
-    return "\n".join([*_machine(found.machine), *_adapters(found), "", *_findings(found)])
+    return "\n".join([*_machine(found.machine), *_adapters(found), *_runtimes(found.runtimes), "", *_findings(found)])
 
 
 def _machine(machine: Machine) -> Iterator[str]:
@@ -82,6 +87,11 @@ def _adapters(found: DoctorResult) -> Iterator[str]:
         yield "adapters    no GPU or NPU"
     for number, reason in enumerate(found.unseen):
         yield f"{'not read' if number == 0 else '':<12}{reason}"
+
+
+def _runtimes(names: list[str]) -> Iterator[str]:
+    shared = "; they share their files, and the last one installed is used: keep one" if len(names) > 1 else ""
+    yield f"runtime     {', '.join(names) or 'none'}{shared}"
 
 
 def _findings(found: DoctorResult) -> Iterator[str]:

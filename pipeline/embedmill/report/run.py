@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -48,8 +49,9 @@ def run_summary(result: RunResult) -> str:
         lines += _engine_notes(engine)
     lines += _omitted_rows(totals)
     lines += [f"  {line}" for line in left_out_lines(result.left_out)]
-    lines.append(f"vectors: {output}/*.parquet ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
-    lines.append(f"read them: {_query(f'{output}/*.parquet')}")
+    parts = Path(output) / "*.parquet"
+    lines.append(f"vectors: {parts} ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
+    lines.append(f"read them: {_query(parts.as_posix())}")
     return "\n".join(lines)
 
 

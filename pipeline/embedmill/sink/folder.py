@@ -29,6 +29,8 @@ ATTEMPT = "attempt"
 SET_ASIDE = "set-aside.json"
 # Everything that embedmill may leave in a folder before its first job is recorded.
 OWN_NAMES = frozenset({MANIFEST, LEDGER, QUARANTINE, LOCK, SCRATCH, REPORT, TUNING})
+# What file managers of Windows and macOS put into a folder that they show.
+_OF_FILE_MANAGERS = frozenset({"desktop.ini", "thumbs.db", ".ds_store"})
 OWN_FOLDERS = (LEDGER, SCRATCH, QUARANTINE)
 # A name that may stand in the ledger for an entry.
 ENTRY_NAME = re.compile(r"[0-9]{5,}\.json")
@@ -71,7 +73,7 @@ def check_folder(folder: Path) -> None:
             raise OutputError(f"{folder} is a file; --output must name a folder")
         if not folder.is_dir() or (folder / LEDGER / JOB).is_file():
             return
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OWN_NAMES)
+        foreign = foreign_names(folder)
         for name in (LEDGER, QUARANTINE):
             foreign += [f"{name}/{path.name}" for path in (folder / name).glob("*")]
         lost = (folder / MANIFEST).exists() or any(name.startswith(LEDGER) for name in foreign)
@@ -86,6 +88,12 @@ def check_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder} is not an embedmill output (it holds {foreign[0]!r}); choose an empty or new --output"
         )
+
+
+def foreign_names(folder: Path) -> list[str]:
+    """List names that no output has, sorted. Raises OSError."""
+    names = {path.name for path in folder.iterdir()} - OWN_NAMES
+    return sorted(name for name in names if name.lower() not in _OF_FILE_MANAGERS)
 
 
 def check_own_folders(folder: Path) -> None:

@@ -22,7 +22,6 @@ from embedmill.sink.folder import (
     ATTEMPT,
     JOB,
     LEDGER,
-    OWN_NAMES,
     QUARANTINE,
     REPORT,
     SCRATCH,
@@ -31,6 +30,7 @@ from embedmill.sink.folder import (
     check_conservation,
     check_own_folders,
     entry_problem,
+    foreign_names,
     quarantine_path,
     read_attempt,
     read_entries,
@@ -171,7 +171,7 @@ class _Output:
 
     def _strangers(self) -> Iterator[str]:
         tables = {path.name for path in self._folder.glob("*.parquet")}
-        yield from {path.name for path in self._folder.iterdir()} - OWN_NAMES - tables
+        yield from set(foreign_names(self._folder)) - tables
 
     def _manifest_problems(self, manifest: Manifest) -> Iterator[str]:
         job, entries = self._job, self._entries

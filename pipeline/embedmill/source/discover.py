@@ -82,7 +82,10 @@ def _matches(pattern: str, wanted: str, left_out: Counter[str]) -> list[_Found]:
 
 
 def _located(pattern: str, wanted: str, left_out: Counter[str]) -> Iterator[_Found]:
-    path = Path(pattern).expanduser() if pattern.startswith("~/") else Path(pattern)
+    path = Path(pattern)
+    # Not `./~`, a folder of that name.
+    if pattern.startswith("~") and path.parts[0] == "~":
+        path = path.expanduser()
     if path.is_dir():
         yield from _in_folder(path, "", wanted, left_out)
     # Existing paths come before globs: a file may well be named `a[1].jsonl`.

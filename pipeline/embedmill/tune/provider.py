@@ -16,7 +16,7 @@ from embedmill.base.errors import DeviceError
 from embedmill.base.home import in_home, key_of, read_record, write_record
 from embedmill.base.records import Model, Tokens
 from embedmill.batch.tokens import thinned
-from embedmill.engine.availability import availability_of
+from embedmill.engine.availability import availability_of, replaced_providers
 from embedmill.engine.catalogue import AUTO, PROVIDERS, find_provider
 from embedmill.engine.catalogue.entry import Precision, Provider
 from embedmill.engine.devices import Device
@@ -95,6 +95,8 @@ def candidates_of(
     model: Model, engine: EngineTable, machine: Machine, providers: Sequence[Provider] = PROVIDERS
 ) -> list[Candidate]:
     """List installed providers by precision. Raises DeviceError for none."""
+    for words in replaced_providers(providers, machine):
+        LOG.warning("%s", words)
     found = [
         Candidate(provider=provider, precision=precision, version=availability.words)
         for provider in providers

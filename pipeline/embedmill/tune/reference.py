@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import structs
 
 from embedmill.base.config import TextTable
-from embedmill.base.errors import DeviceError, ModelError, OutOfMemory
+from embedmill.base.errors import DeviceError, ModelError, NoRuntime, OutOfMemory
 from embedmill.base.records import Canaries, Tokens
 from embedmill.batch.tokenise import Tokeniser, load_tokenizer
 from embedmill.engine.devices import first_line
@@ -117,8 +117,8 @@ def _check_vocabulary(bundle: Bundle, session: Session) -> None:
 
 
 def _unusable(cause: str, error: DeviceError, bundle: Bundle, remedy: str = "") -> Exception:
-    """Make a ModelError, unless memory ran out."""
-    if isinstance(error, OutOfMemory):
+    """Make a ModelError, unless the machine is at fault."""
+    if isinstance(error, NoRuntime | OutOfMemory):
         return error
     # A session adds words on runs, which do not help here.
     words = first_line(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)

@@ -16,7 +16,7 @@ def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 16 cores and 32 hyper-threads, all of which this process may use."""
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 32 if logical else 16)
     monkeypatch.setattr(os, "cpu_count", lambda: 32)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)), raising=False)
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda _: list(range(32)), raising=False)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -31,7 +31,7 @@ def test_physical_cores_are_counted_and_hyper_threads_are_not(tmp_path: Path) ->
 
 
 def test_the_affinity_mask_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda _: [0, 5, 7], raising=False)
     assert usable_cores(tmp_path) == 3
 
 

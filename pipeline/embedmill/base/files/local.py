@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embedmill.base.errors import Corrupt, OutputError
+from embedmill.base.files.failures import has_no_hard_links, is_disk_full, patiently
 
 if sys.platform != "win32":
     import fcntl
@@ -28,13 +29,9 @@ LOG = logging.getLogger("embedmill")
 
 # `kept` of these functions is for the error: what a user need not fear for.
 
-# A quota that is used up reports EDQUOT instead.
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# FAT, some network and some container file systems.
 _LINK_TAGS = frozenset({getattr(stat, f"IO_REPARSE_TAG_{kind}", None) for kind in ("SYMLINK", "MOUNT_POINT")} - {None})
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _SCRATCH, _STALE_S = ".new-", 6 * 3600
-_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 class Pin(NamedTuple):
@@ -50,7 +47,7 @@ def write_file(path: Path, data: bytes | memoryview, *, scratch: Path, kept: str
     # `scratch` is a folder of the same file system. After an error (disk full, no permission) `path` is unchanged, or
     # removed where only the sync of its folder failed.
     with _failing_clearly(path, kept), _temporary(scratch, data) as temporary:
-        os.replace(temporary, path)
+        patiently(lambda: os.replace(temporary, path))
         _sync_name(path)
 
 
@@ -99,7 +96,7 @@ def publish_folder(folder: Path, path: Path) -> bool:
                 os.fsync(synced.fileno())
         _sync_folder(folder)
         try:
-            folder.rename(path)
+            patiently(lambda: folder.rename(path), unless=path.is_dir)
         except OSError as error:
             # The error number of an existing folder differs by platform.
             if path.is_dir():
@@ -190,9 +187,16 @@ def remove(path: Path, *, kept: str = "") -> None:
     """Remove a file or folder, if present. Raises OutputError."""
     with _failing_clearly(path, kept):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            patiently(lambda: shutil.rmtree(path))
         else:
-            path.unlink(missing_ok=True)
+            patiently(lambda: path.unlink(missing_ok=True))
+
+
+def retire(folder: Path, scratch: Path) -> None:
+    """Move a folder below `scratch`, to be removed."""
+    # Windows leaves one where it is that somebody uses.
+    with contextlib.suppress(OSError):
+        folder.rename(scratch / f"{_SCRATCH}{uuid.uuid4().hex}")
 
 
 def sync_names(folder: Path, *, kept: str = "") -> None:
@@ -245,21 +249,21 @@ def _temporary(scratch: Path, data: bytes | memoryview) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield path
     finally:
-        # os.replace has moved the file away.
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        # os.replace has moved the file away. The next run removes what is held for long.
+        with contextlib.suppress(PermissionError):
+            patiently(lambda: path.unlink(missing_ok=True))
 
 
 def _link(source: Path, path: Path) -> None:
     try:
-        os.link(source, path)
+        patiently(lambda: os.link(source, path))
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if not has_no_hard_links(error):
             raise
         # Check and rename are two steps without hard links; safe here, because the run lock is held.
         if path.exists():
             raise FileExistsError(path) from error
-        os.replace(source, path)
+        patiently(lambda: os.replace(source, path))
 
 
 @contextmanager
@@ -268,7 +272,7 @@ def _failing_clearly(path: Path, kept: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             problem = f"no space left to write {path}; {kept or 'what was there'} is kept: free some and run again"
         else:
             problem = f"{path} cannot be written: {error.strerror or error}{f'; {kept} is kept' if kept else ''}"

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from embedmill.base import telemetry
 from embedmill.base.home import temporary_folder
-from embedmill.base.signals import slices
+from embedmill.base.signals import STOP_SIGNALS, slices
 
 # A process that the kernel holds inside a driver does not die when it is killed: it is left behind after so long.
 _GRACE_S = 2.0
@@ -76,7 +76,7 @@ def command_of(module: str, *arguments: str) -> list[str]:
 def leave_no_trace() -> None:
     """Ignore stop signals; crash without core dump or dialog (child)."""
     # A terminal's Ctrl-C reaches the child too: the parent decides when it ends.
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     if sys.platform == "win32":
         import msvcrt
@@ -100,7 +100,8 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
 def lines_of(file: IO[bytes]) -> list[str]:
     """Read all lines of a file that a child wrote."""
     file.seek(0)
-    return file.read().decode("utf-8", errors="replace").split("\n")
+    # Under Windows ONNX Runtime writes UTF-16 between what others write.
+    return file.read().replace(b"\0", b"").decode("utf-8", errors="replace").split("\n")
 
 
 def ending(code: int, errors: list[str]) -> str:

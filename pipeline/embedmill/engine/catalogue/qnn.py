@@ -22,7 +22,11 @@ QNN = Provider(
             Fault(pattern=r"QNN_COMMON_ERROR_INCOMPATIBLE_BINARIES", meaning="driver too old"),
         ),
     ),
-    distributions=distributions("onnxruntime-qnn", ("Windows", "Linux"), ("arm64", "x86_64")),
+    distributions=(
+        # The package requires `onnxruntime`, which would replace the files of the runtime with DirectML.
+        *distributions("onnxruntime-qnn", ("Windows",), ("arm64", "x86_64"), arguments="--no-deps onnxruntime-qnn"),
+        *distributions("onnxruntime-qnn", ("Linux",), ("arm64", "x86_64")),
+    ),
     note="on x86-64 the wheel only emulates the NPU, for tests",
     wsl="WSL2 passes no NPU through: run embedmill on the Windows side (README.md has its three lines)",
     kinds=("npu",),

@@ -20,6 +20,18 @@ WINDOWS = (
 )
 LINUX = Distribution(system="Linux", architectures=("x86_64", "arm64"), package="onnxruntime")
 MACOS = Distribution(system="Darwin", architectures=("arm64",), package="onnxruntime")
+# Distributions of ONNX Runtime itself. All have the same module, so that one of them replaces files of another.
+RUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-directml",
+    "onnxruntime-windowsml",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-migraphx",
+    "onnxruntime-rocm",
+    "onnxruntime-cann",
+    "onnxruntime-training",
+)
 
 # Messages of the runtime's arena, and of C++ libraries outside of it (MSVC's the last). They are never translated.
 FAULTS = (

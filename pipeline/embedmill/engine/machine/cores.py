@@ -13,8 +13,15 @@ def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the least of physical cores, affinity and cgroup quota."""
     # Hyper-threads do not count: two streams of matrix products on one core share its arithmetic units.
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed, _cgroup_cores(root)))
+    return max(1, min(physical, _allowed_cores() or physical, _cgroup_cores(root)))
+
+
+def _allowed_cores() -> int:
+    # macOS has no affinity.
+    try:
+        return len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error, OSError):
+        return 0
 
 
 def _cgroup_cores(root: Path) -> int:

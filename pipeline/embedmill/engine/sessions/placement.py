@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import onnxruntime as ort
-
 from embedmill.engine.catalogue.entry import Provider
+from embedmill.engine.runtime import ort
 
 Placement = Counter[tuple[str, str]]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import onnxruntime as ort
 from msgspec import structs
 
 from embedmill.base import telemetry
@@ -21,7 +20,8 @@ from embedmill.base.records import Batch, FloatArray, Tokens
 from embedmill.base.signals import checkpoint
 from embedmill.engine.catalogue.entry import Meaning, Provider
 from embedmill.engine.catalogue.runtimes import FAULTS
-from embedmill.engine.devices import RUNTIME_ERRORS, Device, first_line, runtime_devices
+from embedmill.engine.devices import Device, first_line, runtime_devices
+from embedmill.engine.runtime import FATAL, RUNTIME_ERRORS, ort
 from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import STRICT, SessionPlan
 from embedmill.engine.sessions.placement import misplacement, placement
@@ -33,9 +33,6 @@ _REMEDIES: dict[Meaning, str] = {
     "driver too old": "the driver is too old for this runtime; update it",
 }
 _KINDS: dict[Meaning | None, type[DeviceError]] = {"out of memory": OutOfMemory, "device lost": DeviceLost}
-# The runtime logs errors that it also raises: only fatal ones are left in its log.
-_FATAL = 4
-ort.set_default_logger_severity(_FATAL)
 
 
 class Session:
@@ -248,7 +245,7 @@ def _options(plan: SessionPlan) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.enable_mem_pattern = plan.memory_pattern
-    options.log_severity_level = _FATAL
+    options.log_severity_level = FATAL
     # The graphs of our own bundles are fused already; `optimise` is for others.
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if plan.optimise else levels.ORT_ENABLE_BASIC

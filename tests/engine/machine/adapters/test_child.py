@@ -48,6 +48,14 @@ def test_a_crash_under_windows_is_named() -> None:
     assert child.ending(0xC0000005, []) == "crashed with code 0xc0000005"
 
 
+def test_last_words_in_utf_16_are_read(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.stderr.buffer.write(b'begun\\n' + 'the driver said no\\r\\n'.encode('utf-16-le')); sys.exit(3)"
+    )
+    done = child.run_command([sys.executable, "-c", program], timeout_s=30)
+    assert done.words == "ended with code 3: the driver said no"
+
+
 def test_no_process_at_all_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     assert detect_in_child(CHILD, 30).reason.startswith("a process could not be started: ")

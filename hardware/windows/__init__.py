@@ -1,0 +1,1 @@
+"""A Windows Python under Wine, and what is checked of embedmill in it."""
