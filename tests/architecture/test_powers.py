@@ -131,7 +131,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "csv": ("source/",),
     "urllib.parse": ("source/partitions.py",),
     "bz2": ("source/compression.py",),
-    "lzma": ("source/compression.py",),
+    "lzma": ("source/compression.py", "model/fetch.py"),
     "zlib": ("source/compression.py", "model/fetch.py"),
     "backports.zstd": ("source/compression.py",),
     "compression.zstd": ("source/compression.py",),

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from embedmill.base.errors import ModelError
 from embedmill.base.records import Tokens
 from embedmill.batch.tokenise import Tokeniser
-from embedmill.model.bundle import TOKENIZER, Bundle
+from embedmill.model.bundle import Bundle
+from embedmill.model.names import TOKENIZER
 from tests.support.tiny_model import VOCABULARY, write_tokenizer
 
 CLS, SEP, UNKNOWN, MASK = (VOCABULARY.index(token) for token in ("[CLS]", "[SEP]", "[UNK]", "[MASK]"))

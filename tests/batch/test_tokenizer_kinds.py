@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from embedmill.base.records import Passages, Tokens
 from embedmill.batch.chunk import Chunker
 from embedmill.batch.tokenise import Tokeniser, load_tokenizer
-from embedmill.model.bundle import TOKENIZER, Bundle
+from embedmill.model.bundle import Bundle
+from embedmill.model.names import TOKENIZER
 from tests.support.tokenizer_kinds import KINDS, write_tokenizers
 
 DEFAULT = "the default model's"

@@ -154,7 +154,10 @@ def test_a_name_that_is_not_utf8_is_refused_and_escaped(
 ) -> None:
     place = tmp_path / os.fsdecode(b"caf\xe9") / "a.jsonl"
     assert embedmill("run", option, place) == 2
-    assert f"'{tmp_path}/caf\\udce9/a.jsonl' is not valid UTF-8; rename the file or folder" in capsys.readouterr().err
+    assert (
+        f"'{tmp_path}/caf\\udce9/a.jsonl' is not valid UTF-8; correct it, or rename the file or folder"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_model_whose_name_is_not_utf8_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

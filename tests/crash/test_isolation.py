@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from embedmill.base.errors import InputError
+from embedmill.base.errors import InputError, TokenizerFailed
 from embedmill.jobs.executors.isolation import fatal_rows
 from embedmill.jobs.job import Job
 from embedmill.jobs.run import run
@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_read_at_all_is_named(tmp_path: Path, tiny_model: 
         fatal_rows(job, shards[0])
 
 
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt, InputError, MemoryError])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, InputError, MemoryError, TokenizerFailed])
 def test_only_death_and_want_of_memory_leave_a_note(
     tmp_path: Path, tiny_model: Path, error: type[BaseException] | None
 ) -> None:
@@ -104,8 +104,8 @@ def test_only_death_and_want_of_memory_leave_a_note(
             assert ledger.died_at() == shard
             if error is not None:
                 raise error
-        assert ledger.died_at() == (shard if error is MemoryError else None)
-    assert bool((tmp_path / "out" / "_ledger" / "attempt").read_bytes()) == (error is MemoryError)
+        assert ledger.died_at() == (shard if error in (MemoryError, TokenizerFailed) else None)
+    assert bool((tmp_path / "out" / "_ledger" / "attempt").read_bytes()) == (error in (MemoryError, TokenizerFailed))
 
 
 def test_a_complete_output_has_no_note(tmp_path: Path, tiny_model: Path) -> None:

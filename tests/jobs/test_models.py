@@ -22,7 +22,8 @@ from embedmill.base.files.digest import sha256_of
 from embedmill.base.files.names import is_portable
 from embedmill.jobs.executors.building import build
 from embedmill.jobs.models import add_model, find_bundle, list_bundles
-from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
+from embedmill.model.bundle import Bundle, check_files, open_bundle
+from embedmill.model.names import CARD
 from tests.support import running
 from tests.support.exports import positioned_export, write_positioned
 from tests.support.tiny_model import write_json, write_tiny_model

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 from embedmill.base.config import TextTable
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.model.build import build_bundle
-from embedmill.model.bundle import CARD, Bundle, check_files, open_bundle
+from embedmill.model.bundle import Bundle, check_files, open_bundle
 from embedmill.model.canaries import read_canaries, write_canaries
+from embedmill.model.names import CARD
 from embedmill.tune.reference import add_reference
 from tests.support.running import build, run
 from tests.support.tiny_model import bert_config, write_json, write_tiny_model, write_tokenizer

@@ -25,7 +25,7 @@ from embedmill.base.records import FloatArray
 from embedmill.cli import main
 from embedmill.jobs.embed import Embedder
 from embedmill.model.build import build_bundle
-from embedmill.model.bundle import CARD
+from embedmill.model.names import CARD
 from embedmill.sink.folder import read_entries
 from embedmill.sink.ledger import Ledger
 from embedmill.tune.reference import add_reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, as in --set shard.rows=1000")
+    if not is_utf8(override):
+        raise ConfigError(f"--set {override!r} is not valid UTF-8; correct it, or rename the file or folder")
     table, name, kind = _table_of(values, key.strip(), f"--set {override}")
     table[name] = value = _value(text.strip(), kind)
     # Windows PowerShell takes double quotes away from within an argument.
@@ -155,11 +157,12 @@ def _readable(message: str) -> str:
 def _check(config: RunConfig, place: str) -> None:
     """Check the rules that span several keys."""
     text, columns = config.text, config.columns
+    for value in _texts(msgspec.to_builtins(config)):
+        if not is_utf8(value):
+            raise ConfigError(f"{place}: {value!r} is not valid UTF-8; correct it, or rename the file or folder")
     for path in (config.model, config.output.path, *config.input.paths):
         if "\0" in path:
             raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
-        if not is_utf8(path):
-            raise ConfigError(f"{place}: {path!r} is not valid UTF-8; rename the file or folder")
         if _ESCAPED_PATH.match(path):
             raise ConfigError(
                 rf"{place}: {path!r} has a control character where a backslash and a letter were meant; write Windows"
@@ -181,6 +184,18 @@ def _check(config: RunConfig, place: str) -> None:
         raise ConfigError(f"{place}: `columns.names` is for CSV without a header; set `input.csv_header` = false too")
     if len(set(columns.names)) != len(columns.names):
         raise ConfigError(f"{place}: `columns.names` names a column twice")
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """Yield keys and values that are text, at any depth."""
+    match values:
+        case str():
+            yield values
+        case dict():
+            yield from _texts([*values, *values.values()])
+        case list() | tuple():
+            for value in values:
+                yield from _texts(value)
 
 
 def _check_output_columns(names: list[str], place: str) -> None:

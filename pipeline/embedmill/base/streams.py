@@ -19,6 +19,11 @@ _CONTROL = re.compile(f"[{_CONTROLS}]")
 _CONTROL_IN_LINES = re.compile(f"(?![\n\r\t])[{_CONTROLS}]")
 
 
+def escaped(text: str) -> str:
+    """Escape control characters, other than line ends and tabs."""
+    return _CONTROL_IN_LINES.sub(_escape, text)
+
+
 def one_line(text: str) -> str:
     """Escape control characters and line ends."""
     return _CONTROL.sub(_escape, text)
@@ -83,7 +88,7 @@ class Console(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write text, escaped; return the number of characters."""
-        shown = _CONTROL_IN_LINES.sub(_escape, text).encode(self.encoding, self.errors).decode(self.encoding)
+        shown = escaped(text).encode(self.encoding, self.errors).decode(self.encoding)
         self._attempt(lambda stream: stream.write(shown))
         return len(text)
 

@@ -11,7 +11,15 @@ from msgspec import Struct
 
 from embedmill.base.errors import ConfigError
 from embedmill.base.records import Passages, TokenArray, Tokens
-from embedmill.batch.tokenise import SLICE_CHARACTERS, Tokeniser, beginning, load_tokenizer, most_characters, slices
+from embedmill.batch.tokenise import (
+    SLICE_CHARACTERS,
+    Tokeniser,
+    beginning,
+    encoded,
+    load_tokenizer,
+    most_characters,
+    slices,
+)
 from embedmill.batch.windows import Windows, plan
 
 # Characters of a text that are tokenised as one, to plan its windows.
@@ -37,7 +45,7 @@ class Chunker:
         self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._tokeniser = Tokeniser(path, max_tokens=chunk_tokens, prompt=prompt, lowercase=lowercase)
         self._overlap = overlap
-        self._room = chunk_tokens - len(self._tokenizer.encode(prompt).ids)
+        self._room = chunk_tokens - len(encoded(self._tokenizer, [prompt])[0])
         # Half of it, since a chunk must be looked at whole.
         self._characters = most_characters(chunk_tokens) // 2
         if self._room <= overlap:
@@ -105,7 +113,7 @@ class Chunker:
         """Yield (start, stop) characters of the tokens, by piece."""
         for part in slices(pieces, SLICE_CHARACTERS):
             between()
-            for encoding in self._tokenizer.encode_batch(part, add_special_tokens=False):
+            for encoding in encoded(self._tokenizer, part, offsets=True):
                 yield encoding.offsets
 
 

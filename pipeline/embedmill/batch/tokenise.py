@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 from tokenizers import Encoding, Tokenizer, normalizers
 
-from embedmill.base.errors import ModelError
-from embedmill.base.records import Model, Tokens
+from embedmill.base.errors import ModelError, TokenizerFailed
+from embedmill.base.records import Model, TokenArray, Tokens
 
 # Texts and characters per call into Rust. An Encoding takes up to 600 bytes per character (emoji as bytes), so this
 # bounds memory.
@@ -23,6 +23,8 @@ _CHARACTERS_PER_TOKEN = 16
 _MARGIN_TOKENS = 128
 # Where every tokenizer splits. Other white space is not safe: BERT's removes form feeds, and the words join.
 _SPACES = " \n\t\r"
+# Tells a tokenizer that fails on a text from one that fails on all.
+_PLAIN_TEXT = "a"
 
 
 class Tokeniser:
@@ -53,13 +55,13 @@ class Tokeniser:
         truncated: list[bool] = []
         for parts in slices(map(self._first_part, texts), SLICE_CHARACTERS):
             between()
-            encodings = self._tokenizer.encode_batch_fast(parts)
+            encodings = encoded(self._tokenizer, parts)
             for place, encoding in enumerate(encodings):
                 text = texts[len(lengths)]
                 encodings[place], looked_at = self._filled(encoding, parts[place], text, between)
                 lengths.append(len(encodings[place]))
                 truncated.append(looked_at < len(self._prompt) + len(text) or bool(encodings[place].overflowing))
-            ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32))
+            ids.append(_ids_of(encodings))
         return Tokens(
             ids=np.concatenate(ids),
             offsets=np.cumsum([0, *lengths], dtype=np.int64),
@@ -84,7 +86,7 @@ class Tokeniser:
             between()
             characters = min(4 * characters, self._most_characters)
             part = self._part(text, characters)
-            encoding = self._tokenizer.encode_batch_fast([part])[0]
+            [encoding] = encoded(self._tokenizer, [part])
         return encoding, len(part)
 
 
@@ -122,6 +124,39 @@ def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
         own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
     return tokenizer
+
+
+def encoded(tokenizer: Tokenizer, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
+    """Encode texts, without special tokens where `offsets` are needed.
+
+    Raises ModelError for a tokenizer that encodes no text, TokenizerFailed for one that fails on some.
+    """
+    try:
+        if offsets:
+            return list(tokenizer.encode_batch(texts, add_special_tokens=False))
+        return list(tokenizer.encode_batch_fast(texts))
+    except BaseException as error:
+        if not _is_of_rust(error):
+            raise
+        if texts != [_PLAIN_TEXT]:
+            encoded(tokenizer, [_PLAIN_TEXT], offsets=offsets)
+            raise TokenizerFailed(
+                f"the tokenizer fails on a text ({error}); everything committed is kept: run the same command again,"
+                " which sets the row aside"
+            ) from error
+        raise ModelError(f"its tokenizer encodes no text ({error}); correct it, and add the model again") from error
+
+
+def _is_of_rust(error: BaseException) -> bool:
+    # A panic is no Exception, and its class has no name to import. Other errors are Exception itself.
+    return type(error) is Exception or type(error).__name__ == "PanicException"
+
+
+def _ids_of(encodings: Sequence[Encoding]) -> TokenArray:
+    try:
+        return np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
+    except OverflowError as error:
+        raise ModelError(f"its tokenizer has ids beyond 2,147,483,647 ({error}); correct it") from error
 
 
 def beginning(text: str, limit: int, most: int) -> str:

@@ -20,7 +20,9 @@ def model_group() -> None:
 @click.option("--name", help="Name of the model; default: the folder's or the hub's name.")
 @click.option("--pooling", help="mean, cls, last or max, if the folder has no modules.json.")
 @click.option("--normalize/--no-normalize", default=None, help="The same, for unit length.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), help="Seconds that building may take (900).")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1, max=1e9), help="Seconds that building may take (900)."
+)
 @click.option("--dim", type=click.IntRange(min=1), help="Keep only the first dimensions (Matryoshka models).")
 @as_json
 def model_add(place: str, as_json: bool, **options: Any) -> None:

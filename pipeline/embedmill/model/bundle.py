@@ -15,13 +15,11 @@ from embedmill.base.errors import ConfigError, ModelError
 from embedmill.base.files.digest import first_mismatch, sha256_of
 from embedmill.base.files.sealed import read_regular
 from embedmill.base.records import Canaries, Graph, Model
-from embedmill.model.canaries import FILE as CANARIES
+from embedmill.base.streams import one_line
 from embedmill.model.canaries import read_canaries, write_canaries
-from embedmill.model.names import check_names
+from embedmill.model.names import CANARIES, CARD, TOKENIZER, check_names
 from embedmill.model.recipe import Recipe
 
-CARD = "bundle.json"
-TOKENIZER = "tokenizer.json"
 WEIGHTS = "weights.bin"
 WEIGHTS_FP16 = "weights-fp16.bin"
 # A bundle of another format is refused or, where the source is known, built anew.
@@ -130,7 +128,9 @@ def open_bundle(folder: Path) -> Bundle:
     if card.format != FORMAT:
         raise ModelError(f"{folder} has bundle format {card.format}, this program needs {FORMAT}; add the model again")
     check_names(folder / CARD, (TOKENIZER, *(graph.file for graph in card.graphs.values())), card.files)
-    return Bundle(folder=folder, card=card)
+    # Of others' making, and shown in many places.
+    shown = msgspec.structs.replace(card, name=one_line(card.name), origin=one_line(card.origin))
+    return Bundle(folder=folder, card=shown)
 
 
 def is_stale(folder: Path) -> bool:
@@ -156,8 +156,16 @@ def add_canaries(bundle: Bundle, canaries: Canaries) -> Bundle:
 
 
 def write_card(folder: Path, card: Card) -> Bundle:
-    """Write `bundle.json`; return the bundle."""
-    (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card)))
+    """Write `bundle.json`; return the bundle.
+
+    Raises ModelError for values that `open_bundle` would refuse.
+    """
+    data = msgspec.json.encode(card)
+    try:
+        msgspec.json.decode(data, type=Card)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{card.origin}: no model can have this: {error}; correct its configs") from error
+    (folder / CARD).write_bytes(msgspec.json.format(data))
     return Bundle(folder=folder, card=card)
 
 

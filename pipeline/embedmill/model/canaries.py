@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save
 
 from embedmill.base.errors import ModelError
 from embedmill.base.records import BoolArray, Canaries, FloatArray, IntArray, Tokens
-
-FILE = "canaries.safetensors"
+from embedmill.model.names import CANARIES
 
 # From one token to over two hundred, in prose, code and several scripts: errors may depend on length and content.
 _RIVER = "The river rose for nine days, and on the tenth the ferryman tied his boat to the church door and waited. "
@@ -46,19 +45,19 @@ def write_canaries(folder: Path, canaries: Canaries) -> Path:
         "truncated": tokens.truncated,
         "vectors": np.ascontiguousarray(canaries.vectors, np.float32),
     }
-    (folder / FILE).write_bytes(save(arrays))
-    return folder / FILE
+    (folder / CANARIES).write_bytes(save(arrays))
+    return folder / CANARIES
 
 
 def read_canaries(folder: Path) -> Canaries:
     """Read canaries; raise ModelError where missing or damaged."""
     try:
-        arrays = load_file(folder / FILE)
+        arrays = load_file(folder / CANARIES)
         _check(**arrays)
         tokens = Tokens(ids=arrays["ids"], offsets=arrays["offsets"], truncated=arrays["truncated"])
         return Canaries(tokens=tokens, vectors=arrays["vectors"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / FILE} is missing or damaged ({error}); add the model again") from error
+        raise ModelError(f"{folder / CANARIES} is missing or damaged ({error}); add the model again") from error
 
 
 def _check(ids: IntArray, offsets: IntArray, truncated: BoolArray, vectors: FloatArray) -> None:

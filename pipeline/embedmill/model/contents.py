@@ -75,7 +75,10 @@ def load_json(path: Path) -> Any:
             )
         if (reason := stand_in(path)) is not None:
             raise ModelError(f"{path} cannot be read as JSON: {reason}")
-        return json.loads(path.read_text("utf-8-sig"))
+        values = json.loads(path.read_text("utf-8-sig"))
+        # An escape may make half of a character, which no library takes.
+        json.dumps(values, ensure_ascii=False).encode()
+        return values
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be read as JSON ({error}); correct it, or copy it from the source again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import sys
 import zipfile
@@ -65,7 +66,8 @@ def unpack_wheel(wheel: Path, folder: Path) -> Path:
             for member in archive.infolist():
                 checkpoint()
                 archive.extract(member, folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, OSError) as error:
+    # RuntimeError: encrypted; ValueError: names that do not decode.
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
         raise ModelError(f"{wheel} is not a readable wheel ({error}); download it again") from error
     modules = sorted(folder.rglob("modules.json"))
     if not modules:

@@ -51,6 +51,7 @@ _LATE_POSITIONS = (
     "longformer",
     "xmod",
 )
+_MOST_TOKENS = 1 << 24
 # transformers writes 1e30 where a tokenizer has no limit.
 _NO_LIMIT = 1e9
 _ACTIVATIONS = {"Tanh": "Tanh", "Identity": "", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
@@ -73,7 +74,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     pooling: tuple[Pooling, ...]
     normalize: bool
-    max_tokens: Annotated[int, Meta(ge=1, le=1 << 24)]
+    max_tokens: Annotated[int, Meta(ge=1, le=_MOST_TOKENS)]
     lowercase: bool
     prompts: dict[str, str]
     default_prompt: str
@@ -134,8 +135,12 @@ def padding_id(config: dict[str, Any], folder: Path) -> int:
     pad_id = config.get("pad_token_id")
     if pad_id is None:
         return int(config.get("model_type") in _LATE_POSITIONS)
-    if not isinstance(pad_id, int) or not 0 <= pad_id < 2**31:
-        raise ModelError(f"{folder / 'config.json'}: pad_token_id is {pad_id!r}, not a token id; correct it")
+    vocabulary = config.get("vocab_size")
+    most = vocabulary if type(vocabulary) is int else 2**31
+    if type(pad_id) is not int or not 0 <= pad_id < most:
+        raise ModelError(
+            f"{folder / 'config.json'}: pad_token_id is {pad_id!r}, not one of its {most:,} token ids; correct it"
+        )
     return pad_id
 
 
@@ -169,7 +174,7 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
             f"{path}: not a list of sentence-transformers modules; correct it, or copy it from the source again"
         ) from error
     for _, location in modules:
-        if PurePath(location).is_absolute() or ".." in PurePath(location).parts or "\\" in location:
+        if PurePath(location).is_absolute() or ".." in PurePath(location).parts or set(location) & set("\\\0"):
             raise ModelError(f"{path}: its module in {location!r} lies outside the model's folder; that is refused")
         if not (folder / location).resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"{path}: its module in {location!r} is a link out of the model's folder; that is refused")
@@ -236,11 +241,11 @@ def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     config = _read_optional(path)
     named = config.get("prompts") or {}
     if not isinstance(named, dict):
-        raise ModelError(f"{path}: its prompts are not a JSON object")
+        raise ModelError(f"{path}: its prompts are not a JSON object; correct it")
     prompts = {str(name): str(prompt) for name, prompt in named.items()}
     name = config.get("default_prompt_name")
-    if name is not None and name not in prompts:
-        raise ModelError(f"{path}: default_prompt_name {name!r} is not among its prompts")
+    if name is not None and (not isinstance(name, str) or name not in prompts):
+        raise ModelError(f"{path}: default_prompt_name {name!r} is not among its prompts; correct it")
     return prompts, prompts[name] if name is not None else ""
 
 
@@ -252,7 +257,7 @@ def _max_tokens(folder: Path, config: dict[str, Any], sentence_config: dict[str,
     if wished is None:
         stated["model_max_length"] = tokenizer_config.get("model_max_length")
     for name, limit in stated.items():
-        if limit is not None and (not isinstance(limit, int | float) or not 1 <= limit < math.inf):
+        if limit is not None and (type(limit) not in (int, float) or not 1 <= limit < math.inf):
             raise ModelError(f"{folder}: {name} is {limit!r}, not a token count; correct it")
     limits = {name: int(limit) for name, limit in stated.items() if limit is not None and limit < _NO_LIMIT}
     if not limits:
@@ -264,7 +269,7 @@ def _max_tokens(folder: Path, config: dict[str, Any], sentence_config: dict[str,
         )
     if positions is not None:
         limits["max_position_embeddings"] = positions - first
-    longest = min(limits.values())
+    longest = min(_MOST_TOKENS, *limits.values())
     if wished is not None and longest < wished < _NO_LIMIT:
         LOG.warning(
             "%s: max_seq_length is %d, but the model has positions for %d tokens; texts are cut there",

@@ -8,6 +8,8 @@ from hashlib import sha256
 
 from markupsafe import Markup
 
+from embedmill.base.streams import escaped
+
 # Inline in every page, so that a page can be mailed or archived as one file.
 STYLE = """
 :root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5b6470, #9aa4b0);
@@ -37,7 +39,7 @@ def page(title: str, body: Iterable[Markup]) -> str:
     head = Markup("<meta charset='utf-8'><meta http-equiv='Content-Security-Policy' content=\"{}\"><title>{}</title>")
     whole = Markup("<!doctype html><html lang='en'><head>{}<style>{}</style></head><body>\n{}\n</body></html>\n")
     # Plain text again: what is done to Markup later would be escaped.
-    return str(whole.format(head.format(Markup(policy), title), Markup(STYLE), Markup("\n").join(body)))
+    return escaped(str(whole.format(head.format(Markup(policy), title), Markup(STYLE), Markup("\n").join(body))))
 
 
 def table(rows: Iterable[Sequence[str]], *, head: Sequence[str] = (), numbers: Collection[int] = ()) -> Markup:

@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from embedmill.base.streams import Console
+from embedmill.base.streams import Console, one_line
 from embedmill.report.units import duration, short
 
 # Often enough for a person, seldom enough for the log of a scheduled job.
@@ -76,6 +76,7 @@ class Progress:
         """Print a line, above the bar if any."""
         if self._quiet:
             return
+        line = one_line(line)
         if self._bar is not None:
             self._bar.write(line, file=self._stream)
         else:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 from filelock import FileLock, Timeout
 
-from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError
+from embedmill.base.errors import Corrupt, FingerprintMismatch, Locked, OutputError, TokenizerFailed
 from embedmill.base.files import local
 from embedmill.base.files.sealed import Record, seal, seal_page
 from embedmill.base.records import Entry, SetAside, Shard
@@ -136,7 +136,7 @@ class Ledger:
         died = False
         try:
             yield
-        except MemoryError:
+        except (MemoryError, TokenizerFailed):
             died = True
             raise
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedmill.base.errors import Corrupt
@@ -114,14 +115,23 @@ def read_footer(path: Path) -> dict[str, str]:
         return {}
 
 
-def read_ids(path: Path) -> list[str]:
-    """Read the `id` column of an output file. Raises Corrupt."""
+def read_ids(path: Path, *, most_bytes: int) -> list[str]:
+    """Read the `id` column of an output file.
+
+    Raises Corrupt, for an id of more than `most_bytes` too.
+    """
     checkpoint()
+    remedy = f"run `embedmill verify {path.parent}`"
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return list(file.read(columns=["id"]).column("id").to_pylist())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Corrupt(f"{path} is damaged ({error}); run `embedmill verify {path.parent}`") from error
+        # As a dictionary: a file of a few bytes may repeat a long text without end.
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=["id"]) as file:
+            ids = file.read(columns=["id"]).column("id")
+    except (pa.ArrowException, OSError) as error:
+        raise Corrupt(f"{path} is damaged ({error}); {remedy}") from error
+    for part in ids.chunks:
+        if (pc.max(pc.binary_length(part.dictionary)).as_py() or 0) > most_bytes:
+            raise Corrupt(f"{path} has an id of more than `limits.id_bytes` = {most_bytes:,} bytes; {remedy}")
+    return list(ids.to_pylist())
 
 
 def _leaves(table: pa.Table) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +45,8 @@ from embedmill.sink.shard import VECTOR, footer_of
 
 # A run that begins or commits meanwhile is looked at again so often.
 _VIEWS = 5
+# Components of vectors that are looked at together: 64 MiB.
+_PART_NUMBERS = 1 << 24
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
@@ -200,32 +201,38 @@ def _digest_problems(path: Path, recorded: str) -> Iterator[str]:
 
 def _table_problems(path: Path, entry: Entry) -> Iterator[str]:
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+            footer = footer_of(schema)
+            if rows != entry.vectors:
+                yield f"{path.name}: {rows} rows, but {entry.vectors} in the ledger"
+            if footer.get("identity") != entry.identity:
+                yield f"{path.name}: its footer names another model than the ledger"
+            kind = schema.field(VECTOR).type if schema.names.count(VECTOR) == 1 else None
+            if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+                yield f"{path.name}: it has no column of float32 vectors"
+            elif str(kind.list_size) != footer.get("dim"):
+                yield f"{path.name}: vectors of {kind.list_size} dimensions, but {footer.get('dim')} in the footer"
+            else:
+                yield from _vector_problems(path.name, file, kind.list_size, footer.get("normalized") == "true")
     except (pa.ArrowException, OSError) as error:
         yield f"{path.name}: cannot be read ({str(error).splitlines()[0]})"
-        return
-    footer = footer_of(table.schema)
-    if table.num_rows != entry.vectors:
-        yield f"{path.name}: {table.num_rows} rows, but {entry.vectors} in the ledger"
-    if footer.get("identity") != entry.identity:
-        yield f"{path.name}: its footer names another model than the ledger"
-    column = table.column(VECTOR) if table.column_names.count(VECTOR) == 1 else None
-    if column is None or not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
-        yield f"{path.name}: it has no column of float32 vectors"
-    elif column.null_count:
-        yield f"{path.name}: a vector is null"
-    else:
-        yield from _vector_problems(path.name, column, footer)
 
 
-def _vector_problems(name: str, column: Any, footer: dict[str, str]) -> Iterator[str]:
-    if str(column.type.list_size) != footer.get("dim"):
-        yield f"{name}: vectors of {column.type.list_size} dimensions, but {footer.get('dim')} in the footer"
-        return
-    vectors = column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
-    if not np.isfinite(vectors).all():
-        yield f"{name}: a vector is not finite"
-    elif footer.get("normalized") == "true":
-        worst = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0))
-        if worst > NORM_TOLERANCE:
-            yield f"{name}: a vector's length differs from 1 by {worst:.3g}"
+def _vector_problems(name: str, file: pq.ParquetFile, dim: int, normalized: bool) -> Iterator[str]:
+    """Describe the first bad vector."""
+    # Not the other columns, whose bytes are those of the digest: a few may repeat a long text without end.
+    worst = 0.0
+    for part in file.iter_batches(max(1, _PART_NUMBERS // dim), columns=[VECTOR]):
+        checkpoint()
+        column = part.column(VECTOR)
+        if column.null_count:
+            yield f"{name}: a vector is null"
+            return
+        vectors = column.flatten().to_numpy().reshape(-1, dim)
+        if not np.isfinite(vectors).all():
+            yield f"{name}: a vector is not finite"
+            return
+        worst = max(worst, float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0)))
+    if normalized and worst > NORM_TOLERANCE:
+        yield f"{name}: a vector's length differs from 1 by {worst:.3g}"

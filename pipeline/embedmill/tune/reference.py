@@ -15,8 +15,9 @@ from embedmill.engine.devices import first_line
 from embedmill.engine.sessions.canary import LEAST_COSINE, canary_cosine, reference_session, vectors_alone
 from embedmill.engine.sessions.longest import LengthTrial, longest_sequence
 from embedmill.engine.sessions.session import Session
-from embedmill.model.bundle import TOKENIZER, Bundle, add_canaries, write_card
+from embedmill.model.bundle import Bundle, add_canaries, write_card
 from embedmill.model.canaries import TEXTS
+from embedmill.model.names import TOKENIZER
 
 LOG = logging.getLogger("embedmill")
 

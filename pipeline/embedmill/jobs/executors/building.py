@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from embedmill.base import errors
-from embedmill.base.errors import ModelError, PipelineError
+from embedmill.base.errors import ConfigError, ModelError, PipelineError
 from embedmill.base.home import temporary_folder
 from embedmill.base.process.child import leave_no_trace, run_child
 from embedmill.engine.machine.memory.host import HostProbe
@@ -47,6 +47,8 @@ def build(source: Path, folder: Path, *, timeout_s: float | None = None, **optio
     `options` are those of `build_bundle`. Raises what that raises, and ModelError for a model that takes longer, or
     more than most of the free memory, or ends the process.
     """
+    if timeout_s is not None and not timeout_s > 0:
+        raise ConfigError(f"timeout_s = {timeout_s}, which is no time; give seconds above 0")
     free = HostProbe().read().free_bytes
     most = None if free is None else int(free * _MEMORY_FRACTION)
 
