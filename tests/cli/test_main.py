@@ -156,8 +156,8 @@ class TestJob:
         assert embedmill(*words) == 0
         told = capsys.readouterr()
         assert told.out.startswith("embedded 20 rows in ")
-        assert f"vectors: {tmp_path / 'out'}/*.parquet (20 vectors, 2 files, " in told.out
-        assert f"duckdb -c \"SELECT * FROM '{tmp_path / 'out'}/*.parquet' LIMIT 5\"" in told.out
+        assert f"vectors: {tmp_path / 'out' / '*.parquet'} (20 vectors, 2 files, " in told.out
+        assert f"duckdb -c \"SELECT * FROM '{(tmp_path / 'out').as_posix()}/*.parquet' LIMIT 5\"" in told.out
         assert told.err.startswith("embedding 20 rows with tiny, cpu fp32")
 
     def test_quiet_leaves_only_the_result(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ class TestJob:
     def test_options_before_set_before_the_file(self, tmp_path: Path, words: list[str], tiny_model: Path) -> None:
         """The short options change the file, and --set changes both."""
         config = tmp_path / "job.toml"
-        config.write_text(f'model = "{tiny_bundle(tiny_model)}"\n[shard]\nrows = 3\n[output]\npath = "nowhere"\n')
+        config.write_text(f"model = '{tiny_bundle(tiny_model)}'\n[shard]\nrows = 3\n[output]\npath = 'nowhere'\n")
         source, output = tmp_path / "a.jsonl", tmp_path / "out"
         line: list[str | Path] = [
             "run",

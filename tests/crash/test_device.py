@@ -18,6 +18,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("signals", allow_module_level=True)
+
 from msgspec import structs
 
 from embedmill.base.errors import DeviceLost, ModelError

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("limits the memory of a process", allow_module_level=True)
+
+import resource
 
 from embedmill.base.errors import InputError, TokenizerFailed
 from embedmill.jobs.executors.isolation import fatal_rows

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("Wine is for Linux", allow_module_level=True)
+
 
 from embedmill.base.records import Bucket
 from embedmill.engine.catalogue.directml import DIRECTML

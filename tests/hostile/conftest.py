@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import Tell
 from tests.hostile.command import Cli
-from tests.hostile.forks import Forks
+from tests.support.systems import WINDOWS
+
+if TYPE_CHECKING:
+    from tests.hostile.forks import Forks
 
 
 @pytest.fixture
@@ -20,6 +24,10 @@ def cli(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
+    if WINDOWS:
+        pytest.skip("forks, and limits the memory of a process")
+    from tests.hostile.forks import Forks
+
     with Forks() as server:
         yield server
 

@@ -5,13 +5,19 @@ What forking saves is the start of Python and Arrow, so that a case costs millis
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("forks, and limits the memory of a process", allow_module_level=True)
+
 import hashlib
 import json
 import os
 import resource
 import signal
 import subprocess
-import sys
 from typing import Any, Self
 
 import msgspec

@@ -55,7 +55,7 @@ class TestForReal:
         assert 0 <= cpu["padding"] < 1
         assert cpu["memory_bytes"] >= 0
         assert {one["provider"] for one in failing} == {"coreml", "directml"}
-        assert all("is not for this machine" in one["words"] for one in failing[:1])
+        assert all("is not for this machine" in one["words"] for one in failing if one["provider"] == "coreml")
         assert len([part for part in ElementTree.parse(chart).iter() if part.get("class") == "bar reference"]) == 1
 
     @pytest.mark.hostile

@@ -105,7 +105,7 @@ def test_it_tries_with_real_texts_of_many_lengths(machine: Machine, bundle: str)
     machine.examined(bundle)
     lengths = machine.tried[0][1].lengths
     assert len(lengths) == 128
-    assert len(set(lengths.tolist())) > 5
+    assert len(set(lengths.tolist())) > 2
     assert len(set(docstrings())) > 500
 
 

@@ -24,6 +24,7 @@ from tests.support.jobs import (
     read_output,
     write_jsonl,
 )
+from tests.support.systems import LEFT_LOCK
 from tests.support.tiny_model import HIDDEN
 
 BAD_ROWS: list[Row] = [
@@ -171,7 +172,7 @@ class TestNumbers:
             "_ledger/00002.json",
             "_ledger/job.json",
             "_manifest.json",
-            "_run.lock",
+            *LEFT_LOCK,
             "part-00000.parquet",
             "part-00001.parquet",
             "part-00002.parquet",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -105,7 +104,7 @@ class TestFailures:
 
         def interrupt(progress: Progress, rows: float, tokens: int) -> None:
             if next(number) == 25:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             advance(progress, rows, tokens)
 
         monkeypatch.setattr(Progress, "advance", interrupt)

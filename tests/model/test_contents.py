@@ -68,4 +68,6 @@ def test_a_safetensors_file_is_none_of_them_whatever_its_headers_length(tmp_path
 
 def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").symlink_to("../blobs/4d7a")
+    if not (tmp_path / "model.onnx").is_symlink():
+        pytest.skip("Wine makes no links, though it says so")
     assert stand_in(tmp_path / "model.onnx") == "it is a link to a file that is not there"

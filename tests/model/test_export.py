@@ -14,6 +14,7 @@ from embedmill.base.errors import ModelError
 from embedmill.model.bundle import check_files
 from tests.model.reference import POOL
 from tests.support.running import TEXTS, build, graph_path, run
+from tests.support.systems import at
 from tests.support.tiny_model import HIDDEN, VOCABULARY, bert_config, write_json, write_tiny_model
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
@@ -247,7 +248,7 @@ def test_an_export_without_token_embeddings_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
     model = write_export(tmp_path / "model", export_model())
     (model / "onnx/model.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=r"onnx/model\.onnx"):
+    with pytest.raises(ModelError, match=at("onnx/model.onnx")):
         build(model, tmp_path / "bundle")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from embedmill.base.errors import ConfigError, ModelError
 from embedmill.model.recipe import Dense, read_recipe
+from tests.support.systems import at
 from tests.support.tiny_model import bert_config, write_json
 
 TRANSFORMER = {"type": "sentence_transformers.models.Transformer", "path": ""}
@@ -79,7 +80,7 @@ def test_pooling_is_read_in_both_spellings(tmp_path: Path, pooling: dict[str, An
 )
 def test_a_pooling_that_cannot_be_done_is_refused(tmp_path: Path, pooling: dict[str, Any]) -> None:
     folder = write_folder(tmp_path, {"1_Pooling/config.json": pooling})
-    with pytest.raises(ModelError, match=r"1_Pooling/config\.json: .* not supported"):
+    with pytest.raises(ModelError, match=at("1_Pooling/config.json") + ": .* not supported"):
         read_recipe(folder)
 
 
@@ -289,7 +290,7 @@ def test_lower_casing_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["config.json", "1_Pooling/config.json"])
 def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
     folder = write_folder(tmp_path, {missing: None})
-    with pytest.raises(ModelError, match=rf"{missing} is missing"):
+    with pytest.raises(ModelError, match=at(missing) + " is missing"):
         read_recipe(folder)
 
 
@@ -298,5 +299,5 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 def test_a_damaged_json_file_is_named(tmp_path: Path, damaged: str, content: bytes) -> None:
     folder = write_folder(tmp_path, {})
     (folder / damaged).write_bytes(content)
-    with pytest.raises(ModelError, match=damaged):
+    with pytest.raises(ModelError, match=at(damaged)):
         read_recipe(folder)

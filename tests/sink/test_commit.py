@@ -23,6 +23,7 @@ from tests.support.outputs import (
     names,
     write_output,
 )
+from tests.support.systems import LEFT_LOCK, WINDOWS
 
 
 def commit_two(ledger: Ledger) -> None:
@@ -69,7 +70,7 @@ class TestCommit:
             with pytest.raises(ConservationError, match="6 rows were planned"):
                 ledger.commit(msgspec.structs.replace(make_entry(0), **lost), make_part(), make_lines())
             assert ledger.entries == {}
-        assert names(tmp_path / "out") == ["_ledger/job.json", "_run.lock"]
+        assert names(tmp_path / "out") == ["_ledger/job.json", *LEFT_LOCK]
 
     def test_rows_set_aside_are_accounted_for(self, tmp_path: Path) -> None:
         with Ledger(tmp_path / "out") as ledger:
@@ -86,7 +87,7 @@ class TestCommit:
         assert list(read_entries(tmp_path / "out")) == [entry]
         assert (tmp_path / "out" / "part-00000.parquet").read_bytes() == b"first"
 
-    @pytest.mark.parametrize("call", range(1, 11))
+    @pytest.mark.parametrize("call", range(1, 6 if WINDOWS else 11))
     def test_a_sync_that_fails_commits_all_or_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
     ) -> None:
@@ -102,7 +103,7 @@ class TestCommit:
         with Ledger(tmp_path / "out") as ledger:
             ledger.begin(make_job())
             monkeypatch.setattr(os, "fsync", fail_once)
-            with pytest.raises(OutputError, match="Input/output error"):
+            with pytest.raises(OutputError, match="cannot be written: "):
                 commit_two(ledger)
         monkeypatch.undo()
         with Ledger(tmp_path / "out") as ledger:
@@ -152,7 +153,7 @@ class TestResume:
         (output / "quarantine" / "part-00002.jsonl").write_bytes(make_lines())
         with Ledger(output) as ledger:
             assert [shard.ordinal for shard in ledger.pending()] == [1, 2]
-        assert names(output) == ["_ledger/00000.json", "_ledger/job.json", "_run.lock", "part-00000.parquet"]
+        assert names(output) == ["_ledger/00000.json", "_ledger/job.json", *LEFT_LOCK, "part-00000.parquet"]
 
     def test_a_committed_part_that_is_missing_is_corrupt(self, tmp_path: Path) -> None:
         write_output(tmp_path / "out")

@@ -23,6 +23,7 @@ from tests.support.outputs import (
     names,
     write_output,
 )
+from tests.support.systems import LEFT_LOCK
 
 HOLD = """
 import sys, time
@@ -132,7 +133,7 @@ class TestFolder:
             (tmp_path / "out" / "_tmp" / f"{'0' * 32}.tmp").touch()
         with Ledger(tmp_path / "out") as ledger:
             assert ledger.job is None
-        assert names(tmp_path / "out") == ["_run.lock"]
+        assert names(tmp_path / "out") == LEFT_LOCK
 
     def test_no_empty_folders_are_left(self, tmp_path: Path) -> None:
         write_output(tmp_path / "out", shards=1)

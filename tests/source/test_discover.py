@@ -12,6 +12,7 @@ from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile
 from embedmill.source import discover
+from tests.support.systems import at
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes, and links need a privilege")
 
@@ -153,7 +154,9 @@ def test_folders_linked_in_a_circle_end(tmp_path: Path, pattern: str) -> None:
 
 def test_equal_names_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.jsonl", "y/a.jsonl")
-    with pytest.raises(InputError, match=r"x/a\.jsonl and .*y/a\.jsonl would both be named 'a\.jsonl'.*common parent"):
+    with pytest.raises(
+        InputError, match=f"{at('x/a.jsonl')} and .*{at('y/a.jsonl')} would both be named 'a.jsonl'.*common parent"
+    ):
         find(tmp_path / "x", tmp_path / "y")
 
 

@@ -242,7 +242,7 @@ def test_a_file_that_is_gone_is_named(corpus: Corpus) -> None:
     path = corpus.write("a.jsonl", "x")
     (file,) = corpus.job("a.jsonl").files
     path.unlink()
-    with pytest.raises(InputError, match=r"a\.jsonl: cannot be opened: No such file"):
+    with pytest.raises(InputError, match=r"a\.jsonl: cannot be opened: "):
         ByteStream(file, RunConfig())
 
 

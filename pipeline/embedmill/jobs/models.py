@@ -46,7 +46,7 @@ def find_bundle(name: str) -> Bundle:
         raise ModelError(f"{name!r} is not valid UTF-8; rename the file or folder")
     folder = Path(name)
     is_folder = any(_has(folder, file) for file in (CARD, *_MODEL_FILES))
-    cached = _cache_folder(name) if not is_folder or _may_be_name(name) else None
+    cached = _cache_folder(name) if _may_be_name(name) and _is_name(_flattened(name)) else None
     if cached is not None and (name == DEFAULT_MODEL or _has(cached, CARD)):
         if is_folder:
             LOG.warning("%s is the model that `embedmill model list` shows; for the folder write ./%s", name, name)
@@ -143,10 +143,18 @@ def _may_be_name(name: str) -> bool:
     return not Path(name).is_absolute() and bool(plain) and not plain.startswith(".") and not _VERSION.search(plain)
 
 
+def _is_name(flat: str) -> bool:
+    return _may_be_name(flat) and is_portable(flat) and len(flat.encode()) <= _NAME_BYTES
+
+
+def _flattened(name: str) -> str:
+    return name.replace("/", "--").replace("\\", "--").strip()
+
+
 def _flat(name: str) -> str:
     """Return a model's folder name. Raises ModelError for bad names."""
-    flat = name.replace("/", "--").replace("\\", "--").strip()
-    if not _may_be_name(flat) or not is_portable(flat) or len(flat.encode()) > _NAME_BYTES:
+    flat = _flattened(name)
+    if not _is_name(flat):
         raise ModelError(
             f"{name!r} cannot be a model's name; give it one of at most {_NAME_BYTES} letters, digits, `-`, `_` and `.`"
             " that begins with a letter or digit, does not end with a dot or a tilde and digits, and is none of"

@@ -128,14 +128,14 @@ def test_a_full_disk_is_named_with_the_file_and_the_remedy(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(os, "fsync", failing(number))
-    with pytest.raises(OutputError, match=r"no space left to write .*/file; .* is kept: free some and run again"):
+    with pytest.raises(OutputError, match=r"no space left to write .*file; .* is kept: free some and run again"):
         local.write_file(tmp_path / "file", b"new", scratch=scratch)
 
 
 def test_errors_speak_of_what_is_kept_only_where_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for kept, ending in (("", "Not a directory"), ("all of it", "Not a directory; all of it is kept")):
-        with pytest.raises(OutputError, match=f"cannot be written: {ending}$"):
+    for kept, ending in (("", ""), ("all of it", "; all of it is kept")):
+        with pytest.raises(OutputError, match=f"cannot be written: [^;]+{ending}$"):
             local.make_folder(tmp_path / "file" / "below", kept=kept)
     with pytest.raises(OutputError, match="cannot be written"), local.scratch_folder(tmp_path / "file"):
         pass

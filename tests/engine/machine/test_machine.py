@@ -111,6 +111,7 @@ def test_a_machine_without_proc_is_told_what_is_needed(tmp_path: Path, monkeypat
         machine.this_machine(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux says")
 def test_what_linux_says_is_read_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 12 if logical else None)
     files = {

@@ -215,7 +215,7 @@ class TestPlan:
 
     def test_it_holds_what_the_entry_says(self) -> None:
         found = self.plan()
-        assert (found.graph, found.threads, found.memory_pattern) == ("nowhere/fused.onnx", 3, False)
+        assert (Path(found.graph), found.threads, found.memory_pattern) == (Path("nowhere/fused.onnx"), 3, False)
         assert found.options == {"speed": "high"}
         assert found.session == {"tide": "low", STRICT: "1"}
         assert (found.strict, found.free) == (True, {})
