@@ -12,7 +12,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sample embed plan tune doctor test check crash crash-nightly hostile soak fuzz readers hardware \
-	directml-linux bench bench-streams docs clean
+	directml-linux windows bench bench-streams docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ hardware: setup ## OpenVINO, WebGPU and QNN without their hardware: make hardwar
 
 directml-linux: setup ## the real DirectML.dll under Wine and software Vulkan (root; minutes, 3 GB)
 	@$(PY) -m hardware.directml.parity --folder $(BUILD)/directml
+
+windows: setup ## embedmill in a real Windows Python under Wine: make windows [CHECKS="codes kills"] (root; an hour, 4 GB)
+	@$(PY) -m hardware.windows --folder $(BUILD)/directml $(CHECKS)
 
 check: $(VENV)/.developing ## lint, format and types
 	@$(PY) -m ruff check

@@ -21,8 +21,8 @@ A job is a TOML file: `embedmill run job.toml`. Every key has a default; `config
 can be given on the command line too, as `--set TABLE.KEY=VALUE`. An unknown key is an error.
 
 Keys of `[engine]`, and `model`, `input.paths`, `output.path`, `rows.max_quarantined`, `limits.carried_bytes`,
-`limits.expansion` and `limits.window_log`, may differ when a run is resumed. Every other key changes what is written (the
-model counts by its identity, the input by its files): a resume with another value is refused.
+`limits.expansion` and `limits.window_log`, may differ when a run is resumed. Every other key changes what is written
+(the model counts by its identity, the input by its files): a resume with another value is refused.
 """
 
 

@@ -17,6 +17,7 @@ PIP = fetch.Wheel("pip==26.3", "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f
 _WINE = "usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
 _LIBRARY = "usr/lib/python3.13"
 PROJECT = "embedmill"
+BASE_PYTHON = r"C:\Python\python.exe"
 _WINE_BIND = Bind(sandbox.SOURCES, "/wine")
 _CERTIFICATES = Path("/etc/ssl")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.hostile.command import Cli
 
-BAD = os.fsdecode(b"x\xff")
+BAD = "x\udcff"
 OPTIONS = [
     ("--set", f"text.prompt={BAD}"),
     ("--set", f"text.prompt_name={BAD}"),

@@ -100,8 +100,9 @@ def end_child(child: subprocess.Popen[bytes]) -> None:
 def lines_of(file: IO[bytes]) -> list[str]:
     """Read all lines of a file that a child wrote."""
     file.seek(0)
-    # Under Windows ONNX Runtime writes UTF-16 between what others write.
-    return file.read().replace(b"\0", b"").decode("utf-8", errors="replace").split("\n")
+    # Under Windows ONNX Runtime writes UTF-16 between what others write, and lines end in two characters.
+    said = file.read().replace(b"\0", b"").replace(b"\r\n", b"\n")
+    return said.decode("utf-8", errors="replace").split("\n")
 
 
 def ending(code: int, errors: list[str]) -> str:
