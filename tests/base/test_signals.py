@@ -15,13 +15,12 @@ import embedmill
 from embedmill.base.errors import Stopped
 from embedmill.base.prefetch import Prefetch
 from embedmill.base.process.child import run_child
-from embedmill.base.signals import StopSignals, checkpoint, keyboard_interrupts, slices
+from embedmill.base.signals import STOP_SIGNALS, StopSignals, checkpoint, keyboard_interrupts, slices
 from embedmill.engine.runners.client import HostClient
 from embedmill.jobs import run as run_job
 from tests.base.process.test_worker import children
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ALL = (*SIGNALS, *([] if os.name == "nt" else [signal.SIGALRM]))
+ALL = (*STOP_SIGNALS, *([] if os.name == "nt" else [signal.SIGALRM]))
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +35,10 @@ def handlers() -> Iterator[None]:
 
 def stop_signals(*numbers: signal.Signals) -> StopSignals:
     """Handlers like the command line's."""
-    return StopSignals(lambda signum: Stopped(signum.name, signum=signum), *(numbers or SIGNALS))
+    return StopSignals(lambda signum: Stopped(signum.name, signum=signum), *(numbers or STOP_SIGNALS))
 
 
-@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
 def test_a_signal_is_raised_at_the_next_checkpoint_and_only_there(signum: signal.Signals) -> None:
     stop = stop_signals()
     checkpoint()
