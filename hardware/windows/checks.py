@@ -71,7 +71,8 @@ def readme() -> str:
     for line in lines:
         words = shlex.split(line, posix=False)
         words[:2] = [sys.executable] if words[:2] == ["py", "-3"] else words[:2]
-        run(*words, timeout_s=3600)
+        # As a shell does, which finds python.exe as python.
+        run(shutil.which(words[0]) or words[0], *words[1:], timeout_s=3600)
     return f"{len(lines)} commands; {run(PYTHON, '-m', 'embedmill', '--version').stdout.strip()}"
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -305,3 +306,13 @@ def test_files_without_columns_or_rows_are_skipped_wherever_they_are(corpus: Cor
     found = corpus.job(columns={"carry": ["n"]}).read()
     assert (found.ids, found.carried.to_pydict()) == (["b.parquet:1"], {"n": [1]})
     assert corpus.job("a.parquet").read().rows_read == 0
+
+
+@pytest.mark.parametrize("inside", ["x", "{'inner': x}", "[x]"])
+def test_an_interval_which_arrow_reads_as_bytes_is_refused_by_name(tmp_path: Path, inside: str) -> None:
+    path = tmp_path / "a.parquet"
+    rows = f"SELECT 'a' AS text, {inside} AS kind FROM (SELECT INTERVAL 3 MONTH AS x)"
+    duckdb.connect().execute(f"COPY ({rows}) TO '{path.as_posix()}' (FORMAT parquet)")
+    with pytest.raises(InputError, match=r"the column 'kind.*' is of Parquet's type Interval"):
+        Corpus(tmp_path).job(columns={"carry": ["kind"]}).read()
+    assert Corpus(tmp_path).job().read().texts == ["a"]

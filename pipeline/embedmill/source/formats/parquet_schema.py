@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from embedmill.source.formats.arrow import is_scalar, is_text, plain, plain_type
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import refuse_foreign, translated
 
+_UNKNOWN_TO_ARROW = frozenset({"Interval", "Variant", "Geometry", "Geography"})
 _MAGIC = (b"PAR1", b"PARE")
 _HEAD_BYTES = 64
 
@@ -32,6 +34,7 @@ def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -
         parquet = _opened(file, coerce_int96_timestamp_unit=unit)
         if has_rows(parquet.metadata):
             check_schema(file, parquet.schema_arrow, config, columns)
+            _refuse_unknown_meaning(file, parquet.metadata, config.columns.carry)
     return parquet
 
 
@@ -75,6 +78,18 @@ def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns:
             raise _wrong_type(file, name, found, "strings", setting)
         if setting == "columns.id" and not is_scalar(found):
             raise _wrong_type(file, name, found, "single values", setting)
+
+
+def _refuse_unknown_meaning(file: InputFile, metadata: Any, names: Sequence[str]) -> None:
+    """Raise InputError for carried types that Arrow reads as bytes."""
+    for leaf in leaves_of(metadata, *names):
+        column = metadata.schema.column(leaf)
+        kind = str(column.logical_type).partition("(")[0]
+        if kind in _UNKNOWN_TO_ARROW:
+            raise InputError(
+                f"{file.path}: the column {column.path!r} is of Parquet's type {kind}, which Arrow reads as bytes, and"
+                " so it cannot be carried; convert it, or leave it out of columns.carry"
+            )
 
 
 def leaves_of(metadata: Any, *names: str) -> list[int]:
