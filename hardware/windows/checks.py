@@ -254,6 +254,18 @@ def tests() -> str:
         "-p",
         "no:cacheprovider",
     ]
+    run(
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        "constraints.txt",
+        "--editable",
+        ".[dev]",
+        timeout_s=1800,
+    )
     # Wine says that it makes links, and makes none.
     done = subprocess.run(command, env=os.environ | {"HF_HUB_DISABLE_SYMLINKS": "1"}, capture_output=True, timeout=5400)
     lines = done.stdout.decode("utf-8", "replace").splitlines()

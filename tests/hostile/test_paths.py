@@ -9,6 +9,7 @@ import pytest
 
 from tests.hostile.forks import Ending, Forks
 from tests.support.jobs import make_rows, write_jsonl
+from tests.support.systems import make_odd
 
 
 def refused(ending: Ending, *words: str) -> None:
@@ -25,12 +26,7 @@ def test_a_device_is_refused(forks: Forks, place: str) -> None:
 @pytest.mark.parametrize("named", ["file", "folder", "glob"])
 def test_what_is_no_file_is_refused_however_it_is_named(forks: Forks, tmp_path: Path, kind: str, named: str) -> None:
     trap = tmp_path / "a.jsonl"
-    if kind == "pipe":
-        os.mkfifo(trap)
-    elif kind == "device":
-        trap.symlink_to("/dev/zero")
-    else:
-        os.mknod(trap, 0o140600)
+    make_odd(trap, kind)
     path = {"file": trap, "folder": tmp_path, "glob": tmp_path / "*.jsonl"}[named]
     refused(forks.read(path), str(trap), "not a regular file")
 

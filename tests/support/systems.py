@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,3 +15,16 @@ LEFT_LOCK = [] if WINDOWS else ["_run.lock"]
 def at(path: str) -> str:
     """Return a pattern of a path as this system writes it."""
     return re.escape(str(Path(path)))
+
+
+def make_odd(path: Path, kind: str) -> None:
+    """Put what is no regular file in a file's place."""
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "socket":
+            os.mknod(path, 0o140600)
+        case _:
+            path.mkdir()

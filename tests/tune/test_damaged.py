@@ -18,6 +18,7 @@ from embedmill.base.home import read_record
 from embedmill.base.results import Tuning
 from embedmill.report.tuning import tuning_section, tunings_summary
 from embedmill.tune.kept import holds
+from tests.support.systems import make_odd
 from tests.support.tunings import TUNING
 
 GOOD = json.loads(msgspec.json.encode(TUNING))
@@ -94,10 +95,5 @@ def test_a_record_that_cannot_be_read_is_ignored_with_a_warning(
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_stands_in_the_place_of_a_record_is_not_opened(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "tuning.json"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.mkdir()
+    make_odd(path, kind)
     assert read_record(path, Tuning) is None

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.base.files.sealed import Sealed, is_sealed_page, read_sealed, seal, seal_page
+from tests.support.systems import make_odd
 
 
 class Note(Sealed, frozen=True, kw_only=True):
@@ -85,11 +86,6 @@ def test_the_record_of_another_version_is_told_as_that(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "note.json"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.mkdir()
+    make_odd(path, kind)
     with pytest.raises(ValueError, match="not a regular file"):
         read_sealed(path, Note)
