@@ -18,8 +18,9 @@ _WINE = "usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
 _LIBRARY = "usr/lib/python3.13"
 PROJECT = "embedmill"
 BASE_PYTHON = r"C:\Python\python.exe"
-_WINE_BIND = Bind(sandbox.SOURCES, "/wine")
-_CERTIFICATES = Path("/etc/ssl")
+# Without /sys Wine reports no processors; pip in Wine trusts what this machine trusts.
+_BINDS = (Bind(sandbox.SOURCES, "/wine"), Bind(Path("/sys"), "/sys"), Bind(Path("/etc/ssl"), "/etc/ssl"))
+_ENVIRONMENT = {"PIP_CERT": r"Z:\etc\ssl\certs\ca-certificates.crt", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 class Machine:
@@ -34,7 +35,7 @@ class Machine:
         with alone(self.lock):
             done = sandbox.enter(
                 self.root, "run.sh", PROJECT, *words,
-                sources=SOURCES, binds=[_WINE_BIND, *_network_binds()], network=True, environment=_environment(),
+                sources=SOURCES, binds=_BINDS, network=True, environment=_ENVIRONMENT,
                 shown=True, timeout_s=timeout_s,
             )  # fmt: skip
         return done.returncode
@@ -79,12 +80,3 @@ def _copy_project(place: Path) -> None:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(checkout / name, place / name)
     listed.write_text("\0".join(sorted(names)), "utf-8")
-
-
-def _network_binds() -> list[Bind]:
-    """What pip in Wine needs of this machine: certificates, and folders that its configuration names."""
-    return [Bind(Path("/sys"), "/sys"), Bind(_CERTIFICATES, "/etc/ssl")]
-
-
-def _environment() -> dict[str, str]:
-    return {"PIP_CERT": r"Z:\etc\ssl\certs\ca-certificates.crt", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

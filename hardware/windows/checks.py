@@ -65,15 +65,20 @@ def main() -> int:
 def readme() -> str:
     """README's lines for PowerShell, as they stand but for the launcher `py`."""
     text = Path("README.md").read_text("utf-8")
-    block = re.search(r"```powershell\n(.*?)```", text, re.DOTALL)
-    assert block is not None, "README.md has no lines for PowerShell"
-    lines = [line.strip() for part in block[1].splitlines() for line in part.split(";")]
+    lines = powershell_lines(text)
     for line in lines:
         words = shlex.split(line, posix=False)
         words[:2] = [sys.executable] if words[:2] == ["py", "-3"] else words[:2]
         # As a shell does, which finds python.exe as python.
         run(shutil.which(words[0]) or words[0], *words[1:], timeout_s=3600)
     return f"{len(lines)} commands; {run(PYTHON, '-m', 'embedmill', '--version').stdout.strip()}"
+
+
+def powershell_lines(text: str) -> list[str]:
+    """Commands of the first block for PowerShell in a page."""
+    block = re.search(r"```powershell\n(.*?)```", text, re.DOTALL)
+    assert block is not None, "there are no lines for PowerShell"
+    return [line.strip() for part in block[1].splitlines() for line in part.split(";")]
 
 
 def sample() -> str:
