@@ -113,8 +113,8 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
         ) from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
-            f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among"
-            f" {shape.heads} num_attention_heads; correct it"
+            f"{folder / 'config.json'}: hidden_size {shape.hidden} cannot be divided among {shape.heads}"
+            f" num_attention_heads, or num_hidden_layers {shape.layers} is below 1; correct it"
         )
     return shape
 
