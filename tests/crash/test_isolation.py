@@ -84,7 +84,7 @@ def test_the_next_run_goes_past_rows_that_killed_the_process(
 def test_a_run_that_was_killed_for_another_reason_sets_nothing_aside(tmp_path: Path, tiny_model: Path) -> None:
     config = make_config(tiny_model, write_jsonl(tmp_path / "a.jsonl", make_rows(20)), tmp_path / "out")
     job = Job(config)
-    assert fatal_rows(job, job.plan()[0]) == []
+    assert list(fatal_rows(job, job.plan()[0])) == []
 
 
 def test_a_file_that_cannot_be_read_at_all_is_named(tmp_path: Path, tiny_model: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_at_all_is_named(tmp_path: Path, tiny_model: 
     shards = job.plan()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"a\.jsonl: reading it ends the process .*changed since"):
-        fatal_rows(job, shards[0])
+        list(fatal_rows(job, shards[0]))
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, InputError, MemoryError, TokenizerFailed])

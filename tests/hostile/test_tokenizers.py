@@ -35,24 +35,47 @@ def fragile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("chunk_tokens", [0, 16])
-def test_a_text_that_a_tokenizer_fails_on_is_set_aside_by_the_next_run(
+def test_a_text_that_a_tokenizer_fails_on_is_set_aside(
     tmp_path: Path, fragile: Path, capfd: pytest.CaptureFixture[str], chunk_tokens: int
 ) -> None:
     rows = [{"id": str(number), "text": FATAL if number in (3, 13) else "the river"} for number in range(20)]
     source = write_jsonl(tmp_path / "a.jsonl", rows)
     text = {"chunk_tokens": chunk_tokens}
     config = make_config(fragile, source, tmp_path / "out", shard={"rows": 5}, text=text)
-    codes: list[int] = []
-    while not codes or codes[-1] == 4:
-        codes.append(embedmill(*words_of(config), "--quiet"))
-        said = capfd.readouterr().err
-        assert "Traceback" not in said
-        if codes[-1] == 4:
-            assert "run the same command again, which sets the row aside" in said
-    assert codes == [4, 4, 7]
+    assert embedmill(*words_of(config), "--quiet") == 7
+    assert "Traceback" not in capfd.readouterr().err
     assert [row["id"] for row in quarantined_in(tmp_path / "out")] == ["3", "13"]
+    assert all("the tokenizer fails on it: Onig" in row["reason"] for row in quarantined_in(tmp_path / "out"))
     assert len(set(ids_of(tmp_path / "out"))) == 18
     assert embedmill("verify", tmp_path / "out") == 0
+
+
+def test_a_prompt_that_a_tokenizer_fails_on_blames_no_row(
+    tmp_path: Path, fragile: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"id": str(number), "text": "the river"} for number in range(5)])
+    for chunk_tokens in (0, 16):
+        text = {"chunk_tokens": chunk_tokens, "prompt": FATAL}
+        config = make_config(fragile, source, tmp_path / f"out-{chunk_tokens}", text=text)
+        assert embedmill(*words_of(config), "--quiet") == 4
+        assert "encodes no text after the prompt" in capfd.readouterr().err
+
+
+def test_a_tokenizer_that_fails_on_test_texts_is_refused_with_the_model(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    tokenizer = json.loads((model / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["unk_token"] = "[NOPE]"
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    with pytest.raises(ModelError, match=r"its tokenizer (fails on a test text|encodes no text)"):
+        library.embed(["the river"], model=str(model), provider="cpu")
+
+
+def test_many_texts_that_a_tokenizer_fails_on_cost_one_search_for_each_shard(tmp_path: Path, fragile: Path) -> None:
+    rows = [{"id": str(number), "text": FATAL if number % 3 else "the river"} for number in range(120)]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    config = make_config(fragile, source, tmp_path / "out", shard={"rows": 40}, rows={"max_quarantined": 120})
+    assert embedmill(*words_of(config), "--quiet") == 0
+    assert (len(ids_of(tmp_path / "out")), len(quarantined_in(tmp_path / "out"))) == (40, 80)
 
 
 def test_the_plan_and_the_library_end_in_a_sentence_too(

@@ -4,7 +4,7 @@ PipelineError
 ├── ConfigError             2   the configuration or the command line is wrong
 ├── InputError              3   an input file is missing, unreadable or of the wrong shape
 ├── ModelError              4   a model folder or bundle is missing, incomplete or damaged
-│   └── TokenizerFailed         the tokenizer fails on a text, which the next run sets aside
+│   └── TokenizerFailed         the tokenizer fails on a text; a run sets its row aside
 ├── DeviceError             5   a provider cannot be used, or a session failed
 │   ├── NoRuntime               ONNX Runtime cannot be loaded
 │   ├── OutOfMemory             no memory for a batch, or for anything else

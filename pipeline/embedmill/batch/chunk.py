@@ -45,7 +45,7 @@ class Chunker:
         self._tokenizer = load_tokenizer(path, lowercase=lowercase)
         self._tokeniser = Tokeniser(path, max_tokens=chunk_tokens, prompt=prompt, lowercase=lowercase)
         self._overlap = overlap
-        self._room = chunk_tokens - len(encoded(self._tokenizer, [prompt])[0])
+        self._room = chunk_tokens - len(encoded(self._tokenizer, [prompt], prompt=prompt)[0])
         # Half of it, since a chunk must be looked at whole.
         self._characters = most_characters(chunk_tokens) // 2
         if self._room <= overlap:

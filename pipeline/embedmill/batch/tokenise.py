@@ -55,7 +55,7 @@ class Tokeniser:
         truncated: list[bool] = []
         for parts in slices(map(self._first_part, texts), SLICE_CHARACTERS):
             between()
-            encodings = encoded(self._tokenizer, parts)
+            encodings = encoded(self._tokenizer, parts, prompt=self._prompt)
             for place, encoding in enumerate(encodings):
                 text = texts[len(lengths)]
                 encodings[place], looked_at = self._filled(encoding, parts[place], text, between)
@@ -86,7 +86,7 @@ class Tokeniser:
             between()
             characters = min(4 * characters, self._most_characters)
             part = self._part(text, characters)
-            [encoding] = encoded(self._tokenizer, [part])
+            [encoding] = encoded(self._tokenizer, [part], prompt=self._prompt)
         return encoding, len(part)
 
 
@@ -126,11 +126,12 @@ def load_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
     return tokenizer
 
 
-def encoded(tokenizer: Tokenizer, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
+def encoded(tokenizer: Tokenizer, texts: list[str], *, prompt: str = "", offsets: bool = False) -> list[Encoding]:
     """Encode texts, without special tokens where `offsets` are needed.
 
-    Raises ModelError for a tokenizer that encodes no text, TokenizerFailed for one that fails on some.
+    Raises ModelError for a tokenizer that encodes no text after `prompt`, TokenizerFailed for one that fails on some.
     """
+    plain = [prompt + _PLAIN_TEXT]
     try:
         if offsets:
             return list(tokenizer.encode_batch(texts, add_special_tokens=False))
@@ -138,13 +139,13 @@ def encoded(tokenizer: Tokenizer, texts: list[str], *, offsets: bool = False) ->
     except BaseException as error:
         if not _is_of_rust(error):
             raise
-        if texts != [_PLAIN_TEXT]:
-            encoded(tokenizer, [_PLAIN_TEXT], offsets=offsets)
-            raise TokenizerFailed(
-                f"the tokenizer fails on a text ({error}); everything committed is kept: run the same command again,"
-                " which sets the row aside"
-            ) from error
-        raise ModelError(f"its tokenizer encodes no text ({error}); correct it, and add the model again") from error
+        if texts != plain:
+            encoded(tokenizer, plain, prompt=prompt, offsets=offsets)
+            raise TokenizerFailed(f"the tokenizer fails on a text ({error}); leave the text out") from error
+        after = f" after the prompt {prompt!r}" if prompt else ""
+        raise ModelError(
+            f"its tokenizer encodes no text{after} ({error}); correct it, and add the model again"
+        ) from error
 
 
 def _is_of_rust(error: BaseException) -> bool:

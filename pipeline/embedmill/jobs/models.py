@@ -19,13 +19,15 @@ from embedmill.base.files.names import is_portable, is_utf8, portable
 from embedmill.base.home import home_folder, homes, scratch_folder
 from embedmill.jobs.executors.building import build
 from embedmill.model.bundle import Bundle, check_files, is_stale, open_bundle
-from embedmill.model.names import CARD, TOKENIZER, belongs_to, check_names
+from embedmill.model.names import CARD, TOKENIZER, check_names
 from embedmill.model.recipe import Pooling
 
 LOG = logging.getLogger("embedmill")
 # A version's number follows, and a file system takes 255 bytes.
 _NAME_BYTES = 200
 _SHOWN_LETTERS = 40
+# A model has a few; a link may lead to all of a disk.
+_MOST_FILES = 10_000
 _VERSION = re.compile(r"~[0-9]+$")
 # One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
 _MODEL_FILES = ("config.json", "modules.json", TOKENIZER)
@@ -112,7 +114,7 @@ def add_model(
             origin, known_as = f"hub {repository}@{commit}", repository
         else:
             raise ModelError(f"{place} is neither a folder, a wheel nor a hub name (org/name), nor an ONNX file")
-        return _build(source, name=name or known_as, origin=origin, replace=True, **options)
+        return _build(source, name=(name or known_as).strip(), origin=origin, replace=True, **options)
 
 
 def list_bundles() -> list[Bundle]:
@@ -217,7 +219,7 @@ def _bundle_of_folder(folder: Path) -> Bundle:
 
 
 def _contents(folder: Path) -> list[tuple[str, str]]:
-    """List names and digests of all files. Raises OSError."""
+    """List names and digests of all files. Raises OSError, ModelError."""
     found, entered, waiting = [], set(), [folder]
     while waiting:
         inner = waiting.pop()
@@ -227,14 +229,14 @@ def _contents(folder: Path) -> list[tuple[str, str]]:
         entered.add(real)
         for path in inner.iterdir():
             if path.is_dir() and path.name != ".git":
-                if not belongs_to(path, folder):
-                    raise ModelError(
-                        f"{path} is a link out of the model's folder; that is refused, so copy what is there"
-                    )
                 waiting.append(path)
             elif path.is_file():
-                found.append((path.relative_to(folder).as_posix(), sha256_of([path])))
-    return sorted(found)
+                found.append(path)
+            if len(found) + len(waiting) > _MOST_FILES:
+                raise ModelError(
+                    f"{folder} has more than {_MOST_FILES:,} files, {path} among them; is it a model's folder?"
+                )
+    return sorted((path.relative_to(folder).as_posix(), sha256_of([path])) for path in found)
 
 
 def _build(source: Path, *, name: str, origin: str, replace: bool = False, **options: Any) -> Bundle:

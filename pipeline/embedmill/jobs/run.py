@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedmill.base.config import RunConfig
 from embedmill.base.environment import environment, version
-from embedmill.base.errors import TooManyQuarantined
+from embedmill.base.errors import TokenizerFailed, TooManyQuarantined
 from embedmill.base.files.sealed import digest_in
 from embedmill.base.records import FloatArray, Model, Prepared
 from embedmill.base.results import EngineFacts, Manifest, Stages, Totals
@@ -55,7 +55,7 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
         stages, engine = Stages(), None
         if ledger.pending():
             job.check_model()
-            engine = _embed_pending(job, ledger, stages, quiet=quiet)
+            engine = _embed_all(job, ledger, stages, quiet=quiet)
         stages.wall = time.monotonic() - started
         if read_manifest(ledger.folder) is None:
             manifest = _manifest(ledger, job, stages, engine)
@@ -75,13 +75,26 @@ def run(config: RunConfig, *, quiet: bool = False) -> RunResult:
     )
 
 
+def _embed_all(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> EngineFacts:
+    """Embed pending shards, past rows that cannot be tokenised."""
+    known = -1
+    while True:
+        try:
+            return _embed_pending(job, ledger, stages, quiet=quiet)
+        except TokenizerFailed:
+            # Found rows are set aside as it begins again; where there are none, nothing would change.
+            if len(job.set_aside) == known:
+                raise
+            known = len(job.set_aside)
+
+
 def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> EngineFacts:
     """Embed and commit pending shards."""
     pending = ledger.pending()
     job.attempt = ledger.attempt
     assert ledger.job is not None
     job.set_aside = read_set_aside(ledger.folder, ledger.job)
-    if (suspect := ledger.died_at()) is not None and (found := fatal_rows(job, suspect)):
+    for found in fatal_rows(job, suspect) if (suspect := ledger.died_at()) is not None else ():
         job.set_aside += found
         ledger.set_aside(job.set_aside)
     rows = ledger.planned_rows

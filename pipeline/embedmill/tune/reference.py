@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import structs
 
 from embedmill.base.config import TextTable
-from embedmill.base.errors import DeviceError, ModelError, NoRuntime, OutOfMemory
+from embedmill.base.errors import DeviceError, ModelError, NoRuntime, OutOfMemory, TokenizerFailed
 from embedmill.base.records import Canaries, Tokens
 from embedmill.batch.tokenise import Tokeniser, load_tokenizer
 from embedmill.engine.devices import first_line
@@ -76,7 +76,12 @@ def _canary_tokens(bundle: Bundle) -> Tokens:
             f"{bundle.card.origin}: its tokenizer.json cannot be read ({error.__cause__}); it may be of a newer version"
             " of the tokenizers library, or no tokenizer"
         ) from error
-    tokens = tokeniser.encode(TEXTS)
+    try:
+        tokens = tokeniser.encode(TEXTS)
+    except TokenizerFailed as error:
+        raise ModelError(
+            f"{bundle.card.origin}: its tokenizer fails on a test text ({error.__cause__}); correct it"
+        ) from error
     if tokens.lengths.max() > recipe.max_tokens:
         raise ModelError(
             f"{bundle.card.origin}: its maximum length is {recipe.max_tokens}, less than the special tokens of a text;"

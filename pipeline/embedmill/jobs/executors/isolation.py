@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from embedmill.base.config import RunConfig
-from embedmill.base.errors import InputError
+from embedmill.base.errors import InputError, TokenizerFailed
 from embedmill.base.home import temporary_folder
 from embedmill.base.process.child import leave_no_trace, run_child
 from embedmill.base.records import InputFile, SetAside, Shard
@@ -27,24 +27,27 @@ class Task(Struct, frozen=True):
     set_aside: list[SetAside]
 
 
-def fatal_rows(job: Job, shard: Shard) -> list[SetAside]:
+def fatal_rows(job: Job, shard: Shard) -> Iterator[list[SetAside]]:
     """Find fatal rows of a shard in child processes.
 
-    Raises InputError where a file cannot even be read.
+    What is found is to be added to `job.set_aside` before the next child. Raises InputError where a file cannot even
+    be read.
     """
-    found: list[SetAside] = []
     with tempfile.TemporaryDirectory(dir=temporary_folder()) as folder:
         task = Path(folder) / "task.json"
-        while True:
-            task.write_bytes(msgspec.json.encode(Task(job.config, job.files, shard, [*job.set_aside, *found])))
+        ended = True
+        while ended:
+            task.write_bytes(msgspec.json.encode(Task(job.config, job.files, shard, job.set_aside)))
             done = run_child("embedmill.jobs.executors.isolation", str(task), timeout_s=job.config.engine.timeout_s)
-            if not done.words:
-                return found
-            kind, *place = _last_words(done.lines)
-            if kind != "row":
-                _refuse(job.files, shard, done.lines, done.words)
-            reason = f"reading or tokenising it ended the process: {done.words}"
-            found.append(SetAside(file=int(place[0]), row=int(place[1]), reason=reason))
+            found = [msgspec.json.decode(line, type=SetAside) for line in done.lines if line.startswith("{")]
+            if ended := bool(done.words):
+                kind, *place = _last_words(done.lines)
+                if kind != "row":
+                    _refuse(job.files, shard, done.lines, done.words)
+                reason = f"reading or tokenising it ended the process: {done.words}"
+                found.append(SetAside(file=int(place[0]), row=int(place[1]), reason=reason))
+            if found:
+                yield found
 
 
 def main(path: str) -> None:
@@ -60,7 +63,12 @@ def main(path: str) -> None:
             for block in reader.blocks(piece):
                 for row, text in zip(block.rows, block.texts, strict=True):
                     print("row", piece.file, row, flush=True)
-                    job.tokenisation.tokenise([text])
+                    try:
+                        job.tokenisation.tokenise([text])
+                    except TokenizerFailed as error:
+                        reason = f"the tokenizer fails on it: {error.__cause__}"
+                        found = SetAside(file=piece.file, row=row, reason=reason)
+                        print(msgspec.json.encode(found).decode("ascii", "replace"), flush=True)
                 print("file", piece.file, flush=True)
 
 
