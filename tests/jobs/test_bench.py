@@ -14,6 +14,7 @@ from embedmill.jobs.bench import bench
 from embedmill.report.bench import BenchResult, bench_summary
 from tests.support.jobs import make_config, make_rows, write_jsonl
 from tests.support.stub_machine import Machine
+from tests.support.systems import at
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ class TestBadInput:
         self, machine: Machine, job: RunConfig, tmp_path: Path, name: str
     ) -> None:
         (tmp_path / "folder").mkdir()
-        with pytest.raises(OutputError, match=f"{name} cannot be written"):
+        with pytest.raises(OutputError, match=f"{at(name)} cannot be written"):
             measured(machine, job, chart=tmp_path / name)
         assert machine.tried == []
 
