@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from onnx import TensorProto
 
 from embedmill.base.errors import ModelError
 from embedmill.model.contents import stand_in
-from embedmill.model.names import belongs_to, holds_weights, is_plain
+from embedmill.model.names import holds_weights, is_plain
 
 # Operators of these domains are built into the runtime; any other needs a library, which would run as code.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
@@ -102,7 +103,7 @@ def _check_location(location: str, needed_bytes: int, source: Path) -> None:
     if not holds_weights(location):
         raise ModelError(f"{source} keeps weights in {location!r}, a name of another file; export it with another one")
     file = source.parent / location
-    if file.is_symlink() and not belongs_to(file, source.parent):
+    if file.is_symlink() and not _belongs_to(file, source.parent):
         raise ModelError(
             f"{source} keeps weights in {location!r}, a link out of its folder; that is refused, so copy them"
         )
@@ -115,3 +116,13 @@ def _check_location(location: str, needed_bytes: int, source: Path) -> None:
             f"{file} has {file.stat().st_size:,} bytes, and {source.name} keeps weights up to byte {needed_bytes:,}"
             " there: it is cut short, or of another export; copy both again"
         )
+
+
+def _belongs_to(file: Path, folder: Path) -> bool:
+    # Path.resolve raises on circular links, realpath does not; opening such a file then fails.
+    real, folder = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
+    if real.is_relative_to(folder):
+        return True
+    # In the Hugging Face cache a snapshot's files are links into `blobs` beside `snapshots`.
+    roots = [parent.parent for parent in folder.parents if parent.name == "snapshots"]
+    return any(real.is_relative_to(root / "blobs") for root in roots)

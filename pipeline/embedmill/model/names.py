@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -32,14 +31,3 @@ def check_names(card: Path, needed: Iterable[str], recorded: Iterable[str]) -> N
             raise ModelError(f"{card} names the file {name!r}, outside its folder; that is refused")
         if name not in recorded:
             raise ModelError(f"{card} has no sha256 of {name}, which is needed; add the model again")
-
-
-def belongs_to(file: Path, folder: Path) -> bool:
-    """Tell if a link stays within the model."""
-    # Path.resolve raises on circular links, realpath does not; opening such a file then fails.
-    real, folder = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
-    if real.is_relative_to(folder):
-        return True
-    # In the Hugging Face cache a snapshot's files are links into `blobs` beside `snapshots`.
-    roots = [parent.parent for parent in folder.parents if parent.name == "snapshots"]
-    return any(real.is_relative_to(root / "blobs") for root in roots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def main(path: str) -> None:
                     except TokenizerFailed as error:
                         reason = f"the tokenizer fails on it: {error.__cause__}"
                         found = SetAside(file=piece.file, row=row, reason=reason)
-                        print(msgspec.json.encode(found).decode("ascii", "replace"), flush=True)
+                        # ASCII: what the child prints is of no locale.
+                        print(json.dumps(msgspec.to_builtins(found)), flush=True)
                 print("file", piece.file, flush=True)
 
 
