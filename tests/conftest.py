@@ -13,6 +13,7 @@ from hypothesis import settings
 from embedmill.base.config import DEFAULT_MODEL
 from embedmill.jobs.models import find_bundle
 from embedmill.model.bundle import Bundle
+from tests.support.jobs import tiny_bundle
 from tests.support.tiny_model import write_tiny_model
 
 # A busy machine is no reason to fail, and a quick suite is run more often.
@@ -74,4 +75,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder with a tiny random BERT: 32 dimensions, mean pooling, 32 tokens."""
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    folder = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    # Before any test patches what builds it.
+    tiny_bundle(folder)
+    return folder

@@ -44,7 +44,9 @@ class TestModel:
         assert told in line
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "modules.json", "config.json"])
-    @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00"])
+    @pytest.mark.parametrize(
+        "data", [b"{", *(pytest.param(data, marks=pytest.mark.hostile) for data in (b"", b"\xff\xfe\x00"))]
+    )
     def test_a_model_folder_with_a_damaged_file_is_a_model_error(self, cli: Cli, name: str, data: bytes) -> None:
         model = write_tiny_model(cli.folder / "model")
         (model / name).write_bytes(data)

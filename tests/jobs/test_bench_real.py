@@ -37,6 +37,7 @@ class TestForReal:
         monkeypatch.setattr(bench_module, "try_provider", partial(try_provider, timed_s=0.0))
         monkeypatch.setattr(bench_module, "PEAK_SIZES", (16, 64))
 
+    @pytest.mark.hostile
     def test_the_command_gives_sane_figures_and_a_chart(
         self, tmp_path: Path, job: RunConfig, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -58,7 +59,6 @@ class TestForReal:
         assert all("is not for this machine" in one["words"] for one in failing if one["provider"] == "coreml")
         assert len([part for part in ElementTree.parse(chart).iter() if part.get("class") == "bar reference"]) == 1
 
-    @pytest.mark.hostile
     def test_the_command_shows_a_table(self, job: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("bench", *words_of(job)[1:], "--texts", "5", "--rounds", "1") == 0
         told = capsys.readouterr().out

@@ -57,15 +57,15 @@ def test_a_name_with_a_slash_is_kept_in_one_folder(tiny_model: Path, empty_home:
     assert find_bundle("org/tiny").folder.parent == empty_home
 
 
-@pytest.mark.parametrize("name", [".", "..", "../..", "/", "a/../..", ".hidden", "Z:x", "con", "a:b", "nul.x", "a."])
-def test_no_name_leads_out_of_the_folder_of_models(tiny_model: Path, empty_home: Path, name: str) -> None:
+def test_no_name_leads_out_of_the_folder_of_models(tiny_model: Path, empty_home: Path) -> None:
     kept = add_model(str(tiny_model), name="kept")
-    try:
-        added = add_model(str(tiny_model), name=name)
-    except PipelineError:
-        added = kept
-    assert added.folder.resolve().parent == empty_home.resolve()
-    check_files(find_bundle("kept"))
+    for name in (".", "..", "../..", "/", "a/../..", ".hidden", "Z:x", "con", "a:b", "nul.x", "a."):
+        try:
+            added = add_model(str(tiny_model), name=name)
+        except PipelineError:
+            added = kept
+        assert added.folder.resolve().parent == empty_home.resolve(), name
+        check_files(find_bundle("kept"))
 
 
 def test_a_model_that_a_run_holds_stays_whole_while_others_replace_it(tiny_model: Path, empty_home: Path) -> None:

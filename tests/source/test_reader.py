@@ -76,7 +76,7 @@ def merged(read: list[Documents]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(files=inputs(), places=st.lists(st.integers(1, 60), max_size=8), data=st.data())
 def test_any_cut_read_in_any_order_gives_the_same_documents(
     files: dict[str, Any], places: list[int], data: st.DataObject

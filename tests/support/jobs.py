@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from embedmill.base.records import FloatArray
 from embedmill.cli import main
 from embedmill.jobs.embed import Embedder
 from embedmill.model.build import build_bundle
-from embedmill.model.names import CARD
 from embedmill.sink.folder import read_entries
 from embedmill.sink.ledger import Ledger
 from embedmill.tune.reference import add_reference
@@ -38,10 +37,12 @@ MANY = {"rows": {"max_quarantined": 1000}}
 def tiny_bundle(model: Path) -> Path:
     """The bundle of the tiny model in `model`, built once beside it; a folder that `model = ` takes."""
     folder = model.parent / f"{model.name}-bundle"
-    if not (folder / CARD).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        add_reference(build_bundle(model, folder, name="tiny", origin="tests"))
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=model.parent) as room:
+            whole = Path(room) / folder.name
+            whole.mkdir()
+            add_reference(build_bundle(model, whole, name="tiny", origin="tests"))
+            whole.rename(folder)
     return folder
 
 

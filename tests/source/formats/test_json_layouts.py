@@ -34,7 +34,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("ending", ["json", "jsonl.gz"])
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(objects=OBJECTS, ascii=st.booleans())
 def test_every_way_to_write_objects_is_read(
     corpus: Corpus, way: str, ending: str, objects: list[dict[str, Any]], ascii: bool

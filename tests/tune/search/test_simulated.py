@@ -25,7 +25,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @pytest.fixture(scope="module")
 def tuned() -> list[tuple[Job, Outcome]]:
     """Devices as different as they come, with enough time to tune them."""
-    jobs = [random_job(seed) for seed in range(12)]
+    jobs = [random_job(seed) for seed in range(8)]
     return [(job, tune(job, seed)) for seed, job in enumerate(jobs)]
 
 
@@ -41,7 +41,7 @@ def tuned_if_it_fits(job: Job, seed: int) -> Outcome:
         reject()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=SEEDS)
 def test_no_trial_passes_the_ceiling_and_nothing_is_refused_below_it(seed: int) -> None:
     job = random_job(seed, small=True, room=(0.9, 40.0))
@@ -51,7 +51,7 @@ def test_no_trial_passes_the_ceiling_and_nothing_is_refused_below_it(seed: int) 
     assert choice_peak(job, outcome.pick.mode, outcome.pick.packing) <= job.limits.ceiling_bytes
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=SEEDS, share=st.floats(0.2, 1.0))
 def test_a_hidden_limit_below_the_ceiling_is_met_a_few_times_and_never_again(seed: int, share: float) -> None:
     job = random_job(seed, small=True, room=(2.0, 40.0))
