@@ -34,7 +34,14 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="/dev/full")
-@pytest.mark.parametrize("case", ["as it is", "none", "closed", "full", "handler closed"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "none",
+        "full",
+        *(pytest.param(case, marks=pytest.mark.hostile) for case in ("as it is", "closed", "handler closed")),
+    ],
+)
 def test_a_job_called_from_python_ends_whatever_became_of_standard_error(
     tmp_path: Path, tiny_model: Path, case: str
 ) -> None:

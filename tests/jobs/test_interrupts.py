@@ -71,7 +71,7 @@ def interrupted(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path
     ("interrupted", "entering", "others"),
     [
         pytest.param(signal.SIGINT, SOME, FEW, id="library"),
-        pytest.param(signal.SIGTERM, FEW, FEW, id="command"),
+        pytest.param(signal.SIGTERM, FEW, FEW, id="command", marks=pytest.mark.hostile),
         pytest.param(signal.SIGINT, MANY, MANY, id="library, many", marks=pytest.mark.crash),
         pytest.param(signal.SIGTERM, MANY, MANY, id="command, many", marks=pytest.mark.crash),
     ],

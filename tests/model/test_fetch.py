@@ -79,7 +79,14 @@ def test_a_wheel_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "escaped.txt").exists()
 
 
-@pytest.mark.parametrize("revision", ["", "@v1", f"@{COMMIT}"], ids=["newest", "tag", "commit"])
+@pytest.mark.parametrize(
+    "revision",
+    [
+        pytest.param("", id="newest"),
+        pytest.param("@v1", id="tag", marks=pytest.mark.hostile),
+        pytest.param(f"@{COMMIT}", id="commit", marks=pytest.mark.hostile),
+    ],
+)
 def test_a_model_of_the_hub_is_pinned_to_its_commit(tmp_path: Path, revision: str) -> None:
     model = write_tiny_model(tmp_path / "model", dense=16, prompts={"query": "q: "})
     with serve_hub(model) as endpoint:
@@ -100,7 +107,14 @@ def test_weights_in_several_files_are_fetched(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("data", ["model_quantized.onnx_data", "model_quantized.onnx.data", "onnx__MatMul_12"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "model_quantized.onnx_data",
+        pytest.param("model_quantized.onnx.data", marks=pytest.mark.hostile),
+        pytest.param("onnx__MatMul_12", marks=pytest.mark.hostile),
+    ],
+)
 def test_an_export_under_another_name_is_fetched_with_its_weights(tmp_path: Path, data: str) -> None:
     export = keep_weights_in(export_model(), data)
     model = write_export(tmp_path / "model", export, place="onnx/model_quantized.onnx")
