@@ -219,3 +219,17 @@ def test_an_excerpt_is_short_and_always_printable_as_utf8(corpus: Corpus) -> Non
     (row,) = corpus.job().read().rejected
     assert row.excerpt == '{"\ufffd' + "é" * 197
     assert msgspec.json.decode(msgspec.json.encode(row))["row"] == 2
+
+
+@pytest.mark.parametrize("marks", range(4))
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", '{"id": 1, "text": "t"}\n'), ("a.json", '[{"id": 1, "text": "t"}]'), ("a.csv", "id,text\n1,t\n")],
+)
+def test_byte_order_marks_are_no_part_of_the_first_column(
+    corpus: Corpus, name: str, content: str, suffix: str, marks: int
+) -> None:
+    corpus.write(name + suffix, codecs.BOM_UTF8 * marks + content.encode())
+    read = corpus.job().read()
+    assert (read.ids, read.texts, read.rejected) == (["1"], ["t"], [])

@@ -221,6 +221,8 @@ def test_what_is_no_text_encoding_is_a_config_error(corpus: Corpus, name: str) -
         (b"version https://git-lfs.github.com/spec/v1\noid", "holds a pointer of Git LFS.*`git lfs pull`"),
         ("a,b\n1,twenty".encode("utf-16-le"), 'holds UTF-16 .*set input.encoding = "utf-16-le"'),
         ("a,b\n1,twenty".encode("utf-16-be"), 'set input.encoding = "utf-16-be"'),
+        ("a,b\n1,twenty".encode("utf-32-le"), 'holds UTF-32 .*set input.encoding = "utf-32-le"'),
+        ("a,b\n1,twenty".encode("utf-32-be"), 'set input.encoding = "utf-32-be"'),
     ],
 )
 def test_a_file_of_another_kind_is_refused(corpus: Corpus, head: bytes, message: str) -> None:

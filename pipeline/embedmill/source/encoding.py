@@ -49,6 +49,15 @@ def encoding_of(head: bytes, wanted: str) -> str:
         ) from error
 
 
+def marks_end(head: bytes) -> int:
+    """Return where text begins after byte order marks of UTF-8."""
+    # Some tools add one to a file that has one.
+    end = 0
+    while head.startswith(codecs.BOM_UTF8, end):
+        end += len(codecs.BOM_UTF8)
+    return end
+
+
 def not_decoded(encoding: str, byte: int, place: str) -> str:
     """Describe a row that is not in `encoding`."""
     if encoding == UTF8:

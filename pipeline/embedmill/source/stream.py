@@ -36,6 +36,8 @@ _FOREIGN = (
     (rb"PAR1\x15", "Parquet data", "let its name end in .parquet"),
     (rb"PK\x03\x04", "a ZIP archive", "unpack it"),
     (rb"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself with `git lfs pull`"),
+    (rb"(?:[^\0]\0{3}){4}", "UTF-32 text without a byte order mark", 'set input.encoding = "utf-32-le"'),
+    (rb"(?:\0{3}[^\0]){4}", "UTF-32 text without a byte order mark", 'set input.encoding = "utf-32-be"'),
     (rb"(?:[^\0]\0){8}", "UTF-16 text without a byte order mark", 'set input.encoding = "utf-16-le"'),
     (rb"(?:\0[^\0]){8}", "UTF-16 text without a byte order mark", 'set input.encoding = "utf-16-be"'),
 )
@@ -44,7 +46,7 @@ _FOREIGN = (
 class ByteStream:
     """Forward reader of a text file.
 
-    Bytes are decompressed and in UTF-8, with a byte order mark of UTF-8 if the file has one. `position` counts them
+    Bytes are decompressed and in UTF-8, with the byte order marks of UTF-8 that the file has. `position` counts them
     from the start; after a failed read it is unknown until the next `seek`. `encoding` is that of the file. Every
     method raises InputError where the file is gone, damaged or no longer as it was listed.
     """

@@ -269,6 +269,14 @@ def test_single_values_of_any_type_are_ids(corpus: Corpus, column: pa.Array, ids
     assert len(found.rejected) == ids.count(None)
 
 
+def test_an_id_that_is_no_number_is_told_as_that(corpus: Corpus) -> None:
+    corpus.write_table("a.parquet", {"id": pa.array([float("nan"), None, 1]), "text": ["t"] * 3})
+    corpus.write("b.jsonl", '{"id": NaN, "text": "t"}\n{"id": -Infinity, "text": "t"}\n{"id": null, "text": "t"}\n')
+    for name, whats in (("a.parquet", ["NaN", "null"]), ("b.jsonl", ["NaN", "-Infinity", "null"])):
+        reasons = [row.reason for row in corpus.job(name).read().rejected]
+        assert reasons == [f'"id" is {what}; expected an id' for what in whats]
+
+
 @pytest.mark.parametrize(
     "type", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())]
 )

@@ -313,7 +313,8 @@ def test_a_lone_return_ends_rows_only_where_the_header_ends_so(corpus: Corpus, e
     assert reasons(found) == [(2, LONE)]
     one = read(corpus, end.join(["text", "hello\rworld", "b", ""]), "b.csv")
     assert (one.texts, reasons(one)) == (["b"], [(1, LONE)])
-    assert read(corpus, "text\rhello\rworld\r", "c.csv").texts == ["hello", "world"]
+    for last in ("\r", end):
+        assert read(corpus, "text\rhello\rworld" + last, "c.csv").texts == ["hello", "world"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -86,6 +86,7 @@ def test_rows_of_an_array_are_read_by_position_from_anywhere(corpus: Corpus) -> 
             [f"the row is {kind}; expected a JSON object" for kind in ("a number", "a string", "null")],
         ),
         ('[{"text": "a"}, {"text": "b"}];', ["a"], ["something follows the end of the array"]),
+        ('[{"text": "a"}, {"text": "b"}}]', ["a"], ["not valid JSON: trailing characters (byte 14)"]),
         ('[{"text": "a"}, {"text": NaN}]', ["a"], ['"text" is a number; expected a string']),
     ],
 )

@@ -51,7 +51,7 @@ def rejected(corpus: Corpus, line: bytes, **tables: dict[str, Any]) -> Rejected:
         (b"{'id': 'x'}", "not valid JSON: object keys must be strings (byte 1)", None),
         (b'{"id": "x", "text": "t"} {}', "not valid JSON: trailing characters (byte 26)", None),
         (b'{"id": "x", "text": NaN}', '"text" is a number; expected a string', "x"),
-        (b'{"id": -Infinity, "text": "t"}', '"id" is a number; expected an id', None),
+        (b'{"id": -Infinity, "text": "t"}', '"id" is -Infinity; expected an id', None),
         (b'{"id": "x", "text": "t", "n": Nan}', "not valid JSON: invalid character (byte 30)", None),
         (
             b'{"id": "x", "text": "t\xff"}',

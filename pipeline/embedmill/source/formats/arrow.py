@@ -219,7 +219,8 @@ def _number_texts(column: Any) -> list[Cell]:
     # The shortest text of a number of half or single precision is Arrow's, not that of the double.
     column = column.cast(pa.float32()) if _types.is_float16(column.type) else column
     pairs = zip(column.to_pylist(), column.cast(pa.string()).to_pylist(), strict=True)
-    return [None if value is None or value != value else number_text(value, short) for value, short in pairs]
+    # NaN is no id, as an empty text is none.
+    return [value if value is None else "" if value != value else number_text(value, short) for value, short in pairs]
 
 
 def _time_texts(column: Any) -> list[Cell]:

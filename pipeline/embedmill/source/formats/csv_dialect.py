@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import InputFile
 from embedmill.source.columns import require, required
 from embedmill.source.compression import split_ending
-from embedmill.source.encoding import not_decoded
+from embedmill.source.encoding import marks_end, not_decoded
 from embedmill.source.formats.boundaries import LF, CsvCutter, Dialect, Oversize, records
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
@@ -98,11 +97,11 @@ def _check_characters(dialect: Dialect) -> None:
 def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dialect) -> Header:
     """Read the header by a dialect, or number fields."""
     stream.seek(0)
-    start = len(codecs.BOM_UTF8) if stream.read(3) == codecs.BOM_UTF8 else 0
-    stream.seek(start)
     block = stream.read(_HEAD_BYTES)
-    # In a file whose rows end otherwise, a lone return is not the end of one.
-    feeds = any(block[end - 1] == LF for end in CsvCutter(dialect, 0).ends(block).tolist())
+    start = marks_end(block)
+    ends = CsvCutter(dialect, 0).ends(block[start:]) + start
+    # In a file whose rows end otherwise, a lone return is not the end of one. Some editors end all files in a feed.
+    feeds = any(block[end - 1] == LF for end in (ends[:-1] if len(ends) > 1 else ends).tolist())
     dialect = structs.replace(dialect, lone_returns=not feeds)
     stream.seek(start)
     for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):

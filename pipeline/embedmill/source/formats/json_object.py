@@ -22,6 +22,7 @@ _CONSTANT = re.compile(_STRING + rb"|(-?Infinity|NaN)", re.DOTALL)
 _HALF_PAIR = re.compile(
     rb"\\\\|(\\u[dD][89abAB][0-9a-fA-F]{2})(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|(\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )
+_MAY_BE_MASKED = re.compile(rb"NaN|Infinity|\\u[dD][89a-fA-F]")
 # Stand for what JSON does not allow, until a value is asked for.
 _MASK = rb"\u0000\u0001"
 _MASKED_HALF = _MASK + rb"\\"
@@ -83,7 +84,7 @@ def _inside(fields: Object, column: str, field: str) -> bytes:
 
 def _masked(record: bytes) -> Object | None:
     """Parse a record with masked constants and half pairs."""
-    if _MASK in record:
+    if _MASK in record or not _MAY_BE_MASKED.search(record):
         return None
     masked = _marked(record, _CONSTANT, lambda match: b'"%b%b"' % (_MASK, match[0]) if match[1] else None)
     masked = _marked(masked, _HALF_PAIR, lambda match: _MASK + b"\\" + match[0] if _is_half(match) else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from embedmill.base.config import MIB, RunConfig
 from embedmill.base.errors import InputError
 from embedmill.base.records import InputFile, Span
 from embedmill.source.columns import INT64, ResolvedColumns, missing, required, resolved, text_carried
-from embedmill.source.encoding import UTF8
+from embedmill.source.encoding import UTF8, marks_end
 from embedmill.source.formats.boundaries import JsonCutter, LineCutter, Oversize, records
 from embedmill.source.formats.json_object import CUT_OFF, Object, kind, parse_object, value_of
 from embedmill.source.formats.rows import Parser, RowError, excerpt, number_text
@@ -100,7 +99,7 @@ def open_file(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> T
 def layout_of(stream: ByteStream, limit_bytes: int) -> Layout:
     """Detect the layout of a file by the beginning."""
     head = stream.read(_HEAD_BYTES)
-    mark = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    mark = marks_end(head)
     body = head[mark:].lstrip()
     # A first line that is whole tells lines of objects from an object over lines.
     while body.startswith(b"{") and b"\n" not in body and len(body) < limit_bytes and (more := stream.read(4 * MIB)):
@@ -164,10 +163,10 @@ def _partitions(file: InputFile, config: RunConfig) -> Object:
 
 def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
     """Parse a row of a layout; raise RowError."""
-    return parse_object(_element(record) if layout.is_array else record, encoding)
+    return parse_object(_element(record, encoding) if layout.is_array else record, encoding)
 
 
-def _element(record: bytes) -> bytes:
+def _element(record: bytes, encoding: str) -> bytes:
     """Strip what follows an element of an array."""
     # Another array may begin behind it.
     element = re.sub(rb"\]\s*\[$", b"]", record.strip())
@@ -177,6 +176,7 @@ def _element(record: bytes) -> bytes:
         return element[:-1]
     if re.search(rb"\}\s*\]", element):
         raise RowError("malformed", "something follows the end of the array")
+    parse_object(element, encoding)
     raise RowError("malformed", CUT_OFF)
 
 
@@ -211,6 +211,7 @@ class JsonParser(Parser[Object]):
         if data.removeprefix(b"-")[:1].isdigit():
             return number_text(float(data), data.decode())
         what = "absent" if not data else "empty" if data.startswith(b'"') else kind(data)
+        what = data.decode() if data in _CONSTANTS else what
         raise RowError("wrong_type", f'"{name}" is {what}; expected an id')
 
     def text(self, fields: Object) -> str:

@@ -238,7 +238,8 @@ class ParquetFile:
 
     def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Oversize | None) -> tuple[str, str]:
         if not id:
-            what = "null" if id is None else "empty"
+            type = type_at(self._parquet.schema_arrow, self._columns.id or "")
+            what = "null" if id is None else "NaN" if pa.types.is_floating(type) else "empty"
             raise RowError("wrong_type", f'"{self._columns.id}" is {what}; expected an id')
         if long is not None:
             raise too_long(long.size, self._columns, self._config)
