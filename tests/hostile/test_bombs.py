@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,12 +115,56 @@ def test_an_id_or_carried_value_that_a_dictionary_repeats_is_bounded(
 ) -> None:
     """A few KiB that stand for ten GiB."""
     path, rows = tmp_path / "a.parquet", (10 << 30) // size
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["stone " * (size // 6)]))
+    # A first row without the value says nothing of it.
+    numbers = pa.array([None, *[0] * (rows - 1)], pa.int32())
+    column = pa.DictionaryArray.from_arrays(numbers, pa.array(["stone " * (size // 6)]))
     columns = {"id": pa.array(range(rows)), "text": pa.array(["stone"] * rows), "carried": pa.nulls(rows, pa.string())}
     pq.write_table(pa.table(columns | {name: column}), path, compression="zstd")
     ending = forks.defuse(path, columns={"carry": ["carried"]}, rows={"duplicate_id": "keep"})
     tally["refused" if ending.error else "set aside" if ending.rows_quarantined else "read"] += 1
     measured(ending, ordinary, tally)
+
+
+def repeating(count: int) -> pa.Array:
+    """A text of 60 KB, again and again, stored once."""
+    return pa.DictionaryArray.from_arrays(pa.array(bytes(count), pa.int8()), pa.array(["stone " * 10_000]))
+
+
+def in_list(values: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+
+
+NESTED = {
+    "a list": lambda: in_list(repeating(100_000)),
+    "a list in a list": lambda: in_list(in_list(repeating(100_000))),
+    "a list in a struct": lambda: pa.StructArray.from_arrays([in_list(repeating(100_000))], ["in"]),
+    "structs in a list": lambda: in_list(pa.StructArray.from_arrays([repeating(100_000)], ["in"])),
+    "a map": lambda: pa.MapArray.from_arrays(
+        pa.array([0, 100_000], pa.int32()), pa.array([str(n) for n in range(100_000)]), repeating(100_000)
+    ),
+    "numbers": lambda: in_list(pa.array(np.zeros(40 * MIB, np.int8))),
+}
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    # The first row of a group is read before its values can be counted: of numbers, it takes what they take.
+    [(kind, rows) for kind in NESTED for rows in (1, 3000) if (kind, rows) != ("numbers", 1)],
+)
+def test_a_row_that_repeats_a_value_within_itself_is_refused_by_its_column(
+    forks: Forks, tmp_path: Path, ordinary: int, tally: Tally, kind: str, rows: int
+) -> None:
+    """A few KiB that stand for six GB in one row."""
+    path, carried = tmp_path / "a.parquet", NESTED[kind]()
+    # The long row is the last: what the first of a group is like says nothing of it.
+    carried = pa.concat_arrays([pa.nulls(rows - 1, carried.type), carried])
+    columns = {"id": pa.array(range(rows)), "text": pa.array(["stone"] * rows), "carried": carried}
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False, write_statistics=False)
+    assert path.stat().st_size < MIB
+    ending = measured(forks.defuse(path, columns={"carry": ["carried"]}), ordinary, tally)
+    assert "'carried." in ending.words
+    assert "columns.carry" in ending.words
 
 
 @pytest.mark.hostile

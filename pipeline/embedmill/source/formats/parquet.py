@@ -32,8 +32,9 @@ from embedmill.source.formats.parquet_schema import (
     check_schema,
     chunk_bytes,
     has_rows,
+    is_repeated,
     leaves_of,
-    longest_repeated,
+    longest_row,
     open_parquet,
     read_schema,
     try_group,
@@ -177,14 +178,22 @@ class ParquetFile:
 
     def _batch_rows(self, group: int) -> int:
         """Return rows per batch of about 4 MiB."""
-        try_group(self._parquet, group, self._names)
+        try_group(self._file, self._parquet, group, self._names)
         row_group = self._metadata.row_group(group)
         rows, size = row_group.num_rows, chunk_bytes(row_group, self._needed_leaves)
         fitting = int(max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1))))
         for leaf in self._needed_leaves:
-            # Dictionary-encoded values are stored once and may be repeated by every row: 64 MiB if all do.
-            if min(fitting, rows) * chunk_bytes(row_group, [leaf]) > REPEATED_BYTES:
-                longest = longest_repeated(self._file, self._metadata, group, leaf)
+            # Values are stored once and may be repeated by every row, and within lists: 64 MiB if all are.
+            if min(fitting, rows) * chunk_bytes(row_group, [leaf]) > REPEATED_BYTES or is_repeated(
+                self._metadata, leaf
+            ):
+                longest = longest_row(self._file, self._metadata, group, leaf, REPEATED_BYTES)
+                if longest > (most := self._config.limits.carried_bytes):
+                    name = row_group.column(leaf).path_in_schema
+                    raise InputError(
+                        f"{self._file.path}: a row of row group {group} has {longest:,} bytes in the column {name!r};"
+                        f" limits.carried_bytes allows {most:,}; leave it out of columns.carry, or raise the limit"
+                    )
                 fitting = max(1, min(fitting, REPEATED_BYTES // max(longest, 1)))
         return fitting
 
@@ -259,7 +268,7 @@ def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColum
     rows, size = row_group.num_rows, row_group.total_byte_size
     values = [rows]
     try:
-        try_group(parquet, group, present(parquet.schema_arrow, columns))
+        try_group(file, parquet, group, present(parquet.schema_arrow, columns))
     except (pa.ArrowException, OSError):
         # Keeps its place, with the bytes of all columns: other groups stay readable, and reading says what is wrong.
         size = max(size, 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +25,10 @@ from embedmill.source.stream import refuse_foreign, translated
 _UNKNOWN_TO_ARROW = frozenset({"Interval", "Variant", "Geometry", "Geography"})
 _MAGIC = (b"PAR1", b"PARE")
 _HEAD_BYTES = 64
+# Values of lists, beside their levels; up to 32 million are unpacked from any file.
+_VALUE_BYTES = 8
+_ALWAYS_BYTES = 256 * MIB
+_EXPANSION = 64
 
 
 def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -> Any:
@@ -131,11 +137,27 @@ def _require_nanoseconds(file: InputFile, leaf: str, columns: list[tuple[Any, An
         ) from error
 
 
-def try_group(parquet: Any, group: int, names: list[str]) -> None:
-    """Read a row of a group; raise what pyarrow raises."""
+def try_group(file: InputFile, parquet: Any, group: int, names: list[str]) -> None:
+    """Read a row of a group; raise what pyarrow raises.
+
+    Raises InputError for lists of more values than any file of its size would hold.
+    """
     # To be called before RowGroupMetaData.column, where a footer with damaged size statistics ends the process:
     # pyarrow 26 does not catch what C++ throws there ("level histogram size mismatch"); here it does.
-    next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=names, use_threads=False), None)
+    metadata = parquet.metadata
+    lists = [leaf for leaf in leaves_of(metadata, *names) if is_repeated(metadata, leaf)]
+    paths = [metadata.schema.column(leaf).path for leaf in lists]
+    # As numbers of a dictionary, for a row may repeat a value without end.
+    with _opened(file, read_dictionary=paths, metadata=metadata) if lists else nullcontext(parquet) as tried:
+        next(tried.iter_batches(batch_size=1, row_groups=[group], columns=names, use_threads=False), None)
+    for leaf in lists:
+        chunk = metadata.row_group(group).column(leaf)
+        if chunk.num_values * _VALUE_BYTES > max(_ALWAYS_BYTES, _EXPANSION * file.size_bytes):
+            raise InputError(
+                f"{file.path}: row group {group} packs {chunk.num_values:,} values of the column"
+                f" {chunk.path_in_schema!r} into {chunk.total_uncompressed_size:,} bytes; leave it out of"
+                " columns.carry, or write smaller row groups"
+            )
 
 
 def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
@@ -143,7 +165,30 @@ def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
     return sum(row_group.column(leaf).total_uncompressed_size for leaf in leaves)
 
 
-def longest_repeated(file: InputFile, metadata: Any, group: int, leaf: int) -> int:
+def is_repeated(metadata: Any, leaf: int) -> bool:
+    """Return whether a row may hold several values of a leaf."""
+    repeated: bool = metadata.schema.column(leaf).max_repetition_level > 0
+    return repeated
+
+
+def longest_row(file: InputFile, metadata: Any, group: int, leaf: int, enough_bytes: int) -> int:
+    """Return the bytes of a leaf's longest row, where values are repeated.
+
+    0 where they are not, and for lists that have less than `enough_bytes` in any case.
+    """
+    chunk, rows = metadata.row_group(group).column(leaf), metadata.row_group(group).num_rows
+    longest = _longest_entry(file, metadata, group, leaf)
+    if not is_repeated(metadata, leaf):
+        return longest
+    longest = max(longest, _VALUE_BYTES)
+    if (chunk.num_values - rows + 1) * longest <= enough_bytes:
+        return 0
+    with translated(file), _opened(file, read_dictionary=[chunk.path_in_schema], metadata=metadata) as parquet:
+        batches = parquet.iter_batches(row_groups=[group], columns=[chunk.path_in_schema], use_threads=False)
+        return longest * max(_most_values(batch.column(0)) for batch in batches)
+
+
+def _longest_entry(file: InputFile, metadata: Any, group: int, leaf: int) -> int:
     """Return the longest dictionary entry's bytes, 0 without a dictionary."""
     # Each row may repeat that value: a file of a few KiB can hold terabytes.
     chunk = metadata.row_group(group).column(leaf)
@@ -151,16 +196,32 @@ def longest_repeated(file: InputFile, metadata: Any, group: int, leaf: int) -> i
         return 0
     path = chunk.path_in_schema
     with translated(file), _opened(file, read_dictionary=[path], metadata=metadata) as parquet:
-        rows = parquet.iter_batches(batch_size=1, row_groups=[group], columns=[path], use_threads=False)
-        column = next(rows).column(0)
-        # Each level has one child, as one leaf is read.
-        while pa.types.is_nested(column.type):
-            column = column.field(0) if pa.types.is_struct(column.type) else column.values
-        if not pa.types.is_dictionary(column.type):
-            return 0
-        # A list repeats values within a row.
-        repeats = -(-chunk.num_values // max(metadata.row_group(group).num_rows, 1))
-        return int(repeats * (pc.max(pc.binary_length(column.dictionary)).as_py() or 0))
+        for batch in parquet.iter_batches(1024, row_groups=[group], columns=[path], use_threads=False):
+            column = batch.column(0)
+            # Each level has one child, as one leaf is read.
+            while pa.types.is_nested(column.type):
+                column = column.field(0) if pa.types.is_struct(column.type) else column.values
+            if not pa.types.is_dictionary(column.type):
+                return 0
+            # Rows of nulls alone come without it.
+            if len(column.dictionary):
+                return int(pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+    return 0
+
+
+def _most_values(column: Any) -> int:
+    """Return the values of the longest row of nested lists."""
+    ends = np.arange(len(column) + 1)
+    while pa.types.is_nested(column.type):
+        if pa.types.is_struct(column.type):
+            column = column.field(0)
+            continue
+        if pa.types.is_fixed_size_list(column.type):
+            ends = (ends + column.offset) * column.type.list_size
+        else:
+            ends = column.offsets.to_numpy()[ends]
+        column = column.values
+    return int(np.diff(ends).max(initial=0))
 
 
 def _opened(file: InputFile, **options: Any) -> Any:
