@@ -27,6 +27,7 @@ ENGINE_FLOORS = (
     {"__init__"},
     {"machine", "catalogue"},
     {"runtime"},
+    {"plugins"},
     {"devices", "availability"},
     {"target"},
     {"spec", "sessions", "memory"},

@@ -150,8 +150,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "traceback": ("engine/runners/host.py",),
     # Code found by its name at run time: classes of the public face, plugin libraries that the catalogue names, an
     # optional driver library, modules whose docstrings are documents.
-    "importlib.import_module": ("__init__.py", "engine/devices.py", "engine/machine/memory/nvml.py", "jobs/doctor.py"),
-    "importlib.util.find_spec": ("engine/availability.py",),
+    "importlib.import_module": ("__init__.py", "engine/plugins.py", "engine/machine/memory/nvml.py", "jobs/doctor.py"),
+    "importlib.util.find_spec": ("engine/plugins.py",),
     "importlib.metadata": ("base/environment.py",),
     "inspect": ("jobs/doctor.py",),
     "sys.modules": (),

@@ -14,6 +14,7 @@ import pytest
 from embedmill.base.errors import DeviceError
 from embedmill.engine import devices
 from embedmill.engine.catalogue.entry import DeviceChoice, Plugin
+from embedmill.engine.catalogue.runtimes import RUNTIMES
 from embedmill.engine.devices import Device, devices_of, first_line, select_device
 from tests.support.fake_devices import device_of, runtime_device
 from tests.support.works import provider_of
@@ -186,7 +187,8 @@ class TestPlugin:
         def installed(package: str) -> str:
             if version is None:
                 raise metadata.PackageNotFoundError(package)
-            assert package == "lunar-plugin"
+            if package in RUNTIMES[1:]:
+                raise metadata.PackageNotFoundError(package)
             return version
 
         monkeypatch.setattr(ort, "register_execution_provider_library", refuse)

@@ -95,8 +95,9 @@ def tune_command(time_s: float | None, show: bool, chart: Path | None, as_json: 
 
 @cli.command("doctor")
 @click.option("--model", metavar="NAME|DIR", default=DEFAULT_MODEL, help="The model to try providers with.")
+@click.option("--allow-provider-download", is_flag=True, help="Let Windows 11 fetch providers of its catalogue.")
 @as_json
-def doctor_command(model: str, as_json: bool) -> None:
+def doctor_command(model: str, allow_provider_download: bool, as_json: bool) -> None:
     """Try every provider on this machine.
 
     Print the speed of each one that works, and what to install for the others.
@@ -104,7 +105,8 @@ def doctor_command(model: str, as_json: bool) -> None:
     from embedmill.jobs.doctor import examine
     from embedmill.report.doctor import doctor_summary
 
-    print_result(examine(model), doctor_summary, as_json)
+    found = examine(model, allow_provider_download=allow_provider_download)
+    print_result(found, doctor_summary, as_json)
 
 
 @cli.command("bench")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import util
 from typing import Literal
 
 from msgspec import Struct
 
 from embedmill.base.environment import versions_of
 from embedmill.base.errors import DeviceError
+from embedmill.engine import plugins
 from embedmill.engine.catalogue.entry import Distribution, Provider
 from embedmill.engine.catalogue.runtimes import RUNTIMES
 from embedmill.engine.machine.machine import Machine
@@ -29,9 +29,8 @@ class Availability(Struct, frozen=True, kw_only=True):
 
 def is_installed(provider: Provider) -> bool:
     """Tell if runtime or an installed plugin has the provider."""
-    if provider.ort.plugin is not None:
-        # Without an import, for a plugin may load its driver and crash.
-        return util.find_spec(provider.ort.plugin.module) is not None
+    if (plugin := plugins.plugin_of(provider.ort)) is not None:
+        return plugins.is_installed(plugin, provider.ort.name)
     return provider.ort.name in ort.get_available_providers()
 
 
@@ -45,11 +44,41 @@ def availability_of(provider: Provider, machine: Machine) -> Availability:
     version = versions_of([distribution.package]).get(distribution.package)
     if is_installed(provider):
         # A build of ONNX Runtime may have a provider built in under another package name.
-        words = f"onnxruntime {ort.__version__}" if version is None else f"{distribution.package} {version}"
+        words = f"{distribution.package} {version}" if version is not None else _built_in(provider)
         return Availability(state="installed", words=words)
+    if (of_windows := _by_windows(provider)) is not None:
+        return of_windows
     if version is not None and len(others := versions_of(RUNTIMES)) > 1:
         return Availability(state="replaced", words=_replaced(distribution.package, others))
     return Availability(state="installable", words=f"python -m pip {distribution.install}")
+
+
+def _built_in(provider: Provider) -> str:
+    plugin = plugins.plugin_of(provider.ort)
+    return f"onnxruntime {ort.__version__}" if plugin is None else f"Windows ML, by {plugins.package_of(plugin)}"
+
+
+def _by_windows(provider: Provider) -> Availability | None:
+    """Find what Windows ML's catalogue says of an absent provider."""
+    has_package = provider.ort.plugin is not None and provider.ort.plugin.module
+    try:
+        names = plugins.offered(provider.ort)
+    except DeviceError as error:
+        return None if has_package else Availability(state="elsewhere", words=str(error))
+    if provider.ort.name.lower() in names:
+        words = "embedmill doctor --allow-provider-download lets Windows fetch it"
+        return Availability(state="installable", words=words)
+    if has_package or not names:
+        return None
+    return Availability(state="elsewhere", words=f"Windows ML has {', '.join(names)} for this machine, and not this")
+
+
+def fetch_by_windows(provider: Provider, machine: Machine) -> None:
+    """Let Windows fetch an absent provider. Raises DeviceError."""
+    if distribution_for(provider, machine) is None or is_installed(provider):
+        return
+    if provider.ort.name.lower() in plugins.offered(provider.ort):
+        plugins.fetch(provider.ort.name)
 
 
 def replaced_providers(providers: Iterable[Provider], machine: Machine) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, get_args
@@ -11,7 +10,9 @@ from msgspec import Struct
 
 from embedmill.base.environment import versions_of
 from embedmill.base.errors import DeviceError
-from embedmill.engine.catalogue.entry import DeviceKind, Provider
+from embedmill.engine.catalogue.entry import DeviceKind, Plugin, Provider
+from embedmill.engine.catalogue.runtimes import RUNTIMES
+from embedmill.engine.plugins import library_of, package_of, plugin_of
 from embedmill.engine.runtime import RUNTIME_ERRORS, ort
 
 _SHOWN = 300
@@ -47,8 +48,8 @@ def devices_of(provider: Provider) -> list[Device]:
 
 def runtime_devices(provider: Provider) -> list[Any]:
     """List devices as ONNX Runtime's own objects, registering plugins first."""
-    if provider.ort.plugin is not None:
-        _register(provider.ort.plugin.module, provider.ort.name)
+    if (plugin := plugin_of(provider.ort)) is not None:
+        _register(plugin, provider.ort.name)
     return [found for found in ort.get_ep_devices() if found.ep_name == provider.ort.name]
 
 
@@ -103,21 +104,20 @@ def _describe(index: int, found: Any, provider: Provider) -> Device:
 
 
 @cache
-def _register(module: str, name: str) -> None:
+def _register(plugin: Plugin, name: str) -> None:
     """Load a plugin library under the name of a provider."""
     # Cached, for registering twice is an error; QNN's library takes its name from here.
-    try:
-        library = importlib.import_module(module).get_library_path()
-    except (ImportError, OSError) as error:
-        raise DeviceError(f"{name}: {module} cannot be imported ({error})") from error
+    library = library_of(plugin, name)
     try:
         ort.register_execution_provider_library(name, library)
     except RUNTIME_ERRORS as error:
-        package = module.replace("_", "-")
+        package = package_of(plugin)
         version = versions_of([package]).get(package, "of unknown version")
+        # Another package of the runtime than the installed one would take DirectML away.
+        runtime = [*versions_of(RUNTIMES), "onnxruntime"][0]
         raise DeviceError(
             f"{name}: ONNX Runtime {ort.__version__} cannot load {package} {version} ({first_line(error)});"
-            f" update both: python -m pip install --upgrade onnxruntime {package}"
+            f" update both: python -m pip install --upgrade {runtime} {package}"
         ) from error
 
 

@@ -9,10 +9,10 @@ from functools import partial
 
 from embedmill.base.config import EngineTable, TextTable
 from embedmill.base.environment import versions_of
-from embedmill.base.errors import NoRuntime, PipelineError
+from embedmill.base.errors import DeviceError, NoRuntime, PipelineError
 from embedmill.base.records import Model, Tokens
 from embedmill.batch.tokenise import Tokeniser
-from embedmill.engine.availability import availability_of
+from embedmill.engine.availability import availability_of, fetch_by_windows
 from embedmill.engine.catalogue import PROVIDERS
 from embedmill.engine.catalogue.entry import Provider
 from embedmill.engine.catalogue.runtimes import RUNTIMES
@@ -36,13 +36,15 @@ _DEADLINE_S = 120.0
 def examine(
     name: str,
     *,
+    allow_provider_download: bool = False,
     deadline_s: float = _DEADLINE_S,
     providers: Sequence[Provider] = PROVIDERS,
     try_provider: Callable[..., Measurement] = try_provider,
 ) -> DoctorResult:
     """Try every installed provider with a model, in separate processes.
 
-    Raises nothing for a failing driver or a missing model: the findings report both.
+    With `allow_provider_download`, Windows fetches providers of its own catalogue first. Raises nothing for a failing
+    driver or a missing model: the findings report both.
     """
     machine = this_machine()
     adapters, unseen = detect_adapters(machine)
@@ -55,8 +57,10 @@ def examine(
     findings = []
     for provider in providers:
         try:
+            if allow_provider_download:
+                fetch_by_windows(provider, machine)
             availability = availability_of(provider, machine)
-        except NoRuntime as error:
+        except (NoRuntime, DeviceError) as error:
             findings.append(_finding(provider, "fails", str(error)))
             continue
         if availability.state != "installed":

@@ -10,12 +10,28 @@ from embedmill.engine.catalogue.cpu import CPU
 from embedmill.engine.catalogue.cuda import CUDA
 from embedmill.engine.catalogue.directml import DIRECTML
 from embedmill.engine.catalogue.entry import Provider
+from embedmill.engine.catalogue.migraphx import MIGRAPHX
+from embedmill.engine.catalogue.mlx import MLX
 from embedmill.engine.catalogue.openvino import OPENVINO
 from embedmill.engine.catalogue.qnn import QNN
+from embedmill.engine.catalogue.tensorrt import TENSORRT
+from embedmill.engine.catalogue.vitisai import VITISAI
 from embedmill.engine.catalogue.webgpu import WEBGPU
 
 # The CPU stays last: small jobs take the last provider without measuring.
-PROVIDERS: tuple[Provider, ...] = (DIRECTML, QNN, WEBGPU, CUDA, OPENVINO, COREML, CPU)
+PROVIDERS: tuple[Provider, ...] = (
+    DIRECTML,
+    QNN,
+    WEBGPU,
+    CUDA,
+    TENSORRT,
+    MIGRAPHX,
+    VITISAI,
+    OPENVINO,
+    COREML,
+    MLX,
+    CPU,
+)
 AUTO = "auto"
 
 

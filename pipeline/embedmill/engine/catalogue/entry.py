@@ -32,9 +32,16 @@ class Distribution(Struct, frozen=True, kw_only=True):
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """Plugin library of a provider: `module` has `get_library_path()`."""
+    """Plugin library of a provider.
 
-    module: str
+    module       Python package that brings it; empty: none does
+    path         the package's function that returns its path
+    windows_ml   Windows 11 keeps one too, in the catalogue of Windows ML
+    """
+
+    module: str = ""
+    path: str = "get_library_path"
+    windows_ml: bool = False
 
 
 class GraphChoice(Struct, frozen=True, kw_only=True):

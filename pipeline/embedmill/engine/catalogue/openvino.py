@@ -16,7 +16,7 @@ OPENVINO = Provider(
     drives="Intel GPUs, NPUs and CPUs",
     endpoint=OnnxRuntime(
         name="OpenVINOExecutionProvider",
-        plugin=Plugin(module="onnxruntime_ep_openvino"),
+        plugin=Plugin(module="onnxruntime_ep_openvino", windows_ml=True),
         faults=(
             # OpenCL drives the GPU, Level Zero (ZE) the NPU.
             Fault(pattern=r"CL_(MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_\w+)", meaning="out of memory"),

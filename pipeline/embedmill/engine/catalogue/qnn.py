@@ -11,7 +11,7 @@ QNN = Provider(
     drives="the NPU of Snapdragon machines",
     endpoint=OnnxRuntime(
         name="QNNExecutionProvider",
-        plugin=Plugin(module="onnxruntime_qnn"),
+        plugin=Plugin(module="onnxruntime_qnn", windows_ml=True),
         options={"backend_type": "htp", "htp_performance_mode": "burst", "enable_htp_fp16_precision": "1"},
         # Without a chip to ask, the emulation must be told one: 60 is a Snapdragon X Elite.
         emulated={"soc_model": "60"},

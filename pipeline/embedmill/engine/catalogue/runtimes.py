@@ -18,6 +18,9 @@ WINDOWS = (
     Distribution(system="Windows", architectures=("x86_64",), package="onnxruntime-directml"),
     Distribution(system="Windows", architectures=("arm64",), package="onnxruntime-windowsml"),
 )
+# Reads the catalogue of Windows ML, by which Windows 11 (24H2) keeps providers.
+WINDOWS_ML_PACKAGE = "windowsml"
+WINDOWS_ML = distributions(WINDOWS_ML_PACKAGE, ("Windows",), ("x86_64",))
 LINUX = Distribution(system="Linux", architectures=("x86_64", "arm64"), package="onnxruntime")
 MACOS = Distribution(system="Darwin", architectures=("arm64",), package="onnxruntime")
 # Distributions of ONNX Runtime itself. All have the same module, so that one of them replaces files of another.

@@ -21,6 +21,7 @@ from embedmill.base.signals import checkpoint
 from embedmill.engine.catalogue.entry import Meaning, Provider
 from embedmill.engine.catalogue.runtimes import FAULTS
 from embedmill.engine.devices import Device, first_line, runtime_devices
+from embedmill.engine.plugins import plugin_of
 from embedmill.engine.runtime import FATAL, RUNTIME_ERRORS, ort
 from embedmill.engine.sessions.compiled import ContextCache
 from embedmill.engine.sessions.options import STRICT, SessionPlan
@@ -205,7 +206,7 @@ def _attach(
     options: ort.SessionOptions, plan: SessionPlan, provider: Provider, device: Device | None
 ) -> dict[str, Any]:
     """Add a plugin to `options`, or return built-in provider arguments."""
-    if provider.ort.plugin is None:
+    if plugin_of(provider.ort) is None:
         if provider.ort.name not in ort.get_available_providers():
             raise DeviceError(
                 f"this ONNX Runtime ({ort.__version__}) has no {provider.name} provider; install the build that has"

@@ -166,15 +166,15 @@ def chunk_bytes(row_group: Any, leaves: list[int]) -> int:
 
 
 def is_repeated(metadata: Any, leaf: int) -> bool:
-    """Return whether a row may hold several values of a leaf."""
+    """Return whether a leaf lies in a list."""
     repeated: bool = metadata.schema.column(leaf).max_repetition_level > 0
     return repeated
 
 
 def longest_row(file: InputFile, metadata: Any, group: int, leaf: int, enough_bytes: int) -> int:
-    """Return the bytes of a leaf's longest row, where values are repeated.
+    """Return the bytes of a leaf's longest row.
 
-    0 where they are not, and for lists that have less than `enough_bytes` in any case.
+    0 where no value is repeated, and for lists that have less than `enough_bytes` in any case.
     """
     chunk, rows = metadata.row_group(group).column(leaf), metadata.row_group(group).num_rows
     longest = _longest_entry(file, metadata, group, leaf)
