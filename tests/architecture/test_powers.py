@@ -129,6 +129,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "io": ("base/streams.py", "source/"),
     "codecs": ("source/",),
     "csv": ("source/",),
+    "decimal": ("source/",),
     "urllib.parse": ("source/partitions.py",),
     "bz2": ("source/compression.py",),
     "lzma": ("source/compression.py", "model/fetch.py"),

@@ -274,4 +274,23 @@ def test_quotes_that_a_shell_took_are_told_with_the_remedy(override: str) -> Non
 
 def test_text_that_looks_like_a_list_is_text_where_text_is_wanted() -> None:
     config = load_config(None, ["columns.text=[a]", "output.path=[x", "text.prompt=[Query] "])
-    assert (config.columns.text, config.output.path, config.text.prompt) == ("[a]", "[x", "[Query]")
+    assert (config.columns.text, config.output.path, config.text.prompt) == ("[a]", "[x", "[Query] ")
+
+
+@pytest.mark.parametrize(
+    ("override", "delimiter", "prompt"),
+    [
+        ("input.csv_delimiter=\t", "\t", ""),
+        ("input.csv_delimiter= ", " ", ""),
+        ('input.csv_delimiter = "\\t"', "\t", ""),
+        ("text.prompt=query: ", "", "query: "),
+        ("text.prompt= query: ", "", " query: "),
+        ("text.prompt = query: ", "", "query: "),
+        ("text.prompt = ' query: '", "", " query: "),
+    ],
+)
+def test_spaces_of_a_value_are_its_own_and_those_around_the_sign_are_not(
+    override: str, delimiter: str, prompt: str
+) -> None:
+    config = load_config(None, [override])
+    assert (config.input.csv_delimiter or "", config.text.prompt or "") == (delimiter, prompt)

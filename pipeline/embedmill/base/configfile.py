@@ -76,7 +76,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not is_utf8(override):
         raise ConfigError(f"--set {override!r} is not valid UTF-8; correct it, or rename the file or folder")
     table, name, kind = _table_of(values, key.strip(), f"--set {override}")
-    table[name] = value = _value(text.strip(), kind)
+    table[name] = value = _value(text.lstrip() if key.endswith(" ") else text, kind)
     # Windows PowerShell takes double quotes away from within an argument.
     if isinstance(value, str) and value.startswith(("[", "{")) and not _fits(value, kind):
         raise ConfigError(
@@ -107,7 +107,7 @@ def _kind_of(table: Any, key: str) -> Any:
 def _value(text: str, kind: Any) -> Any:
     """Parse a command-line value, as text where only that fits."""
     value = _toml_value(text)
-    # A column may well be named 2, or true.
+    # A column may well be named 2, or true; a prompt may end in a space, and a delimiter be one.
     return text if not _fits(value, kind) and _fits(text, kind) else value
 
 

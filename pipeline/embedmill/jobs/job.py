@@ -30,10 +30,11 @@ class Job:
     def __init__(self, config: RunConfig, files: list[InputFile] | None = None) -> None:
         """Find model and files. Raises ModelError, ConfigError, InputError."""
         self.config = config
-        self.bundle = find_bundle(config.model)
-        self.model = self.bundle.model(config.text)
+        # First what costs nothing: a model may have to be fetched.
         found = source.discover(config.input) if files is None else source.Discovered(files, {})
         self.files, self.left_out = found.files, found.left_out
+        self.bundle = find_bundle(config.model)
+        self.model = self.bundle.model(config.text)
         # Of rows that ended a process before; and what notes that a shard is being prepared.
         self.set_aside: list[SetAside] = []
         self.attempt: Callable[[Shard], AbstractContextManager[None]] = lambda _: nullcontext()

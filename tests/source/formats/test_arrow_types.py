@@ -324,3 +324,32 @@ def test_an_interval_which_arrow_reads_as_bytes_is_refused_by_name(tmp_path: Pat
     with pytest.raises(InputError, match=r"the column 'kind.*' is of Parquet's type Interval"):
         Corpus(tmp_path).job(columns={"carry": ["kind"]}).read()
     assert Corpus(tmp_path).job().read().texts == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("'12:34:56+05:30'::TIMETZ", "'c' is of Parquet's type TIME in UTC"),
+        ("['12:34:56+05:30'::TIMETZ]", "'c.list.element' is of Parquet's type TIME in UTC"),
+        ("{'a': '12:34:56+05:30'::TIMETZ}", "'c.a' is of Parquet's type TIME in UTC"),
+        ("42::VARIANT", "'c' is of Parquet's type Variant"),
+        ("INTERVAL 1 DAY", "'c' is of Parquet's type Interval"),
+        ("'12:34:56'::TIME", None),
+    ],
+)
+def test_what_arrow_reads_without_its_meaning_is_refused_by_name(corpus: Corpus, value: str, told: str | None) -> None:
+    path = corpus.folder / "a.parquet"
+    duckdb.sql(f"COPY (SELECT 'a' AS id, 'w' AS text, {value} AS c) TO '{path}'")
+    assert corpus.job().read().ids == ["a"]
+    if told is None:
+        assert corpus.job(columns={"carry": ["c"]}).read().carried["c"].to_pylist() == [dt.time(12, 34, 56)]
+        return
+    for columns in ({"carry": ["c"]}, {"carry": ["c.a" if "{" in value else "c"]}):
+        with pytest.raises(InputError, match=told):
+            corpus.job(columns=columns).read()
+
+
+def test_a_time_in_utc_is_no_id(corpus: Corpus) -> None:
+    duckdb.sql(f"COPY (SELECT '12:34:56+05:30'::TIMETZ AS id, 'w' AS text) TO '{corpus.folder / 'a.parquet'}'")
+    with pytest.raises(InputError, match="TIME in UTC"):
+        corpus.job().read()

@@ -364,3 +364,64 @@ def test_partitions_in_the_path_are_columns_unless_the_file_has_them(corpus: Cor
     inside = corpus.job("year=2020/lang=en", columns={"carry": ["lang"], "id": "lang"}).read()
     assert (inside.ids, inside.carried["lang"].to_pylist()) == (["en"], ["en"])
     assert corpus.job(f"year=2020/lang=en/{name}").files[0].name == f"year=2020/lang=en/{name}"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("1;a, b\n2;c, d\n", "',' or ';'"),
+        ("1\ta;b\n", "';' or '\\t'"),
+        ("1|a\tb;c,d\n", "',' or ';' or '\\t' or '|'"),
+    ],
+)
+def test_a_first_row_of_several_delimiters_is_not_guessed_at(corpus: Corpus, content: str, told: str) -> None:
+    for names in ([], ["id", "text"]):
+        columns = {"names": names, "id": "", "text": names[1] if names else "2"}
+        with pytest.raises(InputError, match=r"the first row can be cut at .*set input\.csv_delimiter") as refused:
+            read(corpus, content, input={"csv_header": False}, columns=columns)
+        assert told in str(refused.value)
+    found = read(corpus, content, input={"csv_header": False, "csv_delimiter": ";"}, columns={"text": "1", "id": ""})
+    assert found.texts == [line.split(";")[0] for line in content.splitlines()]
+
+
+@pytest.mark.parametrize("before", [1, 100_000])
+def test_a_lone_feed_among_rows_that_end_in_returns_is_one_bad_row(corpus: Corpus, before: int) -> None:
+    rows = [f"w{number}" for number in range(before)]
+    found = read(corpus, "\r".join(["text", *rows, "a\nb", '"c\nd"', "e", ""]), columns={"id": ""})
+    assert found.texts == [*rows, "c\nd", "e"]
+    assert reasons(found) == [(before + 1, LONE.replace("carriage return", "line feed"))]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_header_with_a_lone_return_is_told_as_that(corpus: Corpus, end: str) -> None:
+    with pytest.raises(InputError, match="the header holds a lone carriage return"):
+        read(corpus, f"id,text,a\r1,w,v{end}2,w,v{end}")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("0.1", 0.1),
+        ("9007199254740992", 2.0**53),
+        ("9007199254740993", None),
+        ("-123456789012345678901234567890", None),
+        ("1e23", 1e23),
+        ("1e400", None),
+        ("1e-400", None),
+        ("0e-400", 0.0),
+        ("0.0", 0.0),
+        ("5e-324", 5e-324),
+    ],
+)
+def test_a_number_becomes_the_nearest_double_and_no_integer_another(
+    corpus: Corpus, name: str, number: str, value: float | None
+) -> None:
+    row = f"id,text,x\n1,w,{number}\n" if name == "a.csv" else f'{{"id": 1, "text": "w", "x": {number}}}\n'
+    found = read(corpus, row, name, columns={"carry": ["x"], "types": {"x": "float64"}})
+    assert found.carried["x"].to_pylist() == ([] if value is None else [value])
+    assert [row.reason for row in found.rejected] == ([] if value is not None else [f'"x" is {quoted(name, number)}'])
+
+
+def quoted(name: str, number: str) -> str:
+    return f"{repr(number) if name == 'a.csv' else number}; expected a number"

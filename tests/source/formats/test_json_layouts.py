@@ -87,6 +87,11 @@ def test_rows_of_an_array_are_read_by_position_from_anywhere(corpus: Corpus) -> 
         ),
         ('[{"text": "a"}, {"text": "b"}];', ["a"], ["something follows the end of the array"]),
         ('[{"text": "a"}, {"text": "b"}}]', ["a"], ["not valid JSON: trailing characters (byte 14)"]),
+        (
+            '[{"text": "a"}, {"text": "b"}}, {"text": "c"}}}, {"text": "d"}]',
+            ["a", "d"],
+            ["not valid JSON: trailing characters (byte 14)"] * 2,
+        ),
         ('[{"text": "a"}, {"text": NaN}]', ["a"], ['"text" is a number; expected a string']),
     ],
 )

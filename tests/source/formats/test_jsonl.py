@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedmill.base.errors import InputError
 from embedmill.base.records import Rejected
 from tests.support.corpora import Corpus
 
@@ -232,3 +233,30 @@ def test_what_follows_the_last_object_is_no_cut(corpus: Corpus, end: str) -> Non
     corpus.write("a.jsonl", '{"id": "x", "text": "t"}' + end)
     (found,) = corpus.job().read().rejected
     assert found.reason.startswith("not valid JSON: trailing characters")
+
+
+@pytest.mark.parametrize(
+    ("id", "expected"),
+    [
+        ("1.0", "1"),
+        ("1.0000000000000001", "1.0000000000000001"),
+        ("1e-400", "1e-400"),
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("1e2", "100"),
+        ("0.10", "0.10"),
+        ("9007199254740993.0", "9007199254740993.0"),
+    ],
+)
+def test_an_id_that_no_double_is_stays_what_it_was(corpus: Corpus, id: str, expected: str) -> None:
+    corpus.write("a.jsonl", f'{{"id": {id}, "text": "t"}}\n')
+    assert corpus.job().read().ids == [expected]
+
+
+def test_a_first_row_that_cannot_be_read_takes_no_column_away(corpus: Corpus) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    corpus.write("a.jsonl", f'{{"id": 1, "text": "a", "z": {deep}}}\n{{"id": 2, "text": "b"}}\n')
+    read = corpus.job(columns={"carry": ["z"]}).read()
+    assert (read.ids, [row.reason for row in read.rejected]) == (["2"], ["the JSON is nested too deeply"])
+    with pytest.raises(InputError, match="there is no column 'y' in the first rows"):
+        corpus.job(columns={"carry": ["y"]}).read()

@@ -384,3 +384,8 @@ def test_more_carried_bytes_than_are_allowed_end_the_run(corpus: Corpus, name: s
     with pytest.raises(InputError, match=r"carried columns of 1000 rows have more than the 500,000 bytes"):
         job.read()
     assert len(job.read_shards(cut(job.spans(), range(0, 1000, 100)))) == 10
+
+
+def test_the_text_may_be_a_key_of_the_path(corpus: Corpus) -> None:
+    corpus.write_table("text=hello/a.parquet", {"id": ["1", "2"]})
+    assert corpus.job().read().texts == ["hello", "hello"]

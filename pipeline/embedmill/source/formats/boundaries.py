@@ -17,7 +17,7 @@ from embedmill.source.stream import BLOCK_BYTES, ByteStream
 SPAN_ROWS = 65_536
 # Enough for an excerpt of 200 characters.
 HEAD_BYTES = 1024
-LF, CR, QUOTE, COMMA, BACKSLASH = b'\n\r",\\'
+LF, CR, QUOTE, COMMA, BACKSLASH, BRACE = b'\n\r",\\}'
 _STEP = np.zeros(256, np.int64)
 _STEP[list(b"{[")] = 1
 _STEP[list(b"}]")] = -1
@@ -32,6 +32,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     quote: str
     escape: str
     lone_returns: bool = True  # end lines
+    lone_feeds: bool = True
 
 
 class Oversize(Struct, frozen=True):
@@ -91,15 +92,14 @@ class CsvCutter:
 
     Quoted fields may hold line ends. A line ends with `\n`, `\r\n` or `\r`. A quote opens a field only at its start;
     inside, two quotes stand for one; what follows the closing quote, up to the delimiter, is literal. The byte after
-    an escape is literal anywhere.
+    an escape is literal anywhere. It begins at the start of a record.
     """
 
     def __init__(self, dialect: Dialect, start: int) -> None:
-        self._lone_returns = dialect.lone_returns
+        self._lone_returns, self._lone_feeds = dialect.lone_returns, dialect.lone_feeds
         self._field_ends = np.array([ord(dialect.delimiter), LF, *[CR] * dialect.lone_returns], np.uint8)
         self._quote = ord(dialect.quote) if dialect.quote else None
         self._escapes = Escapes(ord(dialect.escape)) if dialect.escape else None
-        # Must be the start of a record.
         self._position = start
         self._ended_field = True
         self._quoted = False
@@ -144,6 +144,8 @@ class CsvCutter:
     def _line_ends(self, data: npt.NDArray[np.uint8], escaped: IntArray) -> IntArray:
         """Return where lines end in a block, quoted or not."""
         lines = np.flatnonzero(data == LF)
+        if not self._lone_feeds:
+            lines = lines[np.where(lines > 0, data[lines - 1] == CR, self._return_pending)]
         if not self._lone_returns:
             return _without(lines, escaped)
         returns = np.flatnonzero(data[:-1] == CR)
@@ -193,7 +195,6 @@ class JsonCutter:
     """
 
     def __init__(self, start: int, *, in_array: bool) -> None:
-        # Must be the start of a value.
         self._start = self._position = self._last_end = start
         self._in_array = in_array
         self._depth = 1 if in_array else 0
@@ -214,10 +215,11 @@ class JsonCutter:
         marks = marks[outside]
         steps = _STEP[data[marks]]
         depths = self._depth + np.cumsum(steps)
-        found: IntArray
+        if self._in_array and (depths[data[marks] == BRACE] <= 0).any():
+            depths = self._without_surplus(data[marks], steps)
         if self._in_array:
             # Also where another array begins.
-            found = marks[((data[marks] == COMMA) | (steps == 1)) & (depths == 1)] + (self._position + 1)
+            found: IntArray = marks[((data[marks] == COMMA) | (steps == 1)) & (depths == 1)] + (self._position + 1)
         else:
             found = marks[(steps == 1) & (depths == 1)] + self._position
             found = found[found > self._start]
@@ -226,6 +228,13 @@ class JsonCutter:
         self._in_string = (len(quotes) + self._in_string) % 2 == 1
         self._position += len(block)
         return found
+
+    def _without_surplus(self, marks: npt.NDArray[np.uint8], steps: IntArray) -> IntArray:
+        """Count depths so that a surplus brace spoils one row."""
+        depths = [self._depth]
+        for mark, step in zip(marks.tolist(), steps.tolist(), strict=True):
+            depths.append(depths[-1] + (0 if mark == BRACE and depths[-1] <= 1 else step))
+        return np.array(depths[1:], np.int64)
 
 
 def _without(places: IntArray, literal: IntArray) -> IntArray:

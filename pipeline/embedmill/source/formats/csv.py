@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -18,7 +17,7 @@ from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carr
 from embedmill.source.encoding import not_decoded
 from embedmill.source.formats.boundaries import CsvCutter, Dialect
 from embedmill.source.formats.csv_dialect import END_OF_DATA, LINE_ENDS, Fields, Header, read_header, split_record
-from embedmill.source.formats.rows import BLANK, Parser, RowError
+from embedmill.source.formats.rows import BLANK, Parser, RowError, is_near
 from embedmill.source.formats.text import TextFile, survey_text
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
@@ -121,7 +120,8 @@ def _broken(problem: str, record: bytes, dialect: Dialect) -> str:
             return "an escape at the end of the row has nothing to escape"
         return f"a quote that opens in this row is never closed; {none}"
     if "new-line character" in problem:
-        return "a lone carriage return, which some read as the end of a row, stands in a field without quotes"
+        lone = "carriage return" if dialect.lone_feeds else "line feed"
+        return f"a lone {lone}, which some read as the end of a row, stands in a field without quotes"
     if "expected after" in problem:
         return f"text follows a closing quote, so the row may be two; {none}"
     return f"not valid CSV: {problem}"
@@ -138,8 +138,7 @@ def _a_number(field: str) -> float | None:
     if not _NUMBER.fullmatch(field):
         return None
     value = float(field)
-    # A number beyond doubles is not infinity.
-    return value if math.isfinite(value) or field.lstrip("+-")[0] in "iInN" else None
+    return value if field.lstrip("+-")[0] in "iInN" or is_near(value, field) else None
 
 
 _Reader = Callable[[str], Any]

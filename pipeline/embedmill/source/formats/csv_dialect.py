@@ -51,7 +51,10 @@ def read_header(stream: ByteStream, file: InputFile, config: RunConfig, id: str 
     csv.field_size_limit(max(csv.field_size_limit(), min(config.limits.record_bytes, FIELD_LIMIT)))
     needed = required(config.columns, id)
     found: list[tuple[Header, list[str]]] = []
-    for dialect in _dialects(file, config):
+    dialects = _dialects(file, config)
+    if not config.input.csv_header and len(dialects) > 1:
+        dialects = [_only_delimiter(stream, file, config, dialects)]
+    for dialect in dialects:
         header = _header(stream, file, config, dialect)
         names = [*header.names, *(key for key in partition_values(file.name) if key not in header.names)]
         if not header.names or all(names.count(name) == 1 for name, _ in needed):
@@ -66,6 +69,18 @@ def read_header(stream: ByteStream, file: InputFile, config: RunConfig, id: str 
         )
     require(file, names, needed, where="" if config.input.csv_header else " (without a header: see `columns.names`)")
     return header
+
+
+def _only_delimiter(stream: ByteStream, file: InputFile, config: RunConfig, dialects: list[Dialect]) -> Dialect:
+    """Find a first row's only delimiter. Raises InputError."""
+    fitting = [one for one in dialects if len(_header(stream, file, config, one).names) > 1]
+    if len(fitting) > 1:
+        listed = " or ".join(repr(one.delimiter) for one in fitting)
+        raise InputError(
+            f"{file.path}: the first row can be cut at {listed}, and without a header nothing tells which; set"
+            " input.csv_delimiter"
+        )
+    return fitting[0] if fitting else dialects[0]
 
 
 def _dialects(file: InputFile, config: RunConfig) -> list[Dialect]:
@@ -99,10 +114,12 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
     stream.seek(0)
     block = stream.read(_HEAD_BYTES)
     start = marks_end(block)
-    ends = CsvCutter(dialect, 0).ends(block[start:]) + start
-    # In a file whose rows end otherwise, a lone return is not the end of one. Some editors end all files in a feed.
-    feeds = any(block[end - 1] == LF for end in (ends[:-1] if len(ends) > 1 else ends).tolist())
-    dialect = structs.replace(dialect, lone_returns=not feeds)
+    ends = (CsvCutter(dialect, 0).ends(block[start:]) + start).tolist()
+    # Most rows tell: in a file of line feeds a lone return ends no row, and the other way round. Some editors end all
+    # files in a feed.
+    counted = ends[:-1] if len(ends) > 1 else ends
+    feeds = 2 * sum(block[end - 1] == LF for end in counted) >= len(counted)
+    dialect = structs.replace(dialect, lone_returns=not feeds, lone_feeds=feeds)
     stream.seek(start)
     for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
         if isinstance(record, Oversize):
@@ -123,7 +140,12 @@ def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, 
     except UnicodeDecodeError as error:
         reason = not_decoded(encoding, error.start + 1, "header")
         raise InputError(f"{file.path}: the header is {reason}") from error
-    except csv.Error:
+    except csv.Error as error:
+        if "new-line character" in str(error):
+            raise InputError(
+                f"{file.path}: the header holds a lone carriage return, and rows end in line feeds; write all line ends"
+                " alike, or quote the field"
+            ) from error
         # Another delimiter may fit; as one field the header shows what is there.
         fields = [record.decode().rstrip("\r\n")]
     if config.input.csv_header:

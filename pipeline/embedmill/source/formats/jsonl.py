@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from embedmill.source.columns import INT64, ResolvedColumns, missing, required, 
 from embedmill.source.encoding import UTF8, marks_end
 from embedmill.source.formats.boundaries import JsonCutter, LineCutter, Oversize, records
 from embedmill.source.formats.json_object import CUT_OFF, Object, kind, parse_object, value_of
-from embedmill.source.formats.rows import Parser, RowError, excerpt, number_text
+from embedmill.source.formats.rows import Parser, RowError, excerpt, is_near, number_text
 from embedmill.source.formats.text import CutterAt, TextFile, survey_text
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
@@ -56,9 +57,14 @@ def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig
         if not left or sampled.format != file.format:
             break
         # Any row may lack a key, so one row alone says little about the columns.
-        for fields in islice(_objects(sampled, config), left):
+        for fields, unread in islice(_objects(sampled, config), left):
             present |= dict.fromkeys(fields)
-            lacking = {name: setting for name, setting in lacking.items() if not value_of(fields, name)}
+            lacking = {
+                name: setting
+                for name, setting in lacking.items()
+                # A row that cannot be read may well have it.
+                if not value_of(fields, name) and msgspec.json.encode(name.rpartition(".")[2]) not in unread
+            }
             left -= 1
         first = first or list(present)
     if not present:
@@ -137,17 +143,20 @@ def _is_list(data: bytes) -> bool:
         return False
 
 
-def _objects(file: InputFile, config: RunConfig) -> Iterator[Object]:
-    """Yield a file's rows, bad ones as empty objects."""
+def _objects(file: InputFile, config: RunConfig) -> Iterator[tuple[Object, bytes]]:
+    """Yield rows, bad ones as empty objects with bytes."""
     partitions = _partitions(file, config)
     with closing(ByteStream(file, config)) as stream:
         layout = layout_of(stream, config.limits.record_bytes)
         stream.seek(layout.start)
         for record in records(stream, layout.cutter(layout.start), config.limits.record_bytes):
+            if isinstance(record, Oversize):
+                yield partitions, record.head
+                continue
             try:
-                yield partitions | ({} if isinstance(record, Oversize) else _parsed(record, layout, stream.encoding))
+                yield partitions | _parsed(record, layout, stream.encoding), b""
             except RowError:
-                yield partitions
+                yield partitions, record
 
 
 def _partitions(file: InputFile, config: RunConfig) -> Object:
@@ -207,9 +216,9 @@ class JsonParser(Parser[Object]):
         if data.startswith(b'"') and (id := _decoded(data, name)):
             return id
         if data.removeprefix(b"-").isdigit() or data in (b"true", b"false"):
-            return data.decode()
+            return "0" if data == b"-0" else data.decode()
         if data.removeprefix(b"-")[:1].isdigit():
-            return number_text(float(data), data.decode())
+            return _number_id(data.decode())
         what = "absent" if not data else "empty" if data.startswith(b'"') else kind(data)
         what = data.decode() if data in _CONSTANTS else what
         raise RowError("wrong_type", f'"{name}" is {what}; expected an id')
@@ -236,12 +245,23 @@ def _decoded(data: bytes, name: str) -> str:
         raise RowError("malformed", f'"{name}" holds half of a surrogate pair') from error
 
 
+def _number_id(text: str) -> str:
+    """Format a number as an id, unless no double."""
+    value = float(text)
+    return number_text(value, text) if value == Decimal(text) else text
+
+
 def _text(data: bytes, name: str) -> str:
     return _decoded(data, name) if data.startswith(b'"') else data.decode()
 
 
 def _float(data: bytes, name: str) -> float:
-    return _CONSTANTS[data] if data in _CONSTANTS else -0.0 if data == b"-0" else _number.decode(data)
+    if data in _CONSTANTS:
+        return _CONSTANTS[data]
+    value = -0.0 if data == b"-0" else _number.decode(data)
+    if not is_near(value, data.decode()):
+        raise msgspec.DecodeError("no double is near")
+    return value
 
 
 _integer = msgspec.json.Decoder(Annotated[int, Meta(ge=INT64[0], le=INT64[-1])])

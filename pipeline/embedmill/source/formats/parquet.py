@@ -273,9 +273,10 @@ def _row_group(file: InputFile, parquet: Any, group: int, columns: ResolvedColum
         # Keeps its place, with the bytes of all columns: other groups stay readable, and reading says what is wrong.
         size = max(size, 0)
     else:
-        leaves = leaves_of(parquet.metadata, columns.text)
-        size = chunk_bytes(row_group, leaves)
-        values = [row_group.column(leaf).num_values for leaf in leaves]
+        # None where the text is a key of the path.
+        if leaves := leaves_of(parquet.metadata, columns.text):
+            size = chunk_bytes(row_group, leaves)
+            values = [row_group.column(leaf).num_values for leaf in leaves]
     if set(values) != {rows} or rows < 0 or size < 0:
         raise InputError(
             f"{file.path}: truncated or damaged (parquet): a row group claims {rows} rows and"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ from embedmill.source.partitions import partition_values
 from embedmill.source.stream import refuse_foreign, translated
 
 _UNKNOWN_TO_ARROW = frozenset({"Interval", "Variant", "Geometry", "Geography"})
+_UTC_TIME = "Time(isAdjustedToUTC=true"
+_ARROW = "parquet-cpp-arrow"
+_GROUP = re.compile(r"^((?:  )+)\w+ group field_id=-?\d+ (.+?)(?: \((\w+)(?:\(.*\))?\))? \{$", re.MULTILINE)
 _MAGIC = (b"PAR1", b"PARE")
 _HEAD_BYTES = 64
 # Values of lists, beside their levels; up to 32 million are unpacked from any file.
@@ -40,7 +44,7 @@ def open_parquet(file: InputFile, config: RunConfig, columns: ResolvedColumns) -
         parquet = _opened(file, coerce_int96_timestamp_unit=unit)
         if has_rows(parquet.metadata):
             check_schema(file, parquet.schema_arrow, config, columns)
-            _refuse_unknown_meaning(file, parquet.metadata, config.columns.carry)
+            _refuse_unknown_meaning(file, parquet.metadata, [*config.columns.carry, *filter(None, [columns.id])])
     return parquet
 
 
@@ -87,15 +91,32 @@ def check_schema(file: InputFile, schema: pa.Schema, config: RunConfig, columns:
 
 
 def _refuse_unknown_meaning(file: InputFile, metadata: Any, names: Sequence[str]) -> None:
-    """Raise InputError for carried types that Arrow reads as bytes."""
-    for leaf in leaves_of(metadata, *names):
-        column = metadata.schema.column(leaf)
-        kind = str(column.logical_type).partition("(")[0]
-        if kind in _UNKNOWN_TO_ARROW:
+    """Raise InputError for types that Arrow drops."""
+    schema = metadata.schema
+    kinds = {schema.column(leaf).path: str(schema.column(leaf).logical_type) for leaf in leaves_of(metadata, *names)}
+    groups = {path: kind for path, kind in _groups(str(schema)) if any(_overlap(path, name) for name in names)}
+    for path, kind in [*kinds.items(), *groups.items()]:
+        lost = kind.partition("(")[0] in _UNKNOWN_TO_ARROW
+        # Earlier versions of Arrow wrote so whatever the times were.
+        if lost or (kind.startswith(_UTC_TIME) and not str(metadata.created_by).startswith(_ARROW)):
+            told = "TIME in UTC" if kind.startswith(_UTC_TIME) else kind.partition("(")[0]
             raise InputError(
-                f"{file.path}: the column {column.path!r} is of Parquet's type {kind}, which Arrow reads as bytes, and"
-                " so it cannot be carried; convert it, or leave it out of columns.carry"
+                f"{file.path}: the column {path!r} is of Parquet's type {told}, of which Arrow keeps the stored values"
+                " and not the meaning; convert it, or leave it out of columns.carry"
             )
+
+
+def _groups(schema: str) -> Iterator[tuple[str, str]]:
+    """Yield paths and annotations of groups, from pyarrow's print."""
+    path: list[str] = []
+    for found in _GROUP.finditer(schema):
+        path[len(found[1]) // 2 - 1 :] = [found[2]]
+        if found[3]:
+            yield ".".join(path), found[3]
+
+
+def _overlap(path: str, name: str) -> bool:
+    return f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.")
 
 
 def leaves_of(metadata: Any, *names: str) -> list[int]:

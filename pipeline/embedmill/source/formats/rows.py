@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -74,6 +76,18 @@ def number_text(value: float, text: str = "") -> str:
     """Format a number: integers without a point, others as `text`."""
     # Above 2**53 a double stands for several integers.
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else text or repr(value)
+
+
+def is_near(value: float, text: str) -> bool:
+    """Return whether a double stands for a number in decimal.
+
+    Digits are rounded, but no integer becomes another, and nothing becomes 0 or infinite.
+    """
+    if abs(value) < 2**53 and value:
+        return True
+    if not math.isfinite(value) or not value:
+        return not math.isinf(value) and not any(digit in "123456789" for digit in re.split("[eE]", text)[0])
+    return not text.lstrip("+-").isdigit() or int(value) == int(text)
 
 
 def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
