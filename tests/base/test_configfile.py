@@ -294,3 +294,10 @@ def test_spaces_of_a_value_are_its_own_and_those_around_the_sign_are_not(
 ) -> None:
     config = load_config(None, [override])
     assert (config.input.csv_delimiter or "", config.text.prompt or "") == (delimiter, prompt)
+
+
+@pytest.mark.parametrize("names", [{"a": "EMBEDDING"}, {"a": "Id"}, {"a": "b", "c": "B"}])
+def test_output_columns_that_differ_in_case_alone_are_refused(names: dict[str, str]) -> None:
+    columns = {"carry": list(names), "carry_as": names}
+    with pytest.raises(ConfigError, match=r"which is an output column|gives two columns the name"):
+        parse_config({"columns": columns}, place="test")

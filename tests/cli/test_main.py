@@ -247,7 +247,7 @@ class TestJob:
         (tmp_path / "out" / "part-00001.parquet").write_bytes(b"no")
         assert embedmill("verify", tmp_path / "out") == 6
         told = capsys.readouterr()
-        assert "problem: part-00001.parquet: its sha256 is not the one in the ledger" in told.out
+        assert "problem: part-00001.parquet: has 2 bytes, not those in the ledger" in told.out
         assert told.err.startswith(f"Corrupt: {tmp_path / 'out'}: ")
         assert told.err.count("\n") == 1
 

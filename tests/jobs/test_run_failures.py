@@ -15,7 +15,9 @@ import pytest
 
 import embedmill
 from embedmill.base.config import RunConfig
+from embedmill.base.configfile import parse_config
 from embedmill.base.errors import DeviceError, InputError
+from embedmill.jobs.plan import plan_run
 from embedmill.jobs.run import run
 from embedmill.report.progress import Progress
 from embedmill.sink.folder import read_entries
@@ -130,3 +132,13 @@ class TestFailures:
         with pytest.raises(DeviceError):
             run(self.job(tmp_path, tiny_model, "other"), quiet=True)
         assert set(threading.enumerate()) == before
+
+
+def test_a_missing_input_is_told_before_a_model_is_fetched(tmp_path: Path, empty_home: Path) -> None:
+    config = parse_config(
+        {"input": {"paths": [str(tmp_path / "no.jsonl")]}, "output": {"path": str(tmp_path / "out")}}, place="test"
+    )
+    for job in (run, plan_run):
+        with pytest.raises(InputError, match=r"no\.jsonl"):
+            job(config)
+    assert not empty_home.exists()

@@ -33,7 +33,7 @@ def write_folder(folder: Path, files: dict[str, Any]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("limit", ["a", -5, 0, [128]])
+@pytest.mark.parametrize("limit", ["a", -5, 0, 2.5, [128]])
 def test_a_length_that_is_no_number_of_tokens_is_refused(tmp_path: Path, limit: object) -> None:
     with pytest.raises(ModelError, match=r"max_seq_length is .* not a token count"):
         read_recipe(write_folder(tmp_path, {"sentence_bert_config.json": {"max_seq_length": limit}}))

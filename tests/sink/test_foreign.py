@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -335,3 +336,39 @@ def test_entries_without_a_job_are_refused(tmp_path: Path) -> None:
         (output / name).unlink()
     with pytest.raises(Corrupt, match=r"job\.json is missing from an output; restore it"):
         Ledger(output).__enter__()
+
+
+@pytest.mark.parametrize("committed", [0, 1, None], ids=["begun", "unfinished", "finished"])
+@pytest.mark.parametrize("content", [b"", b"my report", b"<html></html>" * 100])
+def test_a_page_of_others_is_left_and_refused(tmp_path: Path, content: bytes, committed: int | None) -> None:
+    output = write_output(tmp_path / "out", committed=committed)
+    (output / "_report.html").write_bytes(content)
+    before = tree(output)
+    acts: list[Callable[[], object]] = [Ledger(output).__enter__]
+    for act in acts if committed is not None else [*acts, partial(report, output)]:
+        with pytest.raises(OutputError, match=r"_report\.html was not written by embedmill, or is damaged; move it"):
+            act()
+    assert tree(output) == before
+
+
+def test_a_page_of_others_is_left_in_a_folder_that_is_no_output_yet(tmp_path: Path) -> None:
+    (tmp_path / "_report.html").write_text("mine")
+    with pytest.raises(OutputError, match="move it elsewhere"), Ledger(tmp_path):
+        pass
+    assert (tmp_path / "_report.html").read_text() == "mine"
+
+
+@links
+@pytest.mark.parametrize("target", ["missing", "there"])
+@pytest.mark.parametrize("name", ["_report.html", "_manifest.json", "_tuning.json"])
+def test_a_link_in_the_place_of_a_file_is_left_and_refused(tmp_path: Path, name: str, target: str) -> None:
+    (tmp_path / "there").write_text("theirs")
+    for output in (write_output(tmp_path / "out"), tmp_path / "new"):
+        output.mkdir(exist_ok=True)
+        (output / name).unlink(missing_ok=True)
+        (output / name).symlink_to(tmp_path / target)
+        with pytest.raises(OutputError, match="is a link, and nothing is written through it"), Ledger(output):
+            pass
+        assert (output / name).is_symlink()
+    assert (tmp_path / "there").read_text() == "theirs"
+    assert not (tmp_path / "missing").exists()

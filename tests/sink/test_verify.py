@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from embedmill.base.errors import Corrupt, OutputError
 from embedmill.base.records import FloatArray
+from embedmill.report.verify import verify_summary
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
 from tests.support.outputs import IDENTITY, ROWS, make_entry, make_job, make_part, make_vectors, write_output
@@ -268,7 +271,8 @@ def test_a_part_without_proper_vectors_is_found_though_its_entry_names_its_sha25
 def test_a_file_that_cannot_be_read_is_named(output: Path, name: str) -> None:
     (output / name).unlink()
     (output / name).symlink_to("/proc/self/mem")
-    assert [problem for problem in verify(output).problems if f"{Path(name).name}: cannot be read" in problem]
+    told = "has 0 bytes" if name == PART else "cannot be read"
+    assert [problem for problem in verify(output).problems if f"{Path(name).name}: {told}" in problem]
 
 
 @pytest.mark.parametrize("name", ["", "absent"])
@@ -283,3 +287,19 @@ def test_a_ledger_that_cannot_be_read_is_corrupt(output: Path, name: str, data: 
     (output / name).write_bytes(data)
     with pytest.raises(Corrupt, match="cannot be read"):
         verify(output)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sparse files")
+@pytest.mark.parametrize("name", [PART, "quarantine/part-00002.jsonl"])
+def test_a_file_of_terabytes_is_not_read(output: Path, name: str) -> None:
+    os.truncate(output / name, 1 << 42)
+    problems = verify(output).problems
+    assert [problem for problem in problems if f"{Path(name).name}: has 4,398,046,511,104 bytes" in problem]
+    assert not [problem for problem in problems if "sha256" in problem]
+
+
+def test_an_output_with_a_copy_of_an_entry_has_no_more_shards_than_planned(output: Path) -> None:
+    shutil.copy(output / "_ledger" / "00001.json", output / "_ledger" / "000001.json")
+    found = verify(output)
+    assert found.problems
+    assert verify_summary(found).startswith("3 of 3 shards committed")

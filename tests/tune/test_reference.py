@@ -110,3 +110,11 @@ def test_a_tokenizer_of_another_model_is_told_without_advice_to_resume(tmp_path:
     with pytest.raises(ModelError, match=r"its graph and its tokenizer do not run together: .*take both from") as info:
         add_model(str(model))
     assert "resume" not in str(info.value)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_length_without_room_for_text_is_refused(tmp_path: Path, empty_home: Path, length: int) -> None:
+    model = write_tiny_model(tmp_path / "short")
+    write_json(model / "sentence_bert_config.json", {"max_seq_length": length})
+    with pytest.raises(ModelError, match=r"max_seq_length"):
+        add_model(str(model))

@@ -200,10 +200,11 @@ def _texts(values: Any) -> Iterator[str]:
 
 def _check_output_columns(names: list[str], place: str) -> None:
     for name in names:
-        if name in OUTPUT_COLUMNS:
+        # SQL knows no case of names.
+        if name.lower() in OUTPUT_COLUMNS:
             raise ConfigError(
                 f"{place}: `columns.carry` names {name!r}, which is an output column; give it another name there, as in"
                 f' columns.carry_as = {{ {name} = "my_{name}" }}'
             )
-        if not name or names.count(name) > 1:
+        if not name or [other.lower() for other in names].count(name.lower()) > 1:
             raise ConfigError(f"{place}: `columns.carry_as` gives two columns the name {name!r}, or one none")

@@ -257,7 +257,7 @@ def _max_tokens(folder: Path, config: dict[str, Any], sentence_config: dict[str,
     if wished is None:
         stated["model_max_length"] = tokenizer_config.get("model_max_length")
     for name, limit in stated.items():
-        if limit is not None and (type(limit) not in (int, float) or not 1 <= limit < math.inf):
+        if limit is not None and (type(limit) not in (int, float) or not 1 <= limit < math.inf or limit % 1):
             raise ModelError(f"{folder}: {name} is {limit!r}, not a token count; correct it")
     limits = {name: int(limit) for name, limit in stated.items() if limit is not None and limit < _NO_LIMIT}
     if not limits:

@@ -19,7 +19,7 @@ def verify_summary(found: VerifyResult) -> str:
     lacking = f"{missing} shards are missing" if missing else "its manifest is missing, and the same run writes it"
     state = "complete" if found.complete else f"not complete: {lacking}"
     lines = [
-        f"{totals.shards} of {found.shards_planned} shards committed ({state})",
+        f"{min(totals.shards, found.shards_planned)} of {found.shards_planned} shards committed ({state})",
         f"  {totals.rows_read} rows read = {totals.rows_written} written + {totals.rows_quarantined} quarantined"
         f" + {totals.rows_skipped} skipped; {totals.vectors} vectors, {size(totals.bytes)}",
     ]

@@ -11,7 +11,7 @@ import msgspec
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files import local
-from embedmill.base.files.sealed import Sealed, read_sealed, require_regular
+from embedmill.base.files.sealed import Sealed, ends_like_a_page, read_sealed, require_regular
 from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
 from embedmill.base.signals import checkpoint
@@ -101,6 +101,19 @@ def check_own_folders(folder: Path) -> None:
     for name in OWN_FOLDERS:
         if (what := local.no_folder(folder / name)) is not None:
             raise OutputError(f"{folder / name} is {what}, and nothing is written through it; move it elsewhere")
+
+
+def check_own_files(folder: Path) -> None:
+    """Raise OutputError for files of others under own names."""
+    for name in (MANIFEST, REPORT, TUNING):
+        if (folder / name).is_symlink():
+            raise OutputError(f"{folder / name} is a link, and nothing is written through it; move it elsewhere")
+    page = folder / REPORT
+    try:
+        if page.exists() and not ends_like_a_page(page):
+            raise OutputError(f"{page} was not written by embedmill, or is damaged; move it elsewhere")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{page} cannot be read ({error}); move it elsewhere") from error
 
 
 def read_job(folder: Path) -> OutputJob | None:

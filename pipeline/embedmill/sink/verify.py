@@ -47,6 +47,9 @@ from embedmill.sink.shard import VECTOR, footer_of
 _VIEWS = 5
 # Components of vectors that are looked at together: 64 MiB.
 _PART_NUMBERS = 1 << 24
+# More than a row of a quarantine takes, and what any such file may have: longer ones are not worth reading.
+_ROW_BYTES = 1 << 20
+_FILE_BYTES = 1 << 30
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
@@ -119,9 +122,13 @@ class _Output:
         except ConservationError as error:
             yield f"{entry.file}: {error}"
         if entry.quarantine_sha256:
-            yield from _digest_problems(quarantine_path(self._folder, entry.file), entry.quarantine_sha256)
+            path, most = (
+                quarantine_path(self._folder, entry.file),
+                max(_ROW_BYTES * entry.rows_quarantined, _FILE_BYTES),
+            )
+            yield from _digest_problems(path, entry.quarantine_sha256, range(most + 1))
         # A file of another checksum has no content worth checking.
-        damage = list(_digest_problems(self._folder / entry.file, entry.sha256))
+        damage = list(_digest_problems(self._folder / entry.file, entry.sha256, range(entry.bytes, entry.bytes + 1)))
         yield from damage or _table_problems(self._folder / entry.file, entry)
 
     def _file_problems(self) -> Iterator[str]:
@@ -151,9 +158,8 @@ class _Output:
         committed = {entry.ordinal for entry in self._entries}
         left = {self._job.part(one.ordinal) for one in self._job.shards if one.ordinal not in committed}
         for name in foreign_tables(self._folder, self._entries):
-            known = (
-                "left by a killed run; the next run removes it" if name in left else "who reads *.parquet reads it too"
-            )
+            left_over = name in left and self._manifest is None
+            known = "left by a killed run, which the next removes, or of others" if left_over else "others read it too"
             yield f"{name}: not in the ledger ({known})"
         kept = {quarantine_path(self._folder, entry.file).name for entry in self._entries if entry.quarantine_sha256}
         kept |= {quarantine_path(self._folder, part).name for part in left}
@@ -189,10 +195,13 @@ class _Output:
             yield "the manifest's identity is not that of the ledger"
 
 
-def _digest_problems(path: Path, recorded: str) -> Iterator[str]:
+def _digest_problems(path: Path, recorded: str, sizes: range) -> Iterator[str]:
+    """Describe another file than was committed."""
     try:
         if not path.is_file():
             yield f"{path.name}: committed, but missing"
+        elif (size := path.stat().st_size) not in sizes:
+            yield f"{path.name}: has {size:,} bytes, not those in the ledger"
         elif sha256_of([path]) != recorded:
             yield f"{path.name}: its sha256 is not the one in the ledger"
     except OSError as error:
@@ -229,7 +238,10 @@ def _vector_problems(name: str, file: pq.ParquetFile, dim: int, normalized: bool
         if column.null_count:
             yield f"{name}: a vector is null"
             return
-        vectors = column.flatten().to_numpy().reshape(-1, dim)
+        if (numbers := column.flatten()).null_count:
+            yield f"{name}: a vector has no number at some place"
+            return
+        vectors = numbers.to_numpy().reshape(-1, dim)
         if not np.isfinite(vectors).all():
             yield f"{name}: a vector is not finite"
             return

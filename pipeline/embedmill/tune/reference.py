@@ -37,6 +37,11 @@ def add_reference(bundle: Bundle) -> Bundle:
     bundle = _limited(bundle, session, tokens)
     _check_vocabulary(bundle, session)
     tokens = _canary_tokens(bundle)
+    if len({text.tobytes() for text in np.split(tokens.ids, tokens.offsets[1:-1])}) == 1:
+        raise ModelError(
+            f"{origin}: all texts have the same tokens, so its maximum length of {bundle.card.recipe.max_tokens} leaves"
+            " no room for them, or its tokenizer knows none; correct max_seq_length"
+        )
     try:
         vectors = vectors_alone(session, tokens)
     except DeviceError as error:

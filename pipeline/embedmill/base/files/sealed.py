@@ -14,6 +14,8 @@ from msgspec import Struct, structs
 _HEAD = re.compile(rb'\{\s*"digest": ?"([0-9a-f]{64})"')
 _MOST_BYTES = 1 << 30
 _PAGE_JOB = b"<!-- job %s -->\n"
+_SEAL = re.compile(rb"<!-- job [0-9a-f]*")
+_SEAL_BYTES = 256
 _PAGE_END = b"<!-- sha256 of the lines above: %s -->\n"
 
 
@@ -77,6 +79,14 @@ def is_sealed_page(path: Path, job: str) -> bool:
     about, length = _PAGE_JOB % job.encode(), len(_PAGE_END % bytes(64))
     end = _PAGE_END % hashlib.sha256(memoryview(data)[:-length]).hexdigest().encode()
     return data.endswith(about + end)
+
+
+def ends_like_a_page(path: Path) -> bool:
+    """Return whether a file ends like a sealed page."""
+    require_regular(path)
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _SEAL_BYTES), 2)
+        return _SEAL.search(file.read()) is not None
 
 
 def read_regular(path: Path) -> bytes:
