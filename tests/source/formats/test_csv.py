@@ -392,6 +392,13 @@ def test_a_lone_feed_among_rows_that_end_in_returns_is_one_bad_row(corpus: Corpu
     assert reasons(found) == [(before + 1, LONE.replace("carriage return", "line feed"))]
 
 
+@pytest.mark.parametrize("noise", ["\r\r\r\r", "a\r\r\r\rb"])
+def test_returns_at_the_end_do_not_change_what_the_header_tells(corpus: Corpus, noise: str) -> None:
+    found = read(corpus, "id,text\n1,a\n2,b\n" + noise)
+    assert found.texts == ["a", "b"]
+    assert len(found.rejected) == 1
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_header_with_a_lone_return_is_told_as_that(corpus: Corpus, end: str) -> None:
     with pytest.raises(InputError, match="the header holds a lone carriage return"):

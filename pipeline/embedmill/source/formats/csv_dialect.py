@@ -114,11 +114,7 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
     stream.seek(0)
     block = stream.read(_HEAD_BYTES)
     start = marks_end(block)
-    ends = (CsvCutter(dialect, 0).ends(block[start:]) + start).tolist()
-    # Most rows tell: in a file of line feeds a lone return ends no row, and the other way round. Some editors end all
-    # files in a feed.
-    counted = ends[:-1] if len(ends) > 1 else ends
-    feeds = 2 * sum(block[end - 1] == LF for end in counted) >= len(counted)
+    feeds = _has_feeds(block[start:], CsvCutter(dialect, 0).ends(block[start:]).tolist())
     dialect = structs.replace(dialect, lone_returns=not feeds, lone_feeds=feeds)
     stream.seek(start)
     for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
@@ -132,6 +128,17 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
             return Header(dialect=dialect, names=names, start=start + len(record) * config.input.csv_header)
         start += len(record)
     return Header(dialect=dialect, names=[], start=start)
+
+
+def _has_feeds(block: bytes, ends: list[int]) -> bool:
+    """Return whether rows end in line feeds.
+
+    In such a file a lone return ends no row, and the other way round. The header tells, or most rows do.
+    """
+    first = next((end for at, end in enumerate(ends) if block[ends[at - 1] if at else 0 : end].strip()), 0)
+    # Some editors end all files in a feed.
+    counted = ends[:-1] if len(ends) > 1 else ends
+    return (first > 0 and block[first - 1] == LF) or 2 * sum(block[end - 1] == LF for end in counted) >= len(counted)
 
 
 def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, encoding: str) -> list[str]:
