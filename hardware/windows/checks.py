@@ -242,8 +242,36 @@ print(f"{(x * y).sum(1).min():.9f}")
 """
 
 
+def worker() -> str:
+    """The worker alone in an environment of its own, without pyarrow: the same vectors."""
+    develop()
+    done = run(
+        PYTHON, "-m", "pytest", "-m", "hostile or not hostile", "tests/architecture/test_worker.py", timeout_s=1800
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def windowsml() -> str:
+    """Microsoft's package of the catalogue is there: doctor goes on, with a sentence where Windows has no catalogue."""
+    run(PYTHON, "-m", "pip", "install", "--quiet", "windowsml", timeout_s=600)
+    try:
+        found = json.loads(embedmill("doctor", "--json", timeout_s=1800).stdout)["findings"]
+        told = {finding["provider"]: f"{finding['state']}: {finding['words']}" for finding in found}
+    finally:
+        run(PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", "windowsml")
+    assert told["cpu"].startswith("works"), told
+    return told["vitisai"]
+
+
+def develop() -> None:
+    """Install what the tests need."""
+    line = ["-m", "pip", "install", "--quiet", "--constraint", "constraints.txt", "--editable", ".[dev]"]
+    run(PYTHON, *line, timeout_s=1800)
+
+
 def tests() -> str:
     """The fast tests."""
+    develop()
     marks = "not crash and not hostile and not soak"
     command = [
         PYTHON,
@@ -259,18 +287,6 @@ def tests() -> str:
         "-p",
         "no:cacheprovider",
     ]
-    run(
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--constraint",
-        "constraints.txt",
-        "--editable",
-        ".[dev]",
-        timeout_s=1800,
-    )
     # Wine says that it makes links, and makes none.
     done = subprocess.run(command, env=os.environ | {"HF_HUB_DISABLE_SYMLINKS": "1"}, capture_output=True, timeout=5400)
     lines = done.stdout.decode("utf-8", "replace").splitlines()
@@ -281,7 +297,21 @@ def tests() -> str:
 
 CHECKS: dict[str, Check] = {
     check.__name__: check
-    for check in (readme, sample, codes, names, locked, held, interrupts, kills, doctor, directml, tests)
+    for check in (
+        readme,
+        sample,
+        codes,
+        names,
+        locked,
+        held,
+        interrupts,
+        kills,
+        doctor,
+        worker,
+        windowsml,
+        directml,
+        tests,
+    )
 }
 
 
