@@ -105,15 +105,16 @@ def check_own_folders(folder: Path) -> None:
 
 def check_own_files(folder: Path) -> None:
     """Raise OutputError for files of others under own names."""
-    for name in (MANIFEST, REPORT, TUNING):
-        if (folder / name).is_symlink():
-            raise OutputError(f"{folder / name} is a link, and nothing is written through it; move it elsewhere")
     page = folder / REPORT
     try:
-        if page.exists() and not ends_like_a_page(page):
-            raise OutputError(f"{page} was not written by embedmill, or is damaged; move it elsewhere")
+        links = [name for name in (MANIFEST, REPORT, TUNING) if (folder / name).is_symlink()]
+        foreign = not links and page.exists() and not ends_like_a_page(page)
     except (OSError, ValueError) as error:
-        raise OutputError(f"{page} cannot be read ({error}); move it elsewhere") from error
+        raise OutputError(f"{page} cannot be read ({error}); move it elsewhere, or choose another --output") from error
+    if links:
+        raise OutputError(f"{folder / links[0]} is a link, and nothing is written through it; move it elsewhere")
+    if foreign:
+        raise OutputError(f"{page} was not written by embedmill, or is damaged; move it elsewhere")
 
 
 def read_job(folder: Path) -> OutputJob | None:
