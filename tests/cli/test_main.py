@@ -193,7 +193,7 @@ class TestJob:
     def test_a_plan_writes_nothing(self, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert embedmill("plan", *words[1:]) == 0
         told = capsys.readouterr().out
-        assert told.startswith("input: 20 rows in 1 files (")
+        assert told.startswith("input: 20 rows in 1 file (")
         assert "cut into 2 shards" in told
         assert not (tmp_path / "out").exists()
 

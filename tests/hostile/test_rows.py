@@ -62,12 +62,12 @@ class TestRows:
     ) -> None:
         write_jsonl(cli.source, [*make_rows(10), {"id": "bad", "text": None}])
         assert embedmill(*cli.words("--max-quarantined", "1")) == 0
-        assert "1 rows quarantined, with reasons, in quarantine/" in capsys.readouterr().out
+        assert "1 row quarantined, with reasons, in quarantine/" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("row", "reason"),
         [
-            (b"9\n", "the row has 1 fields; the header has 2"),
+            (b"9\n", "the row has 1 field; the header has 2"),
             (b'9,"stone\n', "a quote that opens in this row is never closed"),
             (b"9,\xff\n", "not valid UTF-8"),
             (b",stone\n", '"id" is empty'),

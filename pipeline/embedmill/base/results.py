@@ -184,6 +184,11 @@ class Stages(Struct, kw_only=True):
     streams: int = 0
 
 
+def counted(count: int, noun: str) -> str:
+    """Format 1 row, 2 rows."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def portion(scale: float) -> str:
     """Format a batch scale as `1/8` or `full size`."""
     return "full size" if scale >= 1 else f"1/{round(1 / max(scale, 1e-9))}"

@@ -14,7 +14,7 @@ from embedmill.base.environment import environment, version
 from embedmill.base.errors import TokenizerFailed, TooManyQuarantined
 from embedmill.base.files.sealed import digest_in
 from embedmill.base.records import FloatArray, Model, Prepared
-from embedmill.base.results import EngineFacts, Manifest, Stages, Totals
+from embedmill.base.results import EngineFacts, Manifest, Stages, Totals, counted
 from embedmill.jobs.executors.isolation import fatal_rows
 from embedmill.jobs.executors.local import embedding
 from embedmill.jobs.job import Job
@@ -110,7 +110,7 @@ def _embed_pending(job: Job, ledger: Ledger, stages: Stages, *, quiet: bool) -> 
         ),
     ):
         progress.say(
-            f"embedding {rows - done} rows with {job.model.name}, {engine.target.label}"
+            f"embedding {counted(rows - done, 'row')} with {job.model.name}, {engine.target.label}"
             f" ({engine.streams} x {engine.threads} threads)" + (f"; {done} are committed" if done else "")
         )
         for shard, vectors in embedded:
@@ -173,7 +173,7 @@ def _check_quarantine(config: RunConfig, totals: Totals) -> None:
     if totals.rows_quarantined > config.rows.max_quarantined:
         folder = Path(config.output.path) / "quarantine"
         raise TooManyQuarantined(
-            f"{totals.rows_written} rows are embedded in {config.output.path}, but {totals.rows_quarantined} were"
-            f" quarantined and {config.rows.max_quarantined} are allowed; read {folder} for the reasons, then mend the"
+            f"{counted(totals.rows_written, 'row')} embedded in {config.output.path}, but {totals.rows_quarantined}"
+            f" quarantined where {config.rows.max_quarantined} may be; read {folder} for the reasons, then mend the"
             " input or raise rows.max_quarantined (--max-quarantined)"
         )

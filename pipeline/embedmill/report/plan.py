@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from embedmill.base.results import counted
 from embedmill.report.units import duration, left_out_lines, short, size
 
 _BAR_WIDTH = 40
@@ -44,16 +45,17 @@ def plan_summary(plan: PlanResult) -> str:
         below = edge
     return "\n".join(
         [
-            f"input: {plan.rows} rows in {plan.files} files ({size(plan.input_bytes)}), cut into {plan.shards} shards",
+            f"input: {counted(plan.rows, 'row')} in {counted(plan.files, 'file')} ({size(plan.input_bytes)}),"
+            f" cut into {counted(plan.shards, 'shard')}",
             *left_out_lines(plan.left_out),
-            f"sample: {plan.sampled_rows} rows, {plan.rejected_share:.2%} of them would be quarantined;"
+            f"sample: {counted(plan.sampled_rows, 'row')}, {plan.rejected_share:.2%} of them would be quarantined;"
             f" {plan.tokens_mean:.0f} tokens each on average, {plan.truncated_share:.1%} truncated,"
             f" {plan.padding_share:.1%} padding",
             "tokens per text:",
             *bars,
-            f"time: about {duration(plan.seconds)} on {plan.provider} ({plan.streams} streams,"
+            f"time: about {duration(plan.seconds)} on {plan.provider} ({counted(plan.streams, 'stream')},"
             f" {short(plan.speed_tokens_s)} tokens/s measured just now)",
             f"memory: about {size(plan.memory_bytes)} at most",
-            f"output: {plan.passages} vectors, about {size(plan.output_bytes)}; nothing was written",
+            f"output: {counted(plan.passages, 'vector')}, about {size(plan.output_bytes)}; nothing was written",
         ]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from embedmill.base.results import EngineFacts, Stages, Totals, portion
+from embedmill.base.results import EngineFacts, Stages, Totals, counted, portion
 from embedmill.report.units import duration, left_out_lines, short, size, times
 
 # Characters that a shell looks at between double quotes.
@@ -34,14 +34,14 @@ def run_summary(result: RunResult) -> str:
     engine, fresh = result.engine, totals.rows_read - result.rows_before
     # A run without new texts opens no session and has no engine.
     if fresh == 0 or engine is None:
-        lines = [f"nothing to do: all {totals.rows_read} rows are committed in {output}"]
+        lines = [f"nothing to do: all {counted(totals.rows_read, 'row')} are committed in {output}"]
     else:
         stages = result.stages
         rate = fresh / max(stages.wall, 1e-9)
         busy = stages.compute / max(stages.wall * stages.streams, 1e-9)
         before = f" ({result.rows_before} were committed before)" if result.rows_before else ""
         lines = [
-            f"embedded {fresh} rows in {duration(stages.wall)} ({rate:.1f} rows/s){before}",
+            f"embedded {counted(fresh, 'row')} in {duration(stages.wall)} ({rate:.1f} rows/s){before}",
             f"  {result.model}, {_engine(engine)}, busy {busy:.0%};"
             f" {short(totals.tokens)} tokens, {_share(totals.padded_tokens - totals.tokens, totals.tokens)} padding,"
             f" {_share(totals.truncated, totals.vectors)} truncated",
@@ -50,7 +50,8 @@ def run_summary(result: RunResult) -> str:
     lines += _omitted_rows(totals)
     lines += [f"  {line}" for line in left_out_lines(result.left_out)]
     parts = Path(output) / "*.parquet"
-    lines.append(f"vectors: {parts} ({totals.vectors} vectors, {totals.shards} files, {size(totals.bytes)})")
+    amount = f"{counted(totals.vectors, 'vector')}, {counted(totals.shards, 'file')}, {size(totals.bytes)}"
+    lines.append(f"vectors: {parts} ({amount})")
     lines.append(f"read them: {_query(parts.as_posix())}")
     return "\n".join(lines)
 
@@ -82,9 +83,9 @@ def _engine_notes(engine: EngineFacts) -> Iterator[str]:
 
 def _omitted_rows(totals: Totals) -> Iterator[str]:
     if totals.rows_quarantined:
-        yield f"  {totals.rows_quarantined} rows quarantined, with reasons, in quarantine/"
+        yield f"  {counted(totals.rows_quarantined, 'row')} quarantined, with reasons, in quarantine/"
     if totals.rows_skipped:
-        yield f"  {totals.rows_skipped} rows skipped by rule (blank lines, or a policy in [rows])"
+        yield f"  {counted(totals.rows_skipped, 'row')} skipped by rule (blank lines, or a policy in [rows])"
 
 
 def _share(part: float, whole: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from embedmill.base.results import counted
+
 
 def short(number: float) -> str:
     """Format 12345 as 12.3k."""
@@ -27,7 +29,9 @@ def times(count: int) -> str:
 def left_out_lines(left_out: dict[str, int]) -> list[str]:
     """Describe unread files of input folders, if any."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-    return [f"{sum(left_out.values())} files in the input folders were not read: {kinds}"] if left_out else []
+    total = sum(left_out.values())
+    verb = "was" if total == 1 else "were"
+    return [f"{counted(total, 'file')} in the input folders {verb} not read: {kinds}"] if left_out else []
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedmill.base.results import counted
 from embedmill.report.units import size
 
 if TYPE_CHECKING:
@@ -16,12 +17,18 @@ def verify_summary(found: VerifyResult) -> str:
     """List the counts and each problem."""
     totals = found.totals
     missing = found.shards_planned - totals.shards
-    lacking = f"{missing} shards are missing" if missing else "its manifest is missing, and the same run writes it"
+    are = "is" if missing == 1 else "are"
+    lacking = (
+        f"{counted(missing, 'shard')} {are} missing"
+        if missing
+        else "its manifest is missing, and the same run writes it"
+    )
     state = "complete" if found.complete else f"not complete: {lacking}"
+    rows = f"{totals.rows_written} written + {totals.rows_quarantined} quarantined + {totals.rows_skipped} skipped"
+    vectors = f"{counted(totals.vectors, 'vector')}, {size(totals.bytes)}"
     lines = [
-        f"{min(totals.shards, found.shards_planned)} of {found.shards_planned} shards committed ({state})",
-        f"  {totals.rows_read} rows read = {totals.rows_written} written + {totals.rows_quarantined} quarantined"
-        f" + {totals.rows_skipped} skipped; {totals.vectors} vectors, {size(totals.bytes)}",
+        f"{min(totals.shards, found.shards_planned)} of {counted(found.shards_planned, 'shard')} committed ({state})",
+        f"  {counted(totals.rows_read, 'row')} read = {rows}; {vectors}",
     ]
     if found.writing:
         lines.append("  a run writes to it: what is committed so far was checked")

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
+from embedmill.base.results import counted
 from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carried
 from embedmill.source.encoding import not_decoded
 from embedmill.source.formats.boundaries import CsvCutter, Dialect
@@ -89,7 +90,7 @@ class CsvParser(Parser[Fields]):
             raise RowError("malformed", _broken(str(error), record, self._dialect)) from error
         if len(fields) != self._width:
             whole = "the header" if self._config.input.csv_header else "the first row"
-            raise RowError("malformed", f"the row has {len(fields)} fields; {whole} has {self._width}")
+            raise RowError("malformed", f"the row has {counted(len(fields), 'field')}; {whole} has {self._width}")
         return [*fields, *self._partitions] if self._partitions else fields
 
     def id(self, fields: Fields, name: str) -> str:

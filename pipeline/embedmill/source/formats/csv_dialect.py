@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from embedmill.base.config import RunConfig
 from embedmill.base.errors import ConfigError, InputError
 from embedmill.base.records import InputFile
+from embedmill.base.results import counted
 from embedmill.source.columns import require, required
 from embedmill.source.compression import split_ending
 from embedmill.source.encoding import marks_end, not_decoded
@@ -64,7 +65,7 @@ def read_header(stream: ByteStream, file: InputFile, config: RunConfig, id: str 
     header, names = max(found, key=lambda one: len(one[1]))
     if config.columns.names:
         raise InputError(
-            f"{file.path}: the first row has {len(header.names)} fields, and `columns.names` names"
+            f"{file.path}: the first row has {counted(len(header.names), 'field')}, and `columns.names` names"
             f" {len(config.columns.names)}; name all, or set input.csv_delimiter"
         )
     require(file, names, needed, where="" if config.input.csv_header else " (without a header: see `columns.names`)")
