@@ -260,6 +260,7 @@ def windowsml() -> str:
     finally:
         run(PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", "windowsml")
     assert told["cpu"].startswith("works"), told
+    assert "pip install" not in told["vitisai"], told
     return told["vitisai"]
 
 

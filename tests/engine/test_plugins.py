@@ -109,6 +109,13 @@ def test_what_windows_has_counts_as_installed_and_nothing_is_fetched_unasked(
     assert catalogue.readied == []
 
 
+def test_an_empty_catalogue_is_not_told_to_be_installed_again(catalogue: Catalogue, windows: Machine) -> None:
+    catalogue.kept = {}
+    found = availability_of(find_provider("vitisai"), windows)
+    assert (found.state, found.words) == ("elsewhere", "Windows ML has nothing for this machine")
+    assert availability_of(find_provider("openvino"), windows).words == "python -m pip install onnxruntime-ep-openvino"
+
+
 def test_the_library_of_what_windows_has_is_its_own(catalogue: Catalogue) -> None:
     assert library("openvino").endswith("OpenVINOExecutionProvider.dll")
     assert catalogue.readied == ["OpenVINOExecutionProvider"]

@@ -65,19 +65,22 @@ def _by_windows(provider: Provider) -> Availability | None:
         names = plugins.offered(provider.ort)
     except DeviceError as error:
         return None if has_package else Availability(state="elsewhere", words=str(error))
+    if names is None:
+        return None
     if provider.ort.name.lower() in names:
         words = "embedmill doctor --allow-provider-download lets Windows fetch it"
         return Availability(state="installable", words=words)
-    if has_package or not names:
+    if has_package:
         return None
-    return Availability(state="elsewhere", words=f"Windows ML has {', '.join(names)} for this machine, and not this")
+    words = f"Windows ML has {', '.join(names) or 'nothing'} for this machine{', and not this' if names else ''}"
+    return Availability(state="elsewhere", words=words)
 
 
 def fetch_by_windows(provider: Provider, machine: Machine) -> None:
     """Let Windows fetch an absent provider. Raises DeviceError."""
     if distribution_for(provider, machine) is None or is_installed(provider):
         return
-    if provider.ort.name.lower() in plugins.offered(provider.ort):
+    if provider.ort.name.lower() in (plugins.offered(provider.ort) or []):
         plugins.fetch(provider.ort.name)
 
 

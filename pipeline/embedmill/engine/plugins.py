@@ -55,12 +55,13 @@ def library_of(plugin: Plugin, name: str) -> str:
     return library
 
 
-def offered(endpoint: OnnxRuntime) -> list[str]:
+def offered(endpoint: OnnxRuntime) -> list[str] | None:
     """List what Windows ML has for this machine. Raises DeviceError.
 
-    Empty without the package, and for plugins that Windows ML never has.
+    None without the package, and for plugins that Windows ML never has.
     """
-    return list(_states()) if endpoint.plugin is not None and endpoint.plugin.windows_ml else []
+    is_of_catalogue = endpoint.plugin is not None and endpoint.plugin.windows_ml
+    return list(_states()) if is_of_catalogue and _has_windows_ml() else None
 
 
 def fetch(name: str) -> None:
@@ -78,10 +79,14 @@ def _has_package(plugin: Plugin) -> bool:
     return bool(plugin.module) and util.find_spec(plugin.module) is not None
 
 
+def _has_windows_ml() -> bool:
+    return util.find_spec(WINDOWS_ML_PACKAGE) is not None
+
+
 @cache
 def _states() -> dict[str, bool]:
     """Map names to False where Windows would fetch first."""
-    if util.find_spec(WINDOWS_ML_PACKAGE) is None:
+    if not _has_windows_ml():
         return {}
     with _catalogue() as providers:
         return {name: provider.ready_state.name != _ABSENT for name, provider in providers.items()}
