@@ -208,7 +208,18 @@ def names() -> str:
     assert "Traceback" not in done.stderr
     embedmill("verify", str(output).replace("\\", "/"))
     embedmill("report", str(output))
-    return "scripts, spaces, lengths, separators"
+    return f"scripts, spaces, separators; {deep(source)}"
+
+
+def deep(source: Path) -> str:
+    """A path beyond 260 characters: refused with the remedy, or written where long paths are turned on."""
+    output = fresh("deep").resolve() / ("x" * 120) / ("y" * 120)
+    plain = run(*words(output, source=str(source)), expected=None)
+    assert plain.returncode == 0 or "LongPathsEnabled" in plain.stderr, plain.stderr
+    long = Path("\\\\?\\" + str(output))
+    run(*words(long, source=str(source)), timeout_s=300)
+    embedmill("verify", str(long))
+    return f"{len(str(output))} characters: {'written' if plain.returncode == 0 else 'refused'}, as \\\\?\\ written"
 
 
 def directml() -> str:
@@ -316,12 +327,17 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def run(*command: str, expected: int = 0, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-    """Run a command whose output is a pipe, as under a scheduler. Raises AssertionError for another exit code."""
+def run(*command: str, expected: int | None = 0, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output is a pipe, as under a scheduler. Raises AssertionError for another exit code.
+
+    None takes any.
+    """
     done = subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=timeout_s
     )
-    assert done.returncode == expected, f"{' '.join(command)}: exit code {done.returncode}: {done.stderr[-2000:]}"
+    assert expected in (None, done.returncode), (
+        f"{' '.join(command)}: exit code {done.returncode}: {done.stderr[-2000:]}"
+    )
     return done
 
 

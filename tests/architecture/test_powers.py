@@ -66,7 +66,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fsspec": ("base/files/",),
     "pyarrow.fs": ("base/files/",),
     # The machine.
-    "ctypes": ("engine/machine/",),
+    "ctypes": ("engine/machine/", "base/files/names.py"),
     "platform": ("base/environment.py", "engine/machine/"),
     "sysconfig": ("engine/machine/",),
     "winreg": ("engine/machine/",),

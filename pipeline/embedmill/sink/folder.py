@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
-from embedmill.base.files import local
+from embedmill.base.files import local, names
 from embedmill.base.files.sealed import Sealed, ends_like_a_page, read_sealed, require_regular
 from embedmill.base.records import Entry, Rejected, SetAside, Shard
 from embedmill.base.results import Manifest, ShardFile, Totals, Tuning
@@ -35,6 +35,8 @@ OWN_FOLDERS = (LEDGER, SCRATCH, QUARANTINE)
 # A name that may stand in the ledger for an entry.
 ENTRY_NAME = re.compile(r"[0-9]{5,}\.json")
 _LEAST_DIGITS = 5
+# With the folder it lies in.
+_LONGEST_OWN_NAME = 64
 
 
 class OutputJob(Sealed, frozen=True, kw_only=True):
@@ -94,6 +96,12 @@ def foreign_names(folder: Path) -> list[str]:
     """List names that no output has, sorted. Raises OSError."""
     names = {path.name for path in folder.iterdir()} - OWN_NAMES
     return sorted(name for name in names if name.lower() not in _OF_FILE_MANAGERS)
+
+
+def check_length(folder: Path) -> None:
+    """Raise OutputError where Windows takes no files so deep."""
+    if problem := names.beyond_limit(folder, room=_LONGEST_OWN_NAME):
+        raise OutputError(f"{folder}: {problem}")
 
 
 def check_own_folders(folder: Path) -> None:

@@ -35,6 +35,7 @@ from embedmill.sink.folder import (
     SetAsideRows,
     check_conservation,
     check_folder,
+    check_length,
     check_own_files,
     check_own_folders,
     entry_problem,
@@ -68,6 +69,7 @@ class Ledger:
 
     def __enter__(self) -> Self:
         """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
+        check_length(self.folder)
         check_own_folders(self.folder)
         check_own_files(self.folder)
         check_folder(self.folder)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from embedmill.base.config import InputTable
 from embedmill.base.errors import InputError
+from embedmill.base.files.names import beyond_limit
 from embedmill.base.records import InputFile
 from embedmill.base.signals import checkpoint
 from embedmill.source.compression import COMPRESSIONS, split_ending
@@ -74,7 +75,8 @@ def _matches(pattern: str, wanted: str, left_out: Counter[str]) -> list[_Found]:
     try:
         items = list(_located(pattern, wanted, left_out))
     except OSError as error:
-        raise InputError(f"{error.filename or pattern}: cannot be read: {error.strerror}") from error
+        path = Path(error.filename or pattern)
+        raise InputError(f"{path}: cannot be read: {beyond_limit(path) or error.strerror}") from error
     if not items:
         others = f" ({', '.join(left_out)} is left out)" if left_out else ""
         raise InputError(f"{pattern}: nothing to read there{others}; {_endings(wanted)}")
@@ -102,7 +104,8 @@ def _located(pattern: str, wanted: str, left_out: Counter[str]) -> Iterator[_Fou
             else:
                 yield _explicit(match, name, real, wanted)
     else:
-        raise InputError(f"{pattern}: no such file or folder; check the path, and the folder the command runs in")
+        remedy = beyond_limit(path) or "check the path, and the folder the command runs in"
+        raise InputError(f"{pattern}: no such file or folder; {remedy}")
 
 
 def _is_output(folder: Path) -> bool:
