@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -295,7 +296,7 @@ def tests() -> str:
         "logical",
         "--maxprocesses",
         "4",
-        "-rfE",
+        "-rsfE",
         "-p",
         "no:cacheprovider",
     ]
@@ -304,7 +305,16 @@ def tests() -> str:
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     assert done.returncode == 0, " / ".join([*failed[:30], lines[-1] if lines else ""])
-    return lines[-1]
+    return "\n    ".join([lines[-1], *skipped(lines)])
+
+
+def skipped(lines: list[str]) -> list[str]:
+    """Count the reasons of pytest's lines of skipped tests, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    for line in lines:
+        if found := re.match(r"SKIPPED \[(\d+)\] .*?:\d+: (.*)|SKIPPED \[(\d+)\] [^:]+: (.*)", line):
+            reasons[found[2] or found[4]] += int(found[1] or found[3])
+    return [f"{count} skipped: {reason}" for reason, count in reasons.most_common()]
 
 
 CHECKS: dict[str, Check] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware.windows.checks import CHECKS, powershell_lines
+from hardware.windows.checks import CHECKS, powershell_lines, skipped
 from hardware.windows.exports import exports
 from hardware.windows.layout import COMPLEX
 
@@ -54,3 +54,13 @@ def test_readme_has_a_first_run_for_powershell() -> None:
 
 def test_each_check_has_a_name() -> None:
     assert {"readme", "kills", "directml", "tests"} <= CHECKS.keys()
+
+
+def test_skips_are_counted_by_their_reason() -> None:
+    lines = [
+        "SKIPPED [2] tests/a.py:11: no links: none here",
+        "SKIPPED [3] tests\\b.py:7: no links: none here",
+        "SKIPPED [1] tests/c.py: could not import 'resource'",
+        "5 passed, 6 skipped in 1.00s",
+    ]
+    assert skipped(lines) == ["5 skipped: no links: none here", "1 skipped: could not import 'resource'"]
