@@ -66,9 +66,26 @@ def test_a_folder_leaves_out_hidden_names_and_unknown_endings(tmp_path: Path) ->
         ".parquet.gz": 1,
         ".txt": 2,
         "hidden .jsonl": 2,
+        "hidden folder": 2,
         "no ending": 1,
         "output of embedmill": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("log", "kind"),
+    [
+        ("_delta_log/0.json", "Delta Lake"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/00000-1f.metadata.json", "Iceberg"),
+    ],
+)
+def test_a_table_whose_files_hold_deleted_rows_is_no_folder_of_files(tmp_path: Path, log: str, kind: str) -> None:
+    touch(tmp_path, "lake/t/data/a.parquet", f"lake/t/{log}")
+    for path in (tmp_path, tmp_path / "lake" / "t", tmp_path / "l*"):
+        with pytest.raises(InputError, match=f"t is a table of {kind}, .*name its files: .*t.*\\*\\*.*parquet"):
+            find(path)
+    assert names(tmp_path / "lake" / "t" / "**" / "*.parquet") == ["data/a.parquet"]
 
 
 @pytest.mark.parametrize(

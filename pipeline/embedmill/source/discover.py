@@ -25,6 +25,9 @@ from embedmill.source.partitions import partitioned
 
 _FORMAT_OF_ENDING = {ending: name for name, format in FORMATS.items() for ending in format.ENDINGS}
 _OUTPUT = "output of embedmill"
+_HIDDEN_FOLDER = "hidden folder"
+# Folders in which table formats keep their log. Data files of such a table may hold deleted and replaced rows.
+_LOGS_OF_TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
 # A file whose digest is still to be made, and its path without symbolic links.
 _Found = tuple[InputFile, str]
 
@@ -141,7 +144,11 @@ def _in_folder(folder: Path, prefix: str, wanted: str, left_out: Counter[str]) -
             continue
         entered.add(real)
         subfolders, files = _listing(folder)
-        waiting += [(folder / name, f"{prefix}{name}/") for name in reversed(subfolders)]
+        _refuse_table(folder, subfolders)
+        shown = [name for name in subfolders if not _is_hidden(name)]
+        if len(shown) < len(subfolders):
+            left_out[_HIDDEN_FOLDER] += len(subfolders) - len(shown)
+        waiting += [(folder / name, f"{prefix}{name}/") for name in reversed(shown)]
         for entry in files:
             known, kind = _in_folder_as(entry.name, wanted)
             if known is not None:
@@ -167,11 +174,23 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
+def _refuse_table(folder: Path, subfolders: Sequence[str]) -> None:
+    """Raise InputError for a table of Delta, Hudi or Iceberg."""
+    kinds = [kind for name, kind in _LOGS_OF_TABLES.items() if name in subfolders]
+    if "metadata" in subfolders and any((folder / "metadata").glob("*.metadata.json")):
+        kinds.append("Iceberg")
+    if kinds:
+        raise InputError(
+            f"{folder} is a table of {kinds[0]}, whose files may hold rows that were deleted or replaced; export it to"
+            f" Parquet first, or name its files: {folder / '**' / '*.parquet'}"
+        )
+
+
 def _listing(folder: Path) -> tuple[list[str], list[os.DirEntry[str]]]:
     """List names of subfolders, sorted, and all other entries."""
     with os.scandir(folder) as entries:
         shown = list(entries)
-    subfolders = sorted(entry.name for entry in shown if entry.is_dir() and not _is_hidden(entry.name))
+    subfolders = sorted(entry.name for entry in shown if entry.is_dir())
     return subfolders, [entry for entry in shown if not entry.is_dir()]
 
 
