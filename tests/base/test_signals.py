@@ -49,6 +49,15 @@ def test_a_signal_is_raised_at_the_next_checkpoint_and_only_there(signum: signal
     checkpoint()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such signal")
+def test_the_end_of_a_terminal_is_ignored_where_nohup_says_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = stop_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert stop.noted is None
+    checkpoint()
+
+
 def test_a_second_signal_is_raised_where_it_lands() -> None:
     stop = stop_signals()
     signal.raise_signal(signal.SIGINT)

@@ -9,15 +9,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedmill.base.errors import Corrupt, OutputError
+from embedmill.base.files import local
 from embedmill.base.records import SetAside
 from embedmill.jobs.report import report
 from embedmill.sink.ledger import Ledger
 from embedmill.sink.verify import verify
-from tests.support.outputs import make_entry, make_job, make_lines, make_part, make_vectors, names, write_output
+from tests.support.outputs import (
+    make_entry,
+    make_job,
+    make_lines,
+    make_manifest,
+    make_part,
+    make_vectors,
+    names,
+    write_output,
+)
 from tests.support.tunings import TUNING
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need a right there")
@@ -227,6 +238,55 @@ def test_a_run_that_finds_another_folder_in_the_place_of_its_output_stops(
         with pytest.raises(OutputError, match="was moved, replaced or emptied while this run wrote to it"):
             ledger.commit(make_entry(1), make_part(ordinal=1), make_lines(0))
         assert (tree(output) if output.is_dir() else {}) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be moved there")
+def test_a_folder_that_is_moved_between_check_and_write_is_named_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, publish = tmp_path / "out", local.publish_file
+
+    def moved(*arguments: Any, **named: Any) -> None:
+        output.rename(tmp_path / "moved")
+        publish(*arguments, **named)
+
+    with Ledger(output) as ledger:
+        ledger.begin(make_job())
+        monkeypatch.setattr(local, "publish_file", moved)
+        with pytest.raises(OutputError, match="was moved, replaced or emptied while this run wrote to it"):
+            ledger.commit(make_entry(0), make_part(), b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("_ledger/00000.json", r"00000\.json is missing"),
+        ("_ledger/job.json", r"job\.json was removed or replaced during the run"),
+        ("part-00000.parquet", r"part-00000\.parquet is committed but missing"),
+        ("quarantine/part-00000.jsonl", r"part-00000\.jsonl is committed but missing"),
+    ],
+)
+def test_what_was_removed_while_a_run_wrote_keeps_it_from_being_called_complete(
+    tmp_path: Path, name: str, problem: str
+) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.begin(make_job(1))
+        ledger.commit(make_entry(0, quarantined=1), make_part(), make_lines(1))
+        manifest = make_manifest(ledger)
+        (tmp_path / name).unlink()
+        with pytest.raises(Corrupt, match=problem):
+            ledger.complete(manifest, "<p>")
+        assert not (tmp_path / "_manifest.json").exists()
+
+
+def test_a_page_that_somebody_put_there_while_a_run_wrote_is_left(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.begin(make_job(1))
+        ledger.commit(make_entry(0), make_part(), b"")
+        (tmp_path / "_report.html").write_text("mine")
+        with pytest.raises(OutputError, match="was not written by embedmill"):
+            ledger.complete(make_manifest(ledger), "<p>")
+    assert (tmp_path / "_report.html").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be moved there")

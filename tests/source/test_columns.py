@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +46,21 @@ def test_decimals_and_any_integers_become_a_decimal_of_both(
     corpus.write_table("a.parquet", {"text": ["a"], "n": pa.array([Decimal("1")], decimal)})
     corpus.write_table("b.parquet", {"text": ["b"], "n": pa.array([largest], f"{sign}int{bits}")})
     assert corpus.job(columns={"carry": ["n"]}).read().carried.column("n").to_pylist() == [1, largest]
+
+
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: {"a": one}, lambda one: [{"b": {"a": [one]}}]])
+@pytest.mark.parametrize("other", [1.5, 7])
+def test_decimals_inside_of_others_never_become_other_numbers(
+    corpus: Corpus, wrap: Callable[[Any], Any], other: float
+) -> None:
+    corpus.write_table("a.parquet", {"text": ["a"], "n": [wrap(Decimal("12345678901234567.89"))]})
+    corpus.write_table("b.parquet", {"text": ["b"], "n": [wrap(other)]})
+    for files in (["a.parquet", "b.parquet"], ["b.parquet", "a.parquet"]):
+        with pytest.raises(InputError, match=r"the carried column 'n' is .* in an earlier file; convert one"):
+            corpus.job(*files, columns={"carry": ["n"]}).read()
+    corpus.write_table("b.parquet", {"text": ["b"], "n": [wrap(Decimal("0.125"))]})
+    values = corpus.job(columns={"carry": ["n"]}).read().carried["n"].to_pylist()
+    assert values == [wrap(Decimal("12345678901234567.89")), wrap(Decimal("0.125"))]
 
 
 @pytest.mark.parametrize(

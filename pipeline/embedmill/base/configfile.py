@@ -161,6 +161,8 @@ def _check(config: RunConfig, place: str) -> None:
         if not is_utf8(value):
             raise ConfigError(f"{place}: {value!r} is not valid UTF-8; correct it, or rename the file or folder")
     for path in (config.model, config.output.path, *config.input.paths):
+        if not path.strip():
+            raise ConfigError(f"{place}: an empty path is set for the model, the input or the output; name one")
         if "\0" in path:
             raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
         if _ESCAPED_PATH.match(path):
@@ -168,6 +170,8 @@ def _check(config: RunConfig, place: str) -> None:
                 rf"{place}: {path!r} has a control character where a backslash and a letter were meant; write Windows"
                 r" paths in single quotes: 'C:\temp'"
             )
+    if "://" in config.output.path:
+        raise ConfigError(f"{place}: {config.output.path!r} is no local folder; write to one, then copy it")
     if text.prompt is not None and text.prompt_name is not None:
         raise ConfigError(f"{place}: `text.prompt` and `text.prompt_name` are both set; use one")
     if text.chunk_tokens and text.chunk_overlap >= text.chunk_tokens:
@@ -207,4 +211,7 @@ def _check_output_columns(names: list[str], place: str) -> None:
                 f' columns.carry_as = {{ {name} = "my_{name}" }}'
             )
         if not name or [other.lower() for other in names].count(name.lower()) > 1:
-            raise ConfigError(f"{place}: `columns.carry_as` gives two columns the name {name!r}, or one none")
+            raise ConfigError(
+                f"{place}: `columns.carry` with `columns.carry_as` gives two columns the name {name!r} (capitals do not"
+                " count), or one none; set other names in `columns.carry_as`"
+            )

@@ -11,9 +11,9 @@ from types import FrameType
 
 # A wait of the main thread holds a signal up for so long at most.
 SLICE_S = 0.2
-# SIGBREAK is Ctrl-Break, and the end of a console or a session (Windows).
+# SIGHUP is the end of a terminal or a session; SIGBREAK is that, and Ctrl-Break (Windows).
 STOP_SIGNALS = tuple(
-    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if name in signal.Signals.__members__
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if name in signal.Signals.__members__
 )
 _pending: StopSignals | None = None
 
@@ -32,7 +32,9 @@ class StopSignals:
         self.settled = False
         self._error = error
         for number in numbers:
-            signal.signal(number, self._handle)
+            # `nohup` has a command ignore the end of the terminal.
+            if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         global _pending

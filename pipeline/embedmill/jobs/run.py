@@ -174,6 +174,6 @@ def _check_quarantine(config: RunConfig, totals: Totals) -> None:
         folder = Path(config.output.path) / "quarantine"
         raise TooManyQuarantined(
             f"{counted(totals.rows_written, 'row')} embedded in {config.output.path}, but {totals.rows_quarantined}"
-            f" quarantined where {config.rows.max_quarantined} may be; read {folder} for the reasons, then mend the"
-            " input or raise rows.max_quarantined (--max-quarantined)"
+            f" were quarantined and {config.rows.max_quarantined} are allowed; read {folder} for the reasons, then mend"
+            " the input or raise rows.max_quarantined (--max-quarantined)"
         )

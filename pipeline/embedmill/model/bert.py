@@ -101,15 +101,15 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
         )
     try:
         shape = BertShape(
-            hidden=int(config["hidden_size"]),
-            heads=int(config["num_attention_heads"]),
-            layers=int(config["num_hidden_layers"]),
+            hidden=_whole(config["hidden_size"]),
+            heads=_whole(config["num_attention_heads"]),
+            layers=_whole(config["num_hidden_layers"]),
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
             first_position=first_position(config, folder),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"{folder / 'config.json'}: a size is missing or not a number ({error}); correct it"
+            f"{folder / 'config.json'}: a size is missing or not a whole number ({error}); correct it"
         ) from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
@@ -117,6 +117,12 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             f" num_attention_heads, or num_hidden_layers {shape.layers} is below 1; correct it"
         )
     return shape
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r}")
+    return value
 
 
 def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool, half: bool = False) -> str:

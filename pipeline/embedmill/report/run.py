@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def run_summary(result: RunResult) -> str:
     parts = Path(output) / "*.parquet"
     amount = f"{counted(totals.vectors, 'vector')}, {counted(totals.shards, 'file')}, {size(totals.bytes)}"
     lines.append(f"vectors: {parts} ({amount})")
-    lines.append(f"read them: {_query(parts.as_posix())}")
+    # DuckDB's globs are those of Python.
+    lines.append(f"read them: {_query(f'{glob.escape(Path(output).as_posix())}/*.parquet')}")
     return "\n".join(lines)
 
 

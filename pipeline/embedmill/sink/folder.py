@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files import local, names
@@ -123,6 +125,20 @@ def check_own_files(folder: Path) -> None:
         raise OutputError(f"{folder / links[0]} is a link, and nothing is written through it; move it elsewhere")
     if foreign:
         raise OutputError(f"{page} was not written by embedmill, or is damaged; move it elsewhere")
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a run writes, or may write."""
+    path = folder / LOCK
+    try:
+        if not path.is_file() or path.is_symlink():
+            return False
+        if os.name != "nt":
+            return local.is_flocked(path)
+        with FileLock(path, thread_local=False, fallback_to_soft=False).acquire(timeout=0):
+            return False
+    except (OSError, Timeout):
+        return True
 
 
 def read_job(folder: Path) -> OutputJob | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,8 +188,8 @@ class Ledger:
         files[place] = sealed
         try:
             for path, content in files.items():
-                self._check_held()
-                local.publish_file(path, content, scratch=self.folder / SCRATCH, kept=_KEPT)
+                with self._in_place():
+                    local.publish_file(path, content, scratch=self.folder / SCRATCH, kept=_KEPT)
         except Corrupt:
             # The file is another's: not ours to remove, nor is what it belongs to.
             raise
@@ -211,7 +210,11 @@ class Ledger:
                     path.unlink()
 
     def complete(self, manifest: Manifest, report: str) -> None:
-        """Write report and manifest. Raises OutputError."""
+        """Write report and manifest. Raises OutputError, Corrupt."""
+        if read_job(self.folder) != self.job:
+            raise Corrupt(f"{self.folder / LEDGER / JOB} was removed or replaced during the run; restore it")
+        self._check_committed()
+        check_own_files(self.folder)
         if (note := self.folder / LEDGER / ATTEMPT).is_file():
             local.remove(note, kept=_KEPT)
         # The manifest last: a folder that has one is complete.
@@ -238,8 +241,18 @@ class Ledger:
         return sealed
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
+        with self._in_place():
+            local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Check before a write, and to explain a failed one."""
         self._check_held()
-        local.write_file(path, data, scratch=self.folder / SCRATCH, kept=_KEPT)
+        try:
+            yield
+        except OutputError:
+            self._check_held()
+            raise
 
     def _hold(self) -> None:
         try:
@@ -269,7 +282,7 @@ class Ledger:
             place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
             remedy = f"restore it, or remove {place} and {MANIFEST} to embed its rows again"
             if (problem := entry_problem(self.job, entry)) is not None or not place.is_file():
-                raise Corrupt(f"{place} {problem or 'has another name'}; {remedy}")
+                raise Corrupt(f"{place} {problem or 'is missing, or has another name'}; {remedy}")
             path = self.folder / entry.file
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 raise Corrupt(f"{path} is committed but missing or of another size; {remedy}")
@@ -283,17 +296,3 @@ class Ledger:
         for shard in self.pending():
             place = self.folder / LEDGER / f"{self.job.stem(shard.ordinal)}.json"
             raise Corrupt(f"{place} is missing, but {MANIFEST} says complete; restore it, or remove {MANIFEST} too")
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether a run writes, or may write."""
-    path = folder / LOCK
-    try:
-        if not path.is_file() or path.is_symlink():
-            return False
-        if os.name != "nt":
-            return local.is_flocked(path)
-        with FileLock(path, thread_local=False, fallback_to_soft=False).acquire(timeout=0):
-            return False
-    except (OSError, Timeout):
-        return True

@@ -30,6 +30,7 @@ from embedmill.sink.folder import (
     check_own_folders,
     entry_problem,
     foreign_names,
+    is_locked,
     quarantine_path,
     read_attempt,
     read_entries,
@@ -39,7 +40,6 @@ from embedmill.sink.folder import (
     shard_files,
     total,
 )
-from embedmill.sink.ledger import is_locked
 from embedmill.sink.leftovers import TEMPORARY, foreign_tables
 from embedmill.sink.shard import VECTOR, footer_of
 

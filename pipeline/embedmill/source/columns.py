@@ -108,8 +108,7 @@ def converted(file: InputFile, column: Any, field: pa.Field) -> Any:
 
 def _common(file: InputFile, ours: pa.Field, theirs: pa.Field) -> pa.Field:
     name, kinds = ours.name, (ours.type, theirs.type)
-    # Arrow lets decimals give way to doubles, which changes them.
-    if not (any(map(pa.types.is_decimal, kinds)) and any(map(pa.types.is_floating, kinds))):
+    if not _changes_decimals(*kinds):
         try:
             # ValueError: more digits than a decimal has.
             if (decimal := _decimal_of_all(*kinds)) is not None:
@@ -122,6 +121,21 @@ def _common(file: InputFile, ours: pa.Field, theirs: pa.Field) -> pa.Field:
         f"{file.path}: the carried column {name!r} is {theirs.type} here, but {ours.type} in an earlier file; convert"
         " one, or, of JSON and CSV, set its type in `columns.types`"
     )
+
+
+def _changes_decimals(ours: pa.DataType, theirs: pa.DataType, *, nested: bool = False) -> bool:
+    """Tell if a common type would change or refuse decimals."""
+    # Arrow lets them give way to doubles, and finds too few digits where integers are among them.
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (ours, theirs)]
+    if any(map(pa.types.is_decimal, kinds)):
+        return any(pa.types.is_floating(kind) or (nested and pa.types.is_integer(kind)) for kind in kinds)
+    ours, theirs = kinds
+    if pa.types.is_struct(ours) and pa.types.is_struct(theirs):
+        names = {field.name for field in ours} & {field.name for field in theirs}
+        pairs = [(ours.field(name), theirs.field(name)) for name in names]
+    else:
+        pairs = [(ours.field(at), theirs.field(at)) for at in range(min(ours.num_fields, theirs.num_fields))]
+    return any(_changes_decimals(one.type, other.type, nested=True) for one, other in pairs)
 
 
 def _decimal_of_all(ours: pa.DataType, theirs: pa.DataType) -> pa.DataType | None:

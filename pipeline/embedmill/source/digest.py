@@ -52,7 +52,8 @@ def with_digest(file: InputFile, left: threading.Event | None = None) -> InputFi
             while (left is None or not left.is_set()) and (block := opened.read(MIB)):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{file.path}: cannot be read: {error.strerror}; check permissions") from error
+        remedy = "put it back, and run again" if isinstance(error, FileNotFoundError) else "check permissions"
+        raise InputError(f"{file.path}: cannot be read: {error.strerror}; {remedy}") from error
     found = structs.replace(file, size_bytes=state[0], digest=f"sha256:{digest.hexdigest()}", state=state)
     if not is_unchanged(found):
         raise changed(found)

@@ -124,7 +124,7 @@ def _explicit(path: Path, name: str, real: Path, wanted: str) -> _Found:
     known = _format_and_compression(name, wanted)
     found = _found(str(path), name, str(real), path.stat(), known or ("", ""))
     if known is None:
-        raise InputError(f"{path}: its ending is not known; {_endings(wanted)}, so set `input.format`")
+        raise InputError(f"{path}: its ending is not known; {_endings(wanted)}, so set `input.format`, or name less")
     return found
 
 

@@ -231,6 +231,30 @@ def test_tsv_is_read_without_quotes_and_csv_with_what_is_set(corpus: Corpus, suf
     assert read(corpus, "id,text\n1,'it''s, so'\n", "c.csv", input={"csv_quote": "'"}).texts == ["it's, so"]
 
 
+@pytest.mark.parametrize(
+    ("content", "input", "warned"),
+    [
+        ('id\ttext\n1\t"a ""q"" b"\n', {}, True),
+        ('id\ttext\n1\tplain\n"2"\t"""q"""\r\n', {}, True),
+        ('id\ttext\n1\t"a ""q"" b"\n', {"csv_quote": ""}, False),
+        ('id\ttext\n1\t"a ""q"" b"\n', {"csv_quote": '"'}, False),
+        ('id\ttext\n1\t"Unbreakable" is ""a"" film\n2\t"whole"\n3\t6\' 2""\n4\t""\n', {}, False),
+    ],
+)
+def test_quotes_of_a_tsv_that_two_readers_read_in_two_ways_are_told(
+    corpus: Corpus, caplog: pytest.LogCaptureFixture, content: str, input: dict[str, Any], warned: bool
+) -> None:
+    read(corpus, content, "a.tsv", input=input)
+    said = [record.getMessage() for record in caplog.records if "doubled quotes" in record.getMessage()]
+    assert len(said) == warned
+    assert all("set input.csv_quote to a quote if fields are quoted" in line for line in said)
+
+
+def test_a_tsv_whose_quotes_hold_line_ends_is_told_with_the_option_that_helps(corpus: Corpus) -> None:
+    found = read(corpus, 'id\ttext\n1\t"l1\nl2"\n2\tb\n', "a.tsv")
+    assert "the row has 1 field; the header has 2; set input.csv_quote to a quote" in found.rejected[0].reason
+
+
 def test_an_escape_makes_the_next_character_literal_as_mysql_writes(corpus: Corpus) -> None:
     content = "id\ttext\tn\n1\ta\\\tb\\\nc\t\\N\n2\tC:\\\\N\tx\\Ny\n3\tline\\nend\\ttab\t7\n4\t\\N\t\n\\N\tx\t\n"
     found = read(corpus, content, "a.tsv", input={"csv_escape": "\\"}, columns={"carry": ["n"]})
@@ -239,6 +263,13 @@ def test_an_escape_makes_the_next_character_literal_as_mysql_writes(corpus: Corp
     assert reasons(found) == [(4, '"text" is null'), (5, '"id" is null; expected an id')]
     assert read(corpus, 'id,text\n1,"a \\"b\\", c"\n', "b.csv", input={"csv_escape": "\\"}).texts == ['a "b", c']
     assert read(corpus, "id,text\n1,C:\\new\\N\n", "c.csv").texts == ["C:\\new\\N"]
+
+
+def test_an_escaped_zero_is_a_zero_and_no_null(corpus: Corpus) -> None:
+    content = "id,text,n\n1,ab\\0\\0Nc,\\0\\0N\n2,\0\0N\\t,\0N\\N\n"
+    found = read(corpus, content, input={"csv_escape": "\\"}, columns={"carry": ["n"]})
+    assert found.texts == ["ab\0\0Nc", "\0\0N\t"]
+    assert found.carried["n"].to_pylist() == ["\0\0N", "\0NN"]
 
 
 ESCAPED_FIELD = st.text(st.sampled_from('a",\\\n\r'), max_size=4)
@@ -274,6 +305,22 @@ def test_without_a_header_columns_are_numbered_or_named(corpus: Corpus) -> None:
     assert (named.ids, named.texts) == (found.ids, found.texts)
     with pytest.raises(InputError, match=r"no column 'text' \(without a header: see `columns\.names`\).*'1', '2'"):
         read(corpus, content, input={"csv_header": False})
+
+
+@pytest.mark.parametrize("bad", ["a\rb;1", '"a"b;1', b"\xff;1"])
+def test_a_first_row_that_cannot_be_read_costs_no_other_without_a_header(corpus: Corpus, bad: str | bytes) -> None:
+    head = bad if isinstance(bad, bytes) else bad.encode()
+    columns, input = {"names": ["text", "id"]}, {"csv_header": False}
+    found = read(corpus, b"\n" + head + b"\n\nc;2\nd;3\n", input=input, columns=columns)
+    assert (found.texts, len(found.rejected), found.rows_read) == (["c", "d"], 1, 4)
+    with pytest.raises(InputError, match="first row"):
+        read(corpus, head + b"\n", "b.csv", input=input, columns=columns)
+
+
+def test_a_header_of_thousands_of_columns_tells_the_line_ends(corpus: Corpus) -> None:
+    names = [f"column number {number}" for number in range(30_000)]
+    content = ",".join(["text", *names]) + "\r" + ",".join(["a"] * 30_001) + "\r"
+    assert read(corpus, content).texts == ["a"]
 
 
 def test_a_row_that_does_not_decode_names_the_option_that_helps(corpus: Corpus) -> None:
@@ -347,6 +394,41 @@ def test_partitions_have_the_type_that_is_set(corpus: Corpus, name: str) -> None
     typed = {"carry": ["year"], "types": {"year": "int64"}}
     assert corpus.job("year=2024", columns=typed).read().carried["year"].to_pylist() == [2024]
     assert corpus.job("year=%FF", columns={"carry": ["year"]}).read().carried["year"].to_pylist() == ["%FF"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize(
+    ("text", "type", "value"),
+    [
+        ("01", "int64", 1),
+        ("+5", "int64", 5),
+        ("0x10", "int64", None),
+        (" 5", "int64", None),
+        (str(2**63), "int64", None),
+        (".5", "float64", 0.5),
+        ("inf", "float64", float("inf")),
+        ("9007199254740993", "float64", None),
+        ("1e400", "float64", None),
+        ("1e-400", "float64", None),
+        ("TRUE", "bool", True),
+        ("1", "bool", None),
+    ],
+)
+def test_partitions_are_read_as_fields_are_whatever_the_format(
+    corpus: Corpus, name: str, text: str, type: str, value: object
+) -> None:
+    if name == "a.parquet":
+        corpus.write_table(f"k={text}/{name}", {"text": ["t"]})
+    else:
+        corpus.write(f"k={text}/{name}", "text\nt\n" if name == "a.csv" else '{"text": "t"}\n')
+    job = corpus.job(columns={"carry": ["k"], "types": {"k": type}})
+    if value is None and name == "a.parquet":
+        with pytest.raises(InputError, match=r"the folder 'k=.*' gives 'k' no value that is"):
+            job.read()
+    elif value is None:
+        assert [one.reason.partition(";")[0][:6] for one in job.read().rejected] == ['"k" is']
+    else:
+        assert job.read().carried["k"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -14,22 +14,29 @@ import pyarrow as pa
 from embedmill.base.config import RunConfig
 from embedmill.base.records import InputFile, Span
 from embedmill.base.results import counted
-from embedmill.source.columns import INT64, ResolvedColumns, resolved, text_carried
+from embedmill.source.columns import ResolvedColumns, resolved, text_carried
 from embedmill.source.encoding import not_decoded
 from embedmill.source.formats.boundaries import CsvCutter, Dialect
-from embedmill.source.formats.csv_dialect import END_OF_DATA, LINE_ENDS, Fields, Header, read_header, split_record
-from embedmill.source.formats.rows import BLANK, Parser, RowError, is_near
+from embedmill.source.formats.csv_dialect import (
+    END_OF_DATA,
+    LINE_ENDS,
+    Fields,
+    Header,
+    has_doubled_quotes,
+    read_header,
+    split_record,
+)
+from embedmill.source.formats.rows import BLANK, Parser, RowError
 from embedmill.source.formats.text import TextFile, survey_text
+from embedmill.source.formats.values import READERS, ReadText
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
 
+LOG = logging.getLogger("embedmill")
 ENDINGS: tuple[str, ...] = (".csv", ".tsv")
 COMPRESSIBLE = True
 
-# 19 digits hold any int64; int() raises above 4,300.
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.IGNORECASE)
-_BOOLEANS = {"true": True, "false": False}
+_QUOTED_HINT = "; set input.csv_quote to a quote if fields are quoted, or to an empty string if they are not"
 
 
 def find_columns(file: InputFile, others: Iterable[InputFile], config: RunConfig) -> ResolvedColumns | None:
@@ -49,6 +56,10 @@ def survey(number: int, file: InputFile, config: RunConfig, columns: ResolvedCol
     """See Format; rows are the records after the header."""
     with closing(ByteStream(file, config)) as stream:
         header = read_header(stream, file, config, columns.id)
+        if _may_be_quoted(header.dialect, config) and has_doubled_quotes(stream, header):
+            LOG.warning(
+                "%s: fields with doubled quotes between quotes are read as they stand%s", file.path, _QUOTED_HINT
+            )
         yield from survey_text(number, stream, CsvCutter(header.dialect, header.start), header.start)
 
 
@@ -72,11 +83,12 @@ class CsvParser(Parser[Fields]):
         self._dialect = header.dialect
         self._encoding = encoding
         self._width = len(header.names)
+        self._may_be_quoted = _may_be_quoted(header.dialect, config)
         partitions = {key: value for key, value in partition_values(file.name).items() if key not in header.names}
         self._partitions = list(partitions.values())
         self._at = {name: place for place, name in enumerate([*header.names, *partitions])}
         types = config.columns.types
-        self._readers = [(self._at[name], name, *_READERS[types.get(name, "string")]) for name in columns.carried.names]
+        self._readers = [(self._at[name], name, *READERS[types.get(name, "string")]) for name in columns.carried.names]
 
     def split(self, record: bytes, row: int) -> Fields:
         """See Parser."""
@@ -90,7 +102,8 @@ class CsvParser(Parser[Fields]):
             raise RowError("malformed", _broken(str(error), record, self._dialect)) from error
         if len(fields) != self._width:
             whole = "the header" if self._config.input.csv_header else "the first row"
-            raise RowError("malformed", f"the row has {counted(len(fields), 'field')}; {whole} has {self._width}")
+            hint = _QUOTED_HINT if self._may_be_quoted and b'"' in record else ""
+            raise RowError("malformed", f"the row has {counted(len(fields), 'field')}; {whole} has {self._width}{hint}")
         return [*fields, *self._partitions] if self._partitions else fields
 
     def id(self, fields: Fields, name: str) -> str:
@@ -113,6 +126,11 @@ class CsvParser(Parser[Fields]):
         return [_cell(fields[at], name, read, expected) for at, name, read, expected in self._readers]
 
 
+def _may_be_quoted(dialect: Dialect, config: RunConfig) -> bool:
+    """Tell if a .tsv has quotes that nobody has explained."""
+    return not dialect.quote and config.input.csv_quote is None
+
+
 def _broken(problem: str, record: bytes, dialect: Dialect) -> str:
     """Describe a csv.Error."""
     none = "if the file does not quote its fields, set input.csv_quote to an empty string"
@@ -128,30 +146,7 @@ def _broken(problem: str, record: bytes, dialect: Dialect) -> str:
     return f"not valid CSV: {problem}"
 
 
-def _an_integer(field: str) -> int | None:
-    if not _INTEGER.fullmatch(field):
-        return None
-    value = int(field)
-    return value if value in INT64 else None
-
-
-def _a_number(field: str) -> float | None:
-    if not _NUMBER.fullmatch(field):
-        return None
-    value = float(field)
-    return value if field.lstrip("+-")[0] in "iInN" or is_near(value, field) else None
-
-
-_Reader = Callable[[str], Any]
-_READERS: dict[str, tuple[_Reader, str]] = {
-    "string": (str, "a string"),
-    "int64": (_an_integer, "a 64-bit integer"),
-    "float64": (_a_number, "a number"),
-    "bool": (lambda field: _BOOLEANS.get(field.lower()), "true or false"),
-}
-
-
-def _cell(field: str | None, name: str, read: _Reader, expected: str) -> Any:
+def _cell(field: str | None, name: str, read: ReadText, expected: str) -> Any:
     # CSV cannot tell an empty string from no value.
     if not field:
         return None

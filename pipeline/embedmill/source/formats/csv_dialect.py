@@ -31,11 +31,13 @@ _HEAD_BYTES = 1 << 18
 _DELIMITERS = (",", ";", "\t", "|")
 # Excel's own first line; the header tells the same.
 _SEPARATOR = re.compile(rb"sep=.\s*")
+# A field of a .tsv that another reader takes for a quoted one.
+_QUOTED = re.compile(rb'(?:^|[\t\r\n])"((?:[^"\t\r\n]|"")*+)"(?=[\t\r\n]|\Z)')
 # What MySQL and PostgreSQL write for characters, besides the character itself.
 _ESCAPED = {"0": "\0", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "Z": "\x1a"}
 _ESCAPES = re.compile(r"\\(\r\n|.)|\r(?!\n?\Z)", re.DOTALL)
-# Stands for a null until the fields are split.
-_NULL = "\0\0N"
+# Stands for a null until the fields are split; no text that was decoded has half of a surrogate pair.
+_NULL = "\ud800"
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -115,20 +117,41 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
     stream.seek(0)
     block = stream.read(_HEAD_BYTES)
     start = marks_end(block)
-    feeds = _has_feeds(block[start:], CsvCutter(dialect, 0).ends(block[start:]).tolist())
+    while not (ends := CsvCutter(dialect, 0).ends(block[start:]).tolist()) and len(block) < config.limits.record_bytes:
+        # A header of thousands of columns.
+        if not (more := stream.read(_HEAD_BYTES)):
+            break
+        block += more
+    feeds = _has_feeds(block[start:], ends)
     dialect = structs.replace(dialect, lone_returns=not feeds, lone_feeds=feeds)
     stream.seek(start)
+    begin, first = start, b""
     for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
         if isinstance(record, Oversize):
             raise InputError(
                 f"{file.path}: the header has {record.size:,} bytes; close its quotes, or set input.csv_quote"
             )
-        # The header is the first record that is not blank.
-        if record not in LINE_ENDS and not _SEPARATOR.fullmatch(record):
-            names = _names(file, record, dialect, config, stream.encoding)
-            return Header(dialect=dialect, names=names, start=start + len(record) * config.input.csv_header)
+        # The header is the first record that is not blank. Without one, the first row that can be read tells as much.
+        if record in LINE_ENDS or _SEPARATOR.fullmatch(record):
+            begin += 0 if first else len(record)
+        elif config.input.csv_header or _splits(record, dialect):
+            first = record
+            break
+        else:
+            first = first or record
         start += len(record)
-    return Header(dialect=dialect, names=[], start=start)
+        if first and start > _HEAD_BYTES:
+            break
+    names = _names(file, first, dialect, config, stream.encoding) if first else []
+    return Header(dialect=dialect, names=names, start=begin + len(first) * config.input.csv_header)
+
+
+def _splits(record: bytes, dialect: Dialect) -> bool:
+    try:
+        split_record(record.decode(), dialect)
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    return True
 
 
 def _has_feeds(block: bytes, ends: list[int]) -> bool:
@@ -143,15 +166,16 @@ def _has_feeds(block: bytes, ends: list[int]) -> bool:
 
 
 def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, encoding: str) -> list[str]:
+    what = "header" if config.input.csv_header else "first row"
     try:
         fields = split_record(record.decode(), dialect)
     except UnicodeDecodeError as error:
-        reason = not_decoded(encoding, error.start + 1, "header")
-        raise InputError(f"{file.path}: the header is {reason}") from error
+        reason = not_decoded(encoding, error.start + 1, what)
+        raise InputError(f"{file.path}: the {what} is {reason}") from error
     except csv.Error as error:
         if "new-line character" in str(error):
             raise InputError(
-                f"{file.path}: the header holds a lone carriage return, and rows end in line feeds; write all line ends"
+                f"{file.path}: the {what} holds a lone carriage return, and rows end in line feeds; write all line ends"
                 " alike, or quote the field"
             ) from error
         # Another delimiter may fit; as one field the header shows what is there.
@@ -160,6 +184,12 @@ def _names(file: InputFile, record: bytes, dialect: Dialect, config: RunConfig, 
         return [field or "" for field in fields]
     numbers = [str(number) for number in range(1, len(fields) + 1)]
     return list(config.columns.names) if len(config.columns.names) == len(fields) else numbers
+
+
+def has_doubled_quotes(stream: ByteStream, header: Header) -> bool:
+    """Tell if early fields would read otherwise with quotes."""
+    stream.seek(header.start)
+    return any(b'""' in inner for inner in _QUOTED.findall(stream.read(_HEAD_BYTES)))
 
 
 def split_record(record: str, dialect: Dialect) -> Fields:

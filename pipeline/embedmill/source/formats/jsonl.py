@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from embedmill.source.formats.boundaries import JsonCutter, LineCutter, Oversize
 from embedmill.source.formats.json_object import CUT_OFF, Object, kind, parse_object, value_of
 from embedmill.source.formats.rows import Parser, RowError, excerpt, is_near, number_text
 from embedmill.source.formats.text import CutterAt, TextFile, survey_text
+from embedmill.source.formats.values import READERS
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import ByteStream
 
@@ -160,14 +162,17 @@ def _objects(file: InputFile, config: RunConfig) -> Iterator[tuple[Object, bytes
 
 
 def _partitions(file: InputFile, config: RunConfig) -> Object:
-    # What is to be a number is one, without quotes.
-    types = config.columns.types
+    # Python's own writer has NaN and infinities.
     return {
-        key: msgspec.Raw(
-            value.encode() if value and types.get(key, "string") != "string" else msgspec.json.encode(value)
-        )
+        key: msgspec.Raw(json.dumps(_partition(value, config.columns.types.get(key, "string"))).encode())
         for key, value in partition_values(file.name).items()
     }
+
+
+def _partition(text: str | None, type: str) -> Any:
+    """Read a partition, or return the text."""
+    value = None if text is None else READERS[type][0](text)
+    return text if value is None else value
 
 
 def _parsed(record: bytes, layout: Layout, encoding: str) -> Object:
@@ -248,7 +253,11 @@ def _decoded(data: bytes, name: str) -> str:
 def _number_id(text: str) -> str:
     """Format a number as an id, unless no double."""
     value = float(text)
-    return number_text(value, text) if value == Decimal(text) else text
+    try:
+        return number_text(value, text) if value == Decimal(text) else text
+    except ArithmeticError:
+        # An exponent beyond those of decimals.
+        return text
 
 
 def _text(data: bytes, name: str) -> str:

@@ -50,6 +50,7 @@ from embedmill.source.formats.rows import (
     take,
     too_long,
 )
+from embedmill.source.formats.values import partition_column
 from embedmill.source.partitions import partition_values
 from embedmill.source.stream import translated
 
@@ -201,7 +202,7 @@ class ParquetFile:
         """Make a block; equal texts become one string of `known`."""
         with translated(self._file):
             # A text may be as large as all memory, so it must not become a Python object before it is measured.
-            text_column = stored(self._column(batch, self._columns.text))
+            text_column = stored(self._as_stored(batch, self._columns.text))
             column, long = without_long(text_column, self._config.limits.text_bytes)
             texts = strings(column)
             ids, long_ids = self._ids(batch, first_row)
@@ -229,7 +230,7 @@ class ParquetFile:
     def _ids(self, batch: Any, first_row: int) -> tuple[list[Cell], dict[int, Oversize]]:
         if self._columns.id is None:
             return [file_and_row(self._file, first_row + at) for at in range(batch.num_rows)], {}
-        column = self._column(batch, self._columns.id)
+        column = self._as_stored(batch, self._columns.id)
         if not is_text(column.type):
             return id_texts(column), {}
         column, long = without_long(stored(column), self._config.limits.id_bytes)
@@ -237,13 +238,19 @@ class ParquetFile:
 
     def _carried(self, batch: Any) -> pa.Table:
         schema = self._columns.carried
-        columns = [converted(self._file, plain(self._column(batch, field.name)), field) for field in schema]
-        return pa.Table.from_arrays(columns, schema=schema)
+        return pa.Table.from_arrays([self._column(batch, field) for field in schema], schema=schema)
 
-    def _column(self, batch: Any, name: str) -> Any:
-        if name in self._partitions and type_at(batch.schema, name) is None:
-            return pa.array([self._partitions[name]] * batch.num_rows, pa.string())
-        return column_at(batch, name)
+    def _column(self, batch: Any, field: pa.Field) -> Any:
+        if self._is_partition(batch, field.name):
+            return partition_column(self._file, self._partitions[field.name], field, batch.num_rows)
+        return converted(self._file, plain(column_at(batch, field.name)), field)
+
+    def _as_stored(self, batch: Any, name: str) -> Any:
+        is_partition = self._is_partition(batch, name)
+        return self._column(batch, pa.field(name, pa.string())) if is_partition else column_at(batch, name)
+
+    def _is_partition(self, batch: Any, name: str) -> bool:
+        return name in self._partitions and type_at(batch.schema, name) is None
 
     def _checked(self, id: Cell, text: Cell, invalid: str | None, long: Oversize | None) -> tuple[str, str]:
         if not id:
