@@ -306,3 +306,10 @@ def test_output_columns_that_differ_in_case_alone_are_refused(names: dict[str, s
     columns = {"carry": list(names), "carry_as": names}
     with pytest.raises(ConfigError, match=r"which is an output column|gives two columns the name"):
         parse_config({"columns": columns}, place="test")
+
+
+def test_what_is_far_too_long_for_a_config_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "corpus.jsonl").open("wb") as file:
+        file.truncate(1 << 36)
+    with pytest.raises(ConfigError, match="more than 1 MiB; name the config file, not the input"):
+        load_config(tmp_path / "corpus.jsonl")

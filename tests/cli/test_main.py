@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -137,6 +139,19 @@ class TestHelp:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         heavy = {"numpy", "pyarrow", "onnx", "onnxruntime", "tokenizers", "tqdm", "huggingface_hub", "safetensors"}
         assert heavy & set(done.stdout.split()) == set()
+
+    @pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be removed there")
+    def test_a_working_directory_that_is_gone_is_told_as_that(self, tmp_path: Path) -> None:
+        (tmp_path / "gone").mkdir()
+        script = "cd gone && rmdir ../gone && exec " + shlex.join(
+            [sys.executable, "-m", "embedmill", "run", "--input", "a.jsonl", "--output", "relative"]
+        )
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr == (
+            "ConfigError: the working directory was removed meanwhile; change to another, and run the same command"
+            " again\n"
+        )
 
     def test_the_module_is_the_command(self) -> None:
         command = [sys.executable, "-m", "embedmill", "--version"]

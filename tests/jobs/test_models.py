@@ -230,6 +230,23 @@ def test_a_name_that_looks_like_a_later_version_is_refused(tiny_model: Path, emp
         add_model(str(tiny_model), name=name)
 
 
+def test_a_model_does_not_take_the_place_of_one_with_another_name(tiny_model: Path, empty_home: Path) -> None:
+    add_model(str(tiny_model), name="a/b")
+    with pytest.raises(ModelError, match="'a--b' would take the place of the model 'a/b'; give it another --name"):
+        add_model(str(tiny_model), name="a--b")
+    assert [bundle.card.name for bundle in list_bundles()] == ["a/b"]
+    assert add_model(str(tiny_model), name="a/b").card.name == "a/b"
+
+
+@pytest.mark.parametrize("name", ["a\\b", "-x", "--x", "~", "~x", "/abs", " -x", ".hidden"])
+def test_a_name_that_means_something_else_to_a_shell_or_a_system_is_refused(
+    tiny_model: Path, empty_home: Path, name: str
+) -> None:
+    with pytest.raises(ModelError, match="cannot be a model's name"):
+        add_model(str(tiny_model), name=name)
+    assert not empty_home.exists() or list(empty_home.iterdir()) == []
+
+
 @pytest.mark.hostile
 def test_names_that_begin_alike_are_apart(tiny_model: Path, empty_home: Path) -> None:
     for name in ("mine", "mine~", "mine~2x", "mine2", "[m]ine"):

@@ -284,6 +284,34 @@ def test_a_size_that_config_json_lacks_is_named(tmp_path: Path, key: str) -> Non
         build(model, tmp_path / "bundle")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", 2.5),
+        ("num_hidden_layers", "2"),
+        ("hidden_size", 1e308),
+        ("num_attention_heads", True),
+        ("layer_norm_eps", 0),
+        ("layer_norm_eps", -1e-12),
+        ("layer_norm_eps", float("inf")),
+        ("layer_norm_eps", float("nan")),
+        ("layer_norm_eps", "1e-12"),
+    ],
+)
+def test_a_number_that_no_encoder_has_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    write_json(model / "config.json", {**bert_config(), key: value})
+    with pytest.raises(ModelError, match=r"config\.json"):
+        build(model, tmp_path / "bundle")
+
+
+def test_a_decoder_is_told_as_one(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    write_json(model / "config.json", {**bert_config(), "is_decoder": True})
+    with pytest.raises(ModelError, match=r"this is 'bert' \(gelu, absolute, a decoder\)"):
+        build(model, tmp_path / "bundle")
+
+
 def test_a_tensor_that_is_not_there_is_named(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model")
     weights = load_file(model / "model.safetensors")

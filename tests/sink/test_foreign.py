@@ -434,3 +434,22 @@ def test_a_link_in_the_place_of_a_file_is_left_and_refused(tmp_path: Path, name:
         assert (output / name).is_symlink()
     assert (tmp_path / "there").read_text() == "theirs"
     assert not (tmp_path / "missing").exists()
+
+
+@links
+def test_an_output_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    write_output(tmp_path / "out")
+    assert (tmp_path / "disk" / "_manifest.json").is_file()
+    assert verify(tmp_path / "out").problems == []
+    assert (tmp_path / "out").is_symlink()
+
+
+@links
+@pytest.mark.parametrize("target", ["nowhere", "out", "file"])
+def test_an_output_whose_link_leads_to_no_folder_is_refused_as_that(tmp_path: Path, target: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "out").symlink_to(tmp_path / target)
+    with pytest.raises(OutputError, match="out is a link, and leads to no folder; correct it"):
+        write_output(tmp_path / "out")

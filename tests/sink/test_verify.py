@@ -303,3 +303,16 @@ def test_an_output_with_a_copy_of_an_entry_has_no_more_shards_than_planned(outpu
     found = verify(output)
     assert found.problems
     assert verify_summary(found).startswith("3 of 3 shards committed")
+
+
+def test_a_torn_note_of_an_attempt_is_a_problem_that_the_next_run_mends(tmp_path: Path) -> None:
+    output = write_output(tmp_path / "out", committed=1)
+    (output / "_ledger" / "attempt").write_bytes(b"{")
+    assert verify(output).problems == ["_ledger/attempt: damaged; the next run writes it again, and nothing is lost"]
+    write_output(output, begun=True, committed=0)
+
+
+def test_a_file_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="is no folder, so no embedmill output"):
+        verify(tmp_path / "out")

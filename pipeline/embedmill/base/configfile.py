@@ -16,6 +16,7 @@ from embedmill.base.errors import ConfigError
 from embedmill.base.files.names import is_utf8
 
 # In TOML's double quotes `\t` is a tab.
+_MOST_BYTES = 1 << 20
 _ESCAPED_PATH = re.compile(r"([A-Za-z]:|\\\\)[^\0-\x1f]*[\b\t\n\f\r]")
 
 
@@ -49,8 +50,12 @@ def parse_config(values: dict[str, Any], *, place: str) -> RunConfig:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        with path.open("rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(f"{path}: more than {_MOST_BYTES >> 20} MiB; name the config file, not the input")
         # Editors of Windows begin a file with a mark.
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(content.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such config file; copy configs/default.toml to start one") from error
     except tomllib.TOMLDecodeError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from embedmill.base.config import DEFAULT_MODEL
-from embedmill.base.errors import Corrupt, OutOfMemory, PipelineError, Stopped
+from embedmill.base.errors import ConfigError, Corrupt, OutOfMemory, PipelineError, Stopped
 from embedmill.base.signals import StopSignals, checkpoint
 from embedmill.base.streams import Console, hold_descriptors, one_line
 from embedmill.cli.entry import stop_signals
@@ -26,6 +26,7 @@ _NO_THREADS = (
     "this process can start no more threads; everything committed is kept: raise the limit of processes (`ulimit -u`,"
     " the pids limit of a container), or leave it more memory, and run the same command again"
 )
+_NOWHERE = "the working directory was removed meanwhile; change to another, and run the same command again"
 _NO_MEMORY = (
     "this process has no memory left; everything committed is kept: close other programs, or lower"
     " engine.budget_tokens, engine.streams or shard.rows, and run the same command again"
@@ -203,10 +204,20 @@ def _exit_code(error: BaseException, *, as_json: bool) -> int:
             return _print_error("OutOfMemory", f"{_NO_MEMORY}{why}", OutOfMemory.exit_code, as_json=as_json)
         case _ if str(error) == _NO_THREAD:
             return _print_error("OutOfMemory", _NO_THREADS, OutOfMemory.exit_code, as_json=as_json)
+        case FileNotFoundError() if _is_nowhere():
+            return _print_error("ConfigError", _NOWHERE, ConfigError.exit_code, as_json=as_json)
         case click.Abort():
             return 1
         case _:
             raise error
+
+
+def _is_nowhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _usage(error: click.ClickException) -> str:

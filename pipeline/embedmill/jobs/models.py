@@ -28,6 +28,8 @@ _NAME_BYTES = 200
 _SHOWN_LETTERS = 40
 # A model has a few; a link may lead to all of a disk.
 _MOST_FILES = 10_000
+# Hidden, an option or a home folder.
+_ODD_FIRST = re.compile(r"[.~\s-]+")
 _VERSION = re.compile(r"~[0-9]+$")
 # One of them tells a model's folder: an export needs no config.json, and an older model has it further down.
 _MODEL_FILES = ("config.json", "modules.json", TOKENIZER)
@@ -142,7 +144,8 @@ def _has(folder: Path, name: str) -> bool:
 
 def _may_be_name(name: str) -> bool:
     plain = name.strip()
-    return not Path(name).is_absolute() and bool(plain) and not plain.startswith(".") and not _VERSION.search(plain)
+    is_odd = not plain or _ODD_FIRST.match(plain) or _VERSION.search(plain)
+    return not is_odd and not Path(name).is_absolute()
 
 
 def _is_name(flat: str) -> bool:
@@ -150,7 +153,7 @@ def _is_name(flat: str) -> bool:
 
 
 def _flattened(name: str) -> str:
-    return name.replace("/", "--").replace("\\", "--").strip()
+    return name.replace("/", "--").strip()
 
 
 def _flat(name: str) -> str:
@@ -207,7 +210,8 @@ def _bundle_of_folder(folder: Path) -> Bundle:
     except OSError as error:
         raise ModelError(f"{error.filename or folder} cannot be read: {error.strerror}; check permissions") from error
     digest = hashlib.sha256(repr((folder.resolve().as_posix(), state)).encode()).hexdigest()[:12]
-    name = f"{portable(folder.resolve().name).strip(' .')[:_SHOWN_LETTERS] or 'model'}-{digest}"
+    shown = _ODD_FIRST.sub("", portable(folder.resolve().name), count=1)[:_SHOWN_LETTERS]
+    name = f"{shown or 'model'}-{digest}"
     cached = _cache_folder(name)
     if _has(cached, CARD) and not is_stale(cached):
         return open_bundle(cached)
@@ -245,6 +249,7 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
     `options` are those of `build_bundle`. Raises ModelError for the source, OutputError for a full disk.
     """
     models, flat = models_folder(), _flat(name)
+    _refuse_other_name(_versions(models, flat), name)
     with scratch_folder(models_folder()) as scratch:
         folder = scratch / "bundle"
         folder.mkdir()
@@ -264,6 +269,17 @@ def _build(source: Path, *, name: str, origin: str, replace: bool = False, **opt
             for old in before[:-1]:
                 local.retire(old, scratch)
     return open_bundle(_versions(models, flat)[-1])
+
+
+def _refuse_other_name(bundles: list[Path], name: str) -> None:
+    """Raise ModelError where bundles of a folder have another name."""
+    # `a/b` and `a--b` have one folder.
+    other = name
+    with contextlib.suppress(ModelError):
+        for folder in bundles[-1:]:
+            other = open_bundle(folder).card.name
+    if other != name:
+        raise ModelError(f"{name!r} would take the place of the model {other!r}; give it another --name")
 
 
 def _publish(bundle: Path, place: Path, before: list[Path], *, replace: bool) -> None:

@@ -93,10 +93,11 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
     kind = config.get("model_type")
     activation = config.get("hidden_act", "gelu")
     positions = config.get("position_embedding_type", "absolute")
-    if kind not in KINDS or (activation, positions) != ("gelu", "absolute") or config.get("is_decoder"):
+    decoder = ", a decoder" if config.get("is_decoder") else ""
+    if kind not in KINDS or (activation, positions) != ("gelu", "absolute") or decoder:
         raise ModelError(
             f"{folder}: only BERT and RoBERTa encoders (gelu, absolute positions) are built from safetensors, this is"
-            f" {kind!r} ({activation}, {positions}); export it to ONNX (`optimum-cli export onnx --task"
+            f" {kind!r} ({activation}, {positions}{decoder}); export it to ONNX (`optimum-cli export onnx --task"
             f" feature-extraction --model {folder} {folder / 'onnx'}`) and add the folder with its onnx/model.onnx"
         )
     try:
@@ -104,12 +105,12 @@ def read_shape(config: dict[str, Any], folder: Path) -> BertShape:
             hidden=_whole(config["hidden_size"]),
             heads=_whole(config["num_attention_heads"]),
             layers=_whole(config["num_hidden_layers"]),
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            epsilon=_positive(config.get("layer_norm_eps", 1e-12)),
             first_position=first_position(config, folder),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"{folder / 'config.json'}: a size is missing or not a whole number ({error}); correct it"
+            f"{folder / 'config.json'}: a size or layer_norm_eps is missing or no such number ({error}); correct it"
         ) from error
     if min(shape.hidden, shape.heads, shape.layers) < 1 or shape.hidden % shape.heads:
         raise ModelError(
@@ -123,6 +124,13 @@ def _whole(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"{value!r}")
     return value
+
+
+def _positive(value: Any) -> float:
+    # LayerNorm divides by the root of the variance and this; models have 1e-12 to 1e-5.
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise TypeError(f"layer_norm_eps {value!r}")
+    return float(value)
 
 
 def append_bert(graph: GraphWriter, weights: BertWeights, shape: BertShape, *, fused: bool, half: bool = False) -> str:

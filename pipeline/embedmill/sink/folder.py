@@ -100,10 +100,18 @@ def foreign_names(folder: Path) -> list[str]:
     return sorted(name for name in names if name.lower() not in _OF_FILE_MANAGERS)
 
 
-def check_length(folder: Path) -> None:
-    """Raise OutputError where Windows takes no files so deep."""
+def followed(folder: Path) -> Path:
+    """Follow a link, and check a path's length. Raises OutputError."""
     if problem := names.beyond_limit(folder, room=_LONGEST_OWN_NAME):
         raise OutputError(f"{folder}: {problem}")
+    try:
+        if not folder.is_symlink():
+            return folder
+        if folder.is_dir():
+            return folder.resolve()
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder} cannot be read ({error}); choose another --output") from error
+    raise OutputError(f"{folder} is a link, and leads to no folder; correct it, or choose another --output")
 
 
 def check_own_folders(folder: Path) -> None:
@@ -261,5 +269,7 @@ def _decode(path: Path, kind: type[T]) -> T | None:
         return read_sealed(path, kind)
     except FileNotFoundError:
         return None
+    except (PermissionError, NotADirectoryError) as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}; check the folder and permissions") from error
     except (OSError, ValueError) as error:
         raise Corrupt(f"{path} cannot be read ({error}); restore it, or start again in a new --output") from error

@@ -34,10 +34,10 @@ from embedmill.sink.folder import (
     SetAsideRows,
     check_conservation,
     check_folder,
-    check_length,
     check_own_files,
     check_own_folders,
     entry_problem,
+    followed,
     quarantine_path,
     read_attempt,
     read_entries,
@@ -62,13 +62,13 @@ class Ledger:
         self._writes_shards = writes_shards
         self.job: OutputJob | None = None
         self.entries: dict[int, Entry] = {}
-        # Without a fallback to a lock file that a killed run would leave behind for ever.
-        self._lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
         self._held: list[local.Pin] = []
 
     def __enter__(self) -> Self:
         """Lock and read the folder. Raises OutputError, Locked or Corrupt."""
-        check_length(self.folder)
+        self.folder = followed(self.folder)
+        # Without a fallback to a lock file that a killed run would leave behind for ever.
+        self._lock = FileLock(self.folder / LOCK, thread_local=False, fallback_to_soft=False)
         check_own_folders(self.folder)
         check_own_files(self.folder)
         check_folder(self.folder)
@@ -104,7 +104,9 @@ class Ledger:
         except Timeout as error:
             raise Locked(f"another run is writing to {self.folder}; wait for it or choose another --output") from error
         except OSError as error:
-            raise OutputError(f"{self.folder / LOCK} cannot be locked: {error.strerror or error}") from error
+            raise OutputError(
+                f"{self.folder / LOCK} cannot be locked: {error.strerror or error}; choose another --output"
+            ) from error
 
     def begin(self, job: OutputJob) -> None:
         """Record the job of this folder. Raises OutputError."""
@@ -147,8 +149,8 @@ class Ledger:
                 self._note(b"")
 
     def _note(self, data: bytes) -> None:
-        # Neither synced nor needed: it tells the next run of the death of this process, not of the machine's.
         self._check_held()
+        # Not synced: it tells of the death of this process, not of the machine's.
         with contextlib.suppress(OSError):
             local.write_note(self.folder / LEDGER / ATTEMPT, data)
 
@@ -276,7 +278,6 @@ class Ledger:
 
     def _check_committed(self) -> None:
         """Raise Corrupt for entries of other jobs, and missing files."""
-        manifest = read_manifest(self.folder)
         for entry in self.entries.values():
             assert self.job is not None
             place = self.folder / LEDGER / f"{self.job.stem(entry.ordinal)}.json"
@@ -289,10 +290,10 @@ class Ledger:
             rows = quarantine_path(self.folder, entry.file)
             if entry.quarantine_sha256 and not rows.is_file():
                 raise Corrupt(f"{rows} is committed but missing; {remedy}")
-        if manifest is None or self.job is None:
+        if (manifest := read_manifest(self.folder)) is None or self.job is None:
             return
         if manifest.job != self.job.digest:
             raise Corrupt(f"{self.folder / MANIFEST} is of another job; restore its own, or remove it and run again")
-        for shard in self.pending():
-            place = self.folder / LEDGER / f"{self.job.stem(shard.ordinal)}.json"
-            raise Corrupt(f"{place} is missing, but {MANIFEST} says complete; restore it, or remove {MANIFEST} too")
+        for shard in self.pending()[:1]:
+            name = f"{LEDGER}/{self.job.stem(shard.ordinal)}.json"
+            raise Corrupt(f"{name} is missing, but {MANIFEST} says complete; restore it, or remove {MANIFEST} too")

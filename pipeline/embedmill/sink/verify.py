@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from embedmill.base.errors import ConservationError, OutputError
+from embedmill.base.errors import ConservationError, Corrupt, OutputError
 from embedmill.base.files.digest import sha256_of
 from embedmill.base.files.sealed import digest_in, is_sealed_page, read_sealed
 from embedmill.base.records import NORM_TOLERANCE, Entry
@@ -66,6 +66,8 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
 def verify(folder: Path) -> VerifyResult:
     """Check every file of an output. Raises OutputError or Corrupt."""
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is no folder, so no embedmill output")
         for _ in range(_VIEWS):
             before = _Output(folder)
             found = before.verify()
@@ -135,7 +137,10 @@ class _Output:
         """Check the files that stand for themselves."""
         read_set_aside(self._folder, self._job)
         if not self._writing:
-            read_attempt(self._folder, self._job)
+            try:
+                read_attempt(self._folder, self._job)
+            except Corrupt:
+                yield f"{LEDGER}/{ATTEMPT}: damaged; the next run writes it again, and nothing is lost"
         checks: dict[str, Callable[[Path], bool]] = {
             REPORT: partial(is_sealed_page, job=self._job.digest),
             TUNING: self._is_own_tuning,
