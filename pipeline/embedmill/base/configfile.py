@@ -166,8 +166,6 @@ def _check(config: RunConfig, place: str) -> None:
         if not is_utf8(value):
             raise ConfigError(f"{place}: {value!r} is not valid UTF-8; correct it, or rename the file or folder")
     for path in (config.model, config.output.path, *config.input.paths):
-        if not path.strip():
-            raise ConfigError(f"{place}: an empty path is set for the model, the input or the output; name one")
         if "\0" in path:
             raise ConfigError(f"{place}: a path contains a NUL character, which no file name can")
         if _ESCAPED_PATH.match(path):
@@ -175,6 +173,8 @@ def _check(config: RunConfig, place: str) -> None:
                 rf"{place}: {path!r} has a control character where a backslash and a letter were meant; write Windows"
                 r" paths in single quotes: 'C:\temp'"
             )
+    if not config.output.path.strip():
+        raise ConfigError(f"{place}: `output.path` is empty; name a folder")
     if "://" in config.output.path:
         raise ConfigError(f"{place}: {config.output.path!r} is no local folder; write to one, then copy it")
     if text.prompt is not None and text.prompt_name is not None:
