@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedmill.base.process.worker import Worker, WorkerEnded
+from embedmill.base.process.worker import Worker, WorkerEnded, worker_of
 
 MODULE = "tests.base.process.workers"
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def frames() -> queue.Queue[bytes | None]:
 @pytest.fixture
 def worker(frames: queue.Queue[bytes | None]) -> Iterator[Worker]:
     """A process that has said the first word."""
-    with Worker(MODULE, "ready") as worker:
+    with worker_of(MODULE, "ready") as worker:
         worker.listen(frames.put)
         assert frames.get(timeout=30) == b"ready"
         yield worker
@@ -65,7 +65,7 @@ def test_an_end_is_named(worker: Worker, frames: queue.Queue[bytes | None], word
 
 
 def test_a_process_that_ends_at_once_is_heard_of(frames: queue.Queue[bytes | None]) -> None:
-    with Worker("tests.base.process.absent") as worker:
+    with worker_of("tests.base.process.absent") as worker:
         time.sleep(0.5)
         worker.listen(frames.put)
         assert frames.get(timeout=30) is None
@@ -80,7 +80,7 @@ def test_a_process_that_hangs_can_be_ended(worker: Worker, frames: queue.Queue[b
 
 
 def test_what_a_killed_process_left_in_its_temporary_folder_is_removed(frames: queue.Queue[bytes | None]) -> None:
-    with Worker(MODULE, "ready") as worker:
+    with worker_of(MODULE, "ready") as worker:
         worker.listen(frames.put)
         worker.send(b"file")
         assert frames.get(timeout=30) == b"ready"
@@ -95,9 +95,9 @@ def test_what_a_killed_process_left_in_its_temporary_folder_is_removed(frames: q
 def test_the_temporary_folder_goes_with_a_parent_that_is_killed(tmp_path: Path, doing: str) -> None:
     program = f"""
 import time
-from embedmill.base.process.worker import Worker
+from embedmill.base.process.worker import worker_of
 
-worker = Worker("{MODULE}", "ready")
+worker = worker_of("{MODULE}", "ready")
 worker.listen(lambda frame: print((frame or b"").decode(), flush=True))
 worker.send(b"file")
 worker.send(b"{doing}")
@@ -120,7 +120,7 @@ time.sleep(600)
 def test_no_process_at_all_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pytest.raises(WorkerEnded, match="a process could not be started"):
-        Worker(MODULE, "ready")
+        worker_of(MODULE, "ready")
 
 
 def children() -> list[psutil.Process]:

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from msgspec import structs
 
 from embedmill.base.config import EngineTable
 from embedmill.base.errors import DeviceError, DeviceLost, OutOfMemory
+from embedmill.base.process.worker import worker_of
 from embedmill.base.records import Packing
 from embedmill.base.results import EngineFacts
 from embedmill.engine.catalogue import PROVIDERS
@@ -32,7 +34,7 @@ from tests.base.process.test_worker import children
 from tests.support.scripted_process import SCRIPT
 from tests.support.works import canaries_of, fixed, model, provider_of, target_of, vector_of, work_of
 
-MODULE = "tests.support.scripted_process"
+START = partial(worker_of, "tests.support.scripted_process")
 PACKING = Packing(budget_tokens=16)
 # Fifteen batches of four texts.
 TEXTS = [[number] * 4 for number in range(1, 61)]
@@ -56,7 +58,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> S
         monkeypatch.setenv(SCRIPT, json.dumps({"folder": str(tmp_path), **script}))
         spec = EngineSpec.decide(model(), target_of(MOON), EngineTable(timeout_s=timeout_s, threads=1), packing)
         spec = structs.replace(spec, in_flight=in_flight)
-        return Engine(ProcessRunner(spec, RunnerOptions(watched=False), said.append, module=MODULE))
+        return Engine(ProcessRunner(spec, RunnerOptions(watched=False), said.append, start=START))
 
     return begin
 
@@ -210,7 +212,7 @@ def test_a_parent_that_is_killed_takes_its_process_along(tmp_path: Path) -> None
         os.environ["{SCRIPT}"] = json.dumps({{"folder": {str(tmp_path)!r}, "faults": {{"0": "hang"}}}})
         from tests.engine.runners.test_process import *
         spec = EngineSpec.decide(model(), target_of(MOON), EngineTable(threads=1), PACKING)
-        with Engine(ProcessRunner(spec, RunnerOptions(watched=False), print, module=MODULE)) as engine:
+        with Engine(ProcessRunner(spec, RunnerOptions(watched=False), print, start=START)) as engine:
             list(engine.embed([("work", work_of(TEXTS, PACKING))]))
     """)
     with subprocess.Popen([sys.executable, "-c", program]) as parent:

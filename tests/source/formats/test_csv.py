@@ -307,6 +307,15 @@ def test_without_a_header_columns_are_numbered_or_named(corpus: Corpus) -> None:
         read(corpus, content, input={"csv_header": False})
 
 
+def test_only_the_first_line_names_the_separator_and_only_the_one_in_use(corpus: Corpus) -> None:
+    options: dict[str, Any] = {"input": {"csv_header": False}, "columns": {"names": ["text"]}}
+    assert read(corpus, "sep=a\nsep=b\nc\n", "a.csv", **options).texts == ["sep=a", "sep=b", "c"]
+    assert read(corpus, "sep=,\nsep=b\nc\n", "b.csv", **options).texts == ["sep=b", "c"]
+    two: dict[str, Any] = {"input": {"csv_header": False}, "columns": {"names": ["id", "text"]}}
+    assert read(corpus, "sep=;\n1;hello, you\n", "c.csv", **two).texts == ["hello, you"]
+    assert read(corpus, "sep=;\ntext\nhello, you\n", "d.csv").texts == ["hello, you"]
+
+
 @pytest.mark.parametrize("bad", ["a\rb;1", '"a"b;1', b"\xff;1"])
 def test_a_first_row_that_cannot_be_read_costs_no_other_without_a_header(corpus: Corpus, bad: str | bytes) -> None:
     head = bad if isinstance(bad, bytes) else bad.encode()
@@ -510,6 +519,13 @@ def test_a_number_becomes_the_nearest_double_and_no_integer_another(
     found = read(corpus, row, name, columns={"carry": ["x"], "types": {"x": "float64"}})
     assert found.carried["x"].to_pylist() == ([] if value is None else [value])
     assert [row.reason for row in found.rejected] == ([] if value is not None else [f'"x" is {quoted(name, number)}'])
+
+
+def test_a_number_of_thousands_of_digits_is_read_or_set_aside(corpus: Corpus) -> None:
+    zeros = "0" * 5000
+    content = f"text,x\na,{zeros}9007199254740993\nb,{zeros}9007199254740992\nc,{zeros}\n"
+    found = read(corpus, content, columns={"carry": ["x"], "types": {"x": "float64"}})
+    assert (found.texts, found.carried["x"].to_pylist()) == (["b", "c"], [9007199254740992.0, 0.0])
 
 
 def quoted(name: str, number: str) -> str:

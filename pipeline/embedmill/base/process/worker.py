@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -20,6 +20,8 @@ from embedmill.base.process.child import command_of, end_child, ending, leave_no
 _GRACE_S = 5.0
 # A frame is its length, little-endian, then so many bytes.
 _LENGTH_BYTES = 4
+# Vectors of the largest batch have a hundredth of it.
+_MOST_BYTES = 1 << 30
 _SCRATCH = "embedmill-worker-"
 
 
@@ -27,16 +29,21 @@ class WorkerEnded(Exception):
     """Worker that has ended."""
 
 
-class Worker:
-    """Process of a module's `main`, behind `ParentPipe`; a context manager."""
+def worker_of(module: str, *arguments: str) -> Worker:
+    """Start `main(*arguments)` of a module here. Raises WorkerEnded."""
+    return Worker(command_of(module, *arguments))
 
-    def __init__(self, module: str, *arguments: str) -> None:
-        """Start `main(*arguments)`; only `listen` reads. Raises WorkerEnded."""
+
+class Worker:
+    """Process with a `ParentPipe`; a context manager."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start a command; only `listen` reads. Raises WorkerEnded."""
         place = home.temporary_folder()
         # A process that is killed, or whose driver crashes, cannot remove its temporary files: its parent does.
         self._scratch = tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=place, ignore_cleanup_errors=True)
         self._errors = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
-        command, pipe = command_of(module, *arguments), subprocess.PIPE
+        pipe = subprocess.PIPE
         environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)
         # A home in the temporary folder must not go with the scratch folder.
         environment[home.VARIABLE] = str(home.home_folder())
@@ -147,6 +154,9 @@ def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
     """Read frames, up to one that is cut short."""
     while len(head := pipe.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
         size = int.from_bytes(head, "little")
+        # No frame of ours: what another program printed.
+        if size > _MOST_BYTES:
+            return
         frame = pipe.read(size)
         if len(frame) < size:
             return

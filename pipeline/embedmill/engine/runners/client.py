@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from embedmill.base.errors import DeviceError, DeviceLost, ModelError, OutOfMemory, OutputError
-from embedmill.base.process.worker import Worker, WorkerEnded
+from embedmill.base.process.worker import Worker, WorkerEnded, worker_of
 from embedmill.base.records import Batch, FloatArray, Tokens, Work
 from embedmill.base.results import SessionFacts
 from embedmill.base.signals import slices
@@ -37,21 +37,32 @@ _PART_BYTES = 4 << 20
 _ERRORS = {kind.__name__: kind for kind in (DeviceError, OutOfMemory, DeviceLost, ModelError, OutputError)}
 
 
+_OTHER_VERSION = "the worker speaks protocol {}, and this embedmill {}: install both in the same version"
+
+
+def start_here(*folders: str) -> Worker:
+    """Start a host process of this machine. Raises WorkerEnded."""
+    return worker_of(HOST, *folders)
+
+
 class HostClient:
     """Thread-safe client of one host process, started with the client."""
 
-    def __init__(self, *folders: str, notify: Callable[[str], None] = lambda _: None, module: str = HOST) -> None:
+    def __init__(
+        self, *folders: str, notify: Callable[[str], None] = lambda _: None, start: Callable[..., Worker] = start_here
+    ) -> None:
         """Start a host for bundles in `folders`. Raises DeviceLost."""
         self._notify = notify
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[messages.Reply]] = {}
         self._next_number = 0
         self._over: Exception | None = None
+        self._greeted = False
         self._model_folder = Path()
         self.busy_s = 0.0
         self.sessions: list[SessionFacts] = []
         try:
-            self._worker = Worker(module, *folders)
+            self._worker = start(*folders)
         except WorkerEnded as error:
             raise DeviceLost(f"its process {error}") from error
         self._worker.listen(self._receive)
@@ -144,14 +155,26 @@ class HostClient:
         if frame is None:
             self._fail(DeviceLost(f"its process {self._worker.ending()}"))
             return
-        match messages.decode_reply(frame):
+        try:
+            reply = messages.decode_reply(frame)
+        except msgspec.DecodeError:
+            self._fail(DeviceError(_OTHER_VERSION.format("another", messages.PROTOCOL)))
+            return
+        match reply:
+            case messages.Hello(_, messages.PROTOCOL):
+                self._greeted = True
+            case messages.Hello(_, protocol):
+                self._fail(DeviceError(_OTHER_VERSION.format(protocol, messages.PROTOCOL)))
+            case _ if not self._greeted:
+                self._fail(DeviceError(_OTHER_VERSION.format("another", messages.PROTOCOL)))
             case messages.Notice(_, text):
                 self._notify(text)
             case messages.MissingFiles(number, names):
-                self._send_files(number, names)
+                # Not in the thread that reads: a relay that waits for it to read passes nothing on.
+                threading.Thread(target=self._send_files, args=[number, names], name="files", daemon=True).start()
             case messages.Failed(number, error, message):
                 self._settled(number).set_exception(_ERRORS.get(error, DeviceError)(message))
-            case reply:
+            case _:
                 if isinstance(reply, messages.Done):
                     self.busy_s = reply.busy_s
                     self.sessions += reply.sessions
@@ -159,15 +182,23 @@ class HostClient:
 
     def _send_files(self, number: int, names: list[str]) -> None:
         # One part behind, for only the very last part may say so.
-        parts: list[tuple[str, bytes]] = []
+        last: tuple[str, bytes] | None = None
+        try:
+            for part in self._parts(names):
+                if last is not None:
+                    self._send(messages.SendFile(number, *last, False))
+                last = part
+        except OSError as error:
+            self._fail(ModelError(f"{error.filename} cannot be read: {error.strerror}; add the model again"))
+            return
+        if last is not None:
+            self._send(messages.SendFile(number, *last, True))
+
+    def _parts(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
         for name in names:
             with (self._model_folder / name).open("rb") as file:
                 while block := file.read(_PART_BYTES):
-                    for before in parts:
-                        self._send(messages.SendFile(number, *before, False))
-                    parts = [(name, block)]
-        for last in parts:
-            self._send(messages.SendFile(number, *last, True))
+                    yield name, block
 
     def _settled(self, number: int) -> Future[messages.Reply]:
         with self._lock:

@@ -42,6 +42,7 @@ def main(*folders: str) -> None:
 def serve(open_runner: Opener, folders: Sequence[Path] = ()) -> None:
     """Answer requests until the parent ends, several batches at once."""
     with ParentPipe() as parent:
+        _say(parent, messages.Hello(-1, messages.PROTOCOL))
         host = _Host(open_runner, Bundles(folders), lambda reply: _say(parent, reply))
         for frame in parent.questions():
             host.answer(messages.decode_request(frame))
@@ -102,6 +103,8 @@ class _Host:
         self._open_runner, self._bundles, self._say = open_runner, bundles, say
         self._waiting: messages.Open | None = None
         self._runner: LocalRunner | None = None
+        # One after another, and not in the thread that reads: a relay that waits for it to read passes no answer on.
+        self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
         # Opening sessions replaces it by one with a thread per lane.
         self._pool = ThreadPoolExecutor(1)
         self._memory: PeakMemory | None = None
@@ -109,12 +112,10 @@ class _Host:
         self._reported_sessions = 0
 
     def answer(self, request: messages.Request) -> None:
-        """Answer at once, or from a pool thread."""
+        """Answer from another thread."""
         # Single batches go to the pool; timed passes do not, for they compute in its threads themselves.
-        if isinstance(request, messages.Run):
-            self._pool.submit(self._reply, request).add_done_callback(self._settle)
-        elif (reply := self._reply(request)) is not None:
-            self._say(reply)
+        pool = self._pool if isinstance(request, messages.Run) else self._control
+        pool.submit(self._reply, request).add_done_callback(self._settle)
 
     def _reply(self, request: messages.Request) -> messages.Reply | None:
         """Compute the reply; None where more parts of files follow."""

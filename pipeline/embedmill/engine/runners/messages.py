@@ -21,11 +21,20 @@ from embedmill.engine.runners.base import RunnerFacts, RunnerOptions
 from embedmill.engine.spec import EngineSpec
 from embedmill.engine.target import Target
 
+# Raised with every change of the messages below: near and far end may be of two installations.
+PROTOCOL = 1
+
 
 class Message(Struct, frozen=True, array_like=True, tag=True):
     """Base of all messages; `number` pairs request and reply."""
 
     number: int
+
+
+class Hello(Message, frozen=True, tag=True):
+    """First message of a host: the protocol in use."""
+
+    protocol: int
 
 
 class ListDevices(Message, frozen=True, tag=True):
@@ -152,7 +161,7 @@ class Notice(Message, frozen=True, tag=True):
 
 
 Request = ListDevices | Open | SendFile | Run | Time | Multiply | GetFacts
-Reply = Devices | MissingFiles | Opened | Done | Timed | Multiplied | Facts | Failed | Notice
+Reply = Hello | Devices | MissingFiles | Opened | Done | Timed | Multiplied | Facts | Failed | Notice
 
 
 decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).decode

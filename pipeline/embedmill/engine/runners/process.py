@@ -10,10 +10,11 @@ from typing import Self
 from msgspec import structs
 
 from embedmill.base.errors import DeviceLost
+from embedmill.base.process.worker import Worker
 from embedmill.base.records import Batch, FloatArray, Tokens, Work
 from embedmill.engine.memory.usage import PeakUsage
 from embedmill.engine.runners.base import Cancelled, RunnerFacts, RunnerOptions
-from embedmill.engine.runners.client import HOST, HostClient
+from embedmill.engine.runners.client import HostClient, start_here
 from embedmill.engine.runners.messages import Opened, Timed
 from embedmill.engine.spec import EngineSpec
 
@@ -33,14 +34,14 @@ class ProcessRunner:
         options: RunnerOptions,
         notify: Callable[[str], None],
         *,
-        module: str = HOST,
+        start: Callable[..., Worker] = start_here,
         host: HostClient | None = None,
     ) -> None:
-        """Start `module` as host, or use a started `host`."""
+        """Start a host by `start`, or use a started `host`."""
         self.spec = spec
         self._options = options
         self._notify = notify
-        self._module = module
+        self._start = start
         self._lock = threading.Lock()
         # Of ended processes, to be added to the figures of the present one.
         self._past = RunnerFacts()
@@ -148,4 +149,4 @@ class ProcessRunner:
         )
 
     def _started(self) -> HostClient:
-        return HostClient(self.spec.model.folder, notify=self._notify, module=self._module)
+        return HostClient(self.spec.model.folder, notify=self._notify, start=self._start)

@@ -29,8 +29,6 @@ END_OF_DATA = b"\\."
 FIELD_LIMIT = 2**31 - 1
 _HEAD_BYTES = 1 << 18
 _DELIMITERS = (",", ";", "\t", "|")
-# Excel's own first line; the header tells the same.
-_SEPARATOR = re.compile(rb"sep=.\s*")
 # A field of a .tsv that another reader takes for a quoted one.
 _QUOTED = re.compile(rb'(?:^|[\t\r\n])"((?:[^"\t\r\n]|"")*+)"(?=[\t\r\n]|\Z)')
 # What MySQL and PostgreSQL write for characters, besides the character itself.
@@ -125,14 +123,14 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
     feeds = _has_feeds(block[start:], ends)
     dialect = structs.replace(dialect, lone_returns=not feeds, lone_feeds=feeds)
     stream.seek(start)
-    begin, first = start, b""
+    top, begin, first = start, start, b""
     for record in records(stream, CsvCutter(dialect, start), config.limits.record_bytes):
         if isinstance(record, Oversize):
             raise InputError(
                 f"{file.path}: the header has {record.size:,} bytes; close its quotes, or set input.csv_quote"
             )
         # The header is the first record that is not blank. Without one, the first row that can be read tells as much.
-        if record in LINE_ENDS or _SEPARATOR.fullmatch(record):
+        if record in LINE_ENDS or (start == top and _is_separator(record, dialect)):
             begin += 0 if first else len(record)
         elif config.input.csv_header or _splits(record, dialect):
             first = record
@@ -144,6 +142,12 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
             break
     names = _names(file, first, dialect, config, stream.encoding) if first else []
     return Header(dialect=dialect, names=names, start=begin + len(first) * config.input.csv_header)
+
+
+def _is_separator(record: bytes, dialect: Dialect) -> bool:
+    """Tell if a line names the delimiter, as Excel writes."""
+    named = b"sep=" + dialect.delimiter.encode()
+    return record.startswith(named) and not record[len(named) :].strip()
 
 
 def _splits(record: bytes, dialect: Dialect) -> bool:

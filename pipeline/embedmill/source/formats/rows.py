@@ -6,6 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -87,7 +88,7 @@ def is_near(value: float, text: str) -> bool:
         return True
     if not math.isfinite(value) or not value:
         return not math.isinf(value) and not any(digit in "123456789" for digit in re.split("[eE]", text)[0])
-    return not text.lstrip("+-").isdigit() or int(value) == int(text)
+    return not text.lstrip("+-").isdigit() or Decimal(value) == Decimal(text)
 
 
 def check_text(text: str, columns: ResolvedColumns, config: RunConfig) -> None:
