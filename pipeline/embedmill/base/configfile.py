@@ -15,8 +15,8 @@ from embedmill.base.config import OUTPUT_COLUMNS, RunConfig, Table
 from embedmill.base.errors import ConfigError
 from embedmill.base.files.names import is_utf8
 
-# In TOML's double quotes `\t` is a tab.
 _MOST_BYTES = 1 << 20
+# In TOML's double quotes `\t` is a tab.
 _ESCAPED_PATH = re.compile(r"([A-Za-z]:|\\\\)[^\0-\x1f]*[\b\t\n\f\r]")
 
 

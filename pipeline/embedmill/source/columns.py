@@ -15,6 +15,8 @@ from embedmill.base.records import InputFile
 
 CARRIED_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 INT64 = range(-(2**63), 2**63)
+# Characters of a column's name that a message quotes.
+_SHOWN = 80
 _INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
@@ -56,10 +58,11 @@ def require(file: InputFile, present: Sequence[str], named: Iterable[tuple[str, 
 
 def missing(file: InputFile, present: Sequence[str], name: str, setting: str, where: str = "") -> InputError:
     """Return the error for a column that `file` lacks."""
-    near = difflib.get_close_matches(name, present, n=1)
+    near = difflib.get_close_matches(name, [column for column in present if len(column) <= _SHOWN], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     without = ', or to "" for ids made of file and row' if setting == "columns.id" else ""
-    there = ", ".join(repr(column) for column in present[:20]) + (", ..." if len(present) > 20 else "")
+    shown = [column if len(column) <= _SHOWN else f"{column[:_SHOWN]}..." for column in present[:20]]
+    there = ", ".join(map(repr, shown)) + (", ..." if len(present) > 20 else "")
     return InputError(
         f"{file.path}: there is no column {name!r}{where}; the columns are {there or '(none)'};"
         f" set {setting} to one of them{without}{hint}"

@@ -10,8 +10,6 @@ from pathlib import Path
 # What Windows allows in no name, and names of its devices, with any ending.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\0-\x1f]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
-
-
 _LONGEST_OF_WINDOWS = 259
 # Before such a path Windows has no limit.
 _UNLIMITED = "\\\\?\\"

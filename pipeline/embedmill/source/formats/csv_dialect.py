@@ -116,8 +116,8 @@ def _header(stream: ByteStream, file: InputFile, config: RunConfig, dialect: Dia
     block = stream.read(_HEAD_BYTES)
     start = marks_end(block)
     while not (ends := CsvCutter(dialect, 0).ends(block[start:]).tolist()) and len(block) < config.limits.record_bytes:
-        # A header of thousands of columns.
-        if not (more := stream.read(_HEAD_BYTES)):
+        # A header of thousands of columns; twice as much each time, for all is looked at again.
+        if not (more := stream.read(len(block))):
             break
         block += more
     feeds = _has_feeds(block[start:], ends)
