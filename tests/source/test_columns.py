@@ -85,7 +85,7 @@ def test_types_that_cannot_be_unified_unchanged_are_refused(
 
 def test_names_of_columns_are_quoted_in_part_where_they_are_long(corpus: Corpus) -> None:
     corpus.write("a.csv", f"id,text{'x' * 10**6}\n1,a\n")
-    with pytest.raises(InputError, match="there is no column 'text'; the columns are 'id', 'textx+") as info:
+    with pytest.raises(InputError, match=r"there is no column 'text'; the columns are 'id', 'textx+") as info:
         corpus.job().read()
     assert len(str(info.value)) < 1000
 
